@@ -1,0 +1,8 @@
+"""`python -m lwasr_edge` is the `lwasr` command."""
+
+import sys
+
+from lwasr_edge.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`lwasr bench`: how fast, how large and how good the models are on this machine (docs/bench.md)."""

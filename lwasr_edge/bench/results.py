@@ -1,0 +1,168 @@
+"""The figures of a benchmark, and the JSON they are kept in (docs/bench.md describes every field)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lwasr_edge.bench.board import Board, Condition
+from lwasr_edge.errors import OptionError, OutputError
+
+FORMAT = "lwasr-bench"
+SCHEMA_VERSION = 1  # raised when a field changes its meaning or goes; new fields do not raise it
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Repeated measurements of one figure."""
+
+    median: float
+    p95: float
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Summarise at least one value."""
+        median, p95 = np.percentile(values, [50, 95])
+        return cls(float(median), float(p95), tuple(values))
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Many waits of one kind, in milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    count: int
+
+    @classmethod
+    def of_seconds(cls, seconds: Sequence[float]) -> Latency | None:
+        """Summarise; None if nothing was waited for, as with recordings shorter than a chunk."""
+        if not seconds:
+            return None
+        p50, p95, p99, largest = (float(value) for value in np.percentile(seconds, [50, 95, 99, 100]) * 1000)
+        return cls(p50, p95, p99, largest, len(seconds))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident bytes of the measuring process; None where the system does not tell."""
+
+    loaded: int | None  # the model is loaded, nothing was heard
+    warm: int | None  # one recording was heard
+    steady: int | None  # at the end
+    peak: int | None  # the most at any time
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Word errors against the manifest's texts."""
+
+    wer: float  # fraction
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int
+
+
+@dataclass(frozen=True)
+class Startup:
+    """From the start of a process to the text of a recording, in seconds."""
+
+    python: Spread  # until the interpreter runs our first line
+    imports: Spread  # numpy, onnxruntime, soundfile, soxr and this package
+    load: Spread  # the model
+    first_text: Spread  # the recording
+    total: Spread
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model in one mode on so many threads, in a process of its own."""
+
+    mode: str  # "file" or "stream"
+    chunk_ms: float | None  # of a stream
+    hop_ms: float | None  # of a stream: from one chunk to the next; the rest of the chunk is look-ahead
+    threads: int
+    rtf: Spread  # processing time / audio time, a value for each pass over the recordings
+    cpu_s_per_audio_s: float  # of all threads
+    chunk_latency_ms: Latency | None  # end of a chunk to its tokens
+    final_latency_ms: Latency | None  # end of a recording to the return of `flush`
+    memory: Memory
+    accuracy: Accuracy | None  # with a manifest
+    text: str | None  # what was heard, without a manifest, of the first recording
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """All that was measured of one model."""
+
+    name: str
+    file: str  # without its directory, which is nobody's business when a report is sent in
+    sha256: str
+    bytes: int
+    precision: str
+    layers: int | None
+    parameters: int | None
+    startup: Startup
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of `lwasr bench`."""
+
+    created: str  # ISO 8601, UTC
+    command: str
+    versions: dict[str, str]  # of lwasr-edge, onnxruntime, numpy, libsndfile
+    board: Board
+    before: Condition
+    after: Condition
+    audio: dict[str, Any]  # source, recordings, seconds
+    repeat: int  # passes over the recordings
+    models: tuple[ModelResult, ...]
+
+    def to_json(self) -> str:
+        """The report as it is kept."""
+        described = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write the JSON.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    try:
+        path.write_text(report.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a kept report as plain JSON.
+
+    Raises:
+        OptionError: it cannot be read, is no report, or was written by a newer version.
+    """
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(f"{path}: a file written by `lwasr bench --json` is expected ({reason})") from None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise OptionError(f"{path}: a file written by `lwasr bench --json` is expected; this is other JSON")
+    if described.get("schema_version") != SCHEMA_VERSION:
+        raise OptionError(
+            f"{path} has schema version {described.get('schema_version')}; this lwasr reads {SCHEMA_VERSION}: compare "
+            "with the version that wrote it"
+        )
+    return described

@@ -1,0 +1,187 @@
+"""Plan the measurements, run each in a process of its own, and gather the figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lwasr_edge import __version__, errors
+from lwasr_edge.bench.board import read_board, read_condition
+from lwasr_edge.bench.recordings import CLIP, Recordings
+from lwasr_edge.bench.results import Accuracy, Latency, Measurement, Memory, ModelResult, Report, Spread, Startup
+from lwasr_edge.catalog import sha256_of
+from lwasr_edge.wer import word_errors
+
+Show = Callable[[str], None]  # told what is measured now
+
+
+class MeasurementError(errors.LwasrError, RuntimeError):
+    """The measuring process ended without figures."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is to be measured."""
+
+    threads: tuple[int, ...]
+    chunk_ms: tuple[float, ...]  # of streams; empty: files only
+    look_ahead_ms: float | None  # of streams; None for what a stream does by itself
+    repeat: int  # passes over the recordings
+    startups: int  # fresh processes for the start-up time
+
+
+def run_benchmark(
+    models: Sequence[Path], recordings: Recordings, settings: Settings, command: str, show: Show
+) -> Report:
+    """Measure every model; models take turns, so that a machine that slows down does not slow one of them.
+
+    Raises:
+        LwasrError: a model or a recording that cannot be used.
+        MeasurementError: a measuring process died.
+    """
+    before = read_condition()
+    first_looks = [_measure_startup(path, settings, show) for path in models]
+    for _, info, _ in first_looks:
+        _check_chunks(info, settings.chunk_ms)
+    measured: list[list[Measurement]] = [[] for _ in models]
+    audio_s = 0.0
+    for threads in settings.threads:
+        for chunk_ms in (None, *settings.chunk_ms):
+            for path, (_, info, _), results in zip(models, first_looks, measured, strict=True):
+                if chunk_ms is not None and not info["streaming"]:
+                    continue
+                show(f"{info['name']}: {_mode_name(chunk_ms)}, {threads} thread{'s' * (threads > 1)}")
+                figures = _measure(path, recordings, threads, chunk_ms, settings)
+                audio_s = figures["audio_s"]
+                results.append(_measurement(figures, recordings, threads, chunk_ms))
+    versions = {"lwasr-edge": __version__, "numpy": np.__version__}
+    return Report(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=command,
+        versions={**versions, **first_looks[0][2]},
+        board=read_board(),
+        before=before,
+        after=read_condition(),
+        audio={"source": recordings.source, "recordings": len(recordings.items), "seconds": round(audio_s, 3)},
+        repeat=settings.repeat,
+        models=tuple(
+            ModelResult(
+                name=info["name"],
+                file=path.name,
+                sha256=sha256_of(path),
+                bytes=path.stat().st_size,
+                precision=info["precision"],
+                layers=info["layers"],
+                parameters=info["parameters"],
+                startup=startup,
+                measurements=tuple(results),
+            )
+            for path, (startup, info, _), results in zip(models, first_looks, measured, strict=True)
+        ),
+    )
+
+
+def run_worker(job: dict[str, Any]) -> dict[str, Any]:
+    """Do one job in a fresh process.
+
+    Raises:
+        LwasrError: what the worker could not use, as itself.
+        MeasurementError: the worker died.
+    """
+    # Without the variable, onnxruntime would report its use (see model.py), the worker importing it by itself.
+    environment = {"ORT_DISABLE_TELEMETRY": "1", **os.environ}
+    ended = subprocess.run(
+        [sys.executable, "-m", "lwasr_edge.bench.worker"],
+        input=json.dumps({**job, "spawned_at_s": time.monotonic()}),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise MeasurementError(f"the process that measured {job['model']} ({job['mode']}) {_why_it_died(ended)}")
+    figures = json.loads(ended.stdout.splitlines()[-1])
+    if "error" in figures:
+        raise getattr(errors, figures["kind"])(figures["error"])
+    return figures
+
+
+def _measure_startup(path: Path, settings: Settings, show: Show) -> tuple[Startup, dict[str, Any], dict[str, str]]:
+    """Start-up times, what the model says of itself, and versions of libraries. Always over the packaged recording."""
+    show(f"{path}: start-up")
+    job = {"mode": "startup", "model": str(path), "threads": settings.threads[0], "recordings": [str(CLIP)]}
+    run_worker(job)  # fills the system's file cache: the figures are of a warm disk
+    runs = [run_worker(job) for _ in range(settings.startups)]
+    steps = ("python_s", "import_s", "load_s", "first_text_s", "total_s")
+    startup = Startup(*(Spread.of([run[step] for run in runs]) for step in steps))
+    return startup, runs[0]["info"], {name: runs[0][name] for name in ("onnxruntime", "libsndfile")}
+
+
+def _measure(
+    path: Path, recordings: Recordings, threads: int, chunk_ms: float | None, settings: Settings
+) -> dict[str, Any]:
+    job = {
+        "mode": "file" if chunk_ms is None else "stream",
+        "model": str(path),
+        "threads": threads,
+        "chunk_ms": chunk_ms,
+        "recordings": [item.path for item in recordings.items],
+        "look_ahead_ms": settings.look_ahead_ms,
+        "repeat": settings.repeat,
+    }
+    return run_worker(job)
+
+
+def _measurement(figures: dict[str, Any], recordings: Recordings, threads: int, chunk_ms: float | None) -> Measurement:
+    passes_s, audio_s, texts = figures["passes_s"], figures["audio_s"], figures["texts"]
+    accuracy = None
+    if recordings.has_texts:
+        counted = word_errors([item.text or "" for item in recordings.items], texts)
+        accuracy = Accuracy(counted.wer, **asdict(counted))
+    return Measurement(
+        mode="file" if chunk_ms is None else "stream",
+        chunk_ms=chunk_ms,
+        hop_ms=figures.get("hop_ms"),
+        threads=threads,
+        rtf=Spread.of([seconds / audio_s for seconds in passes_s]),
+        cpu_s_per_audio_s=figures["cpu_s"] / (audio_s * len(passes_s)),
+        chunk_latency_ms=Latency.of_seconds(figures.get("chunk_latency_s", [])),
+        final_latency_ms=Latency.of_seconds(figures.get("final_latency_s", [])),
+        memory=Memory(**figures["memory"]),
+        accuracy=accuracy,
+        text=None if recordings.has_texts else texts[0],
+    )
+
+
+def _check_chunks(info: dict[str, Any], chunk_ms: Sequence[float]) -> None:
+    """Refuse an impossible chunk size before the long part begins."""
+    for size in chunk_ms:
+        if info["streaming"] and size % info["frame_ms"]:
+            raise errors.OptionError(
+                f"--stream is expected to be multiples of {info['frame_ms']:g} ms, the frame of {info['name']}; "
+                f"came {size:g}"
+            )
+
+
+def _mode_name(chunk_ms: float | None) -> str:
+    return "files" if chunk_ms is None else f"stream, chunks of {chunk_ms:g} ms"
+
+
+def _why_it_died(ended: subprocess.CompletedProcess[str]) -> str:
+    if ended.returncode < 0:
+        name = signal.Signals(-ended.returncode).name
+        hint = ": out of memory?" if name == "SIGKILL" else ""
+        return f"was ended by {name}{hint}"
+    last = ended.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
+    return f"failed with status {ended.returncode}: {last[0]}"

@@ -1,0 +1,61 @@
+"""A recording played to a stream on a clock that does not wait, so that hours need minutes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lwasr_edge.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one stream did."""
+
+    text: str
+    hop_ms: float  # from one full chunk to the next; less than a chunk if the model looks ahead
+    busy_s: float  # spent in `accept` and `flush`
+    chunk_latency_s: list[float]  # from the end of each full chunk to the return of `accept`, its tokens in hand
+    final_latency_s: float  # from the last sample to the return of `flush`
+
+
+def hear(recognizer: Recognizer, waveform: np.ndarray, look_ahead_ms: float | None = None) -> Heard:
+    """Give a stream one chunk after the other, as if each came when its last sample is spoken.
+
+    A chunk that comes while the one before is still at work waits for it: on a board that is too slow for real time,
+    the latency grows from chunk to chunk, as it would in life.
+
+    Args:
+        recognizer: its own chunk size is used.
+        waveform: (N,) float32 at the model's rate.
+        look_ahead_ms: as for `Recognizer.stream`.
+    """
+    from lwasr_edge.events import Final
+
+    rate = recognizer.info.sample_rate
+    latencies, events = [], []
+    busy_s = free_at_s = 0.0
+    with recognizer.stream(rate, look_ahead_ms=look_ahead_ms) as stream:
+        hop_ms = stream.hop_ms
+        chunk, hop = (round(ms * rate / 1000) for ms in (stream.chunk_ms, hop_ms))
+        ends = range(chunk, len(waveform) + 1, hop)  # of the full chunks
+        for start, end in pairwise([0, *ends]):
+            began_s = time.perf_counter()
+            events += stream.accept(waveform[start:end])
+            took_s = time.perf_counter() - began_s
+            busy_s += took_s
+            free_at_s = max(free_at_s, end / rate) + took_s
+            latencies.append(free_at_s - end / rate)
+        rest = waveform[ends[-1] if ends else 0 :]
+        began_s = time.perf_counter()
+        events += stream.accept(rest)
+        events += stream.flush()
+        took_s = time.perf_counter() - began_s
+    text = " ".join(event.text for event in events if isinstance(event, Final) and event.text)
+    spoken_s = len(waveform) / rate
+    return Heard(text, hop_ms, busy_s + took_s, latencies, max(free_at_s, spoken_s) + took_s - spoken_s)

@@ -1,0 +1,141 @@
+"""The process in which one thing is measured: a job as JSON on stdin, its figures as JSON on stdout.
+
+    python -m lwasr_edge.bench.worker
+
+A process of its own for every figure: one model's peak memory is not another's, nor is a stream's that of a file. At
+the top of this module only what costs nothing is imported, because the time to import the rest is itself measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+BEGAN_AT_S = time.monotonic()  # this clock is the whole machine's: the parent's stamps can be compared with it
+
+Job = dict[str, Any]
+Figures = dict[str, Any]
+
+
+def main() -> int:
+    """Do one job."""
+    job = json.load(sys.stdin)
+    figures: Figures
+    try:
+        figures = {"startup": measure_startup, "file": measure_file, "stream": measure_stream}[job["mode"]](job)
+    except Exception as error:
+        from lwasr_edge.errors import LwasrError
+
+        if not isinstance(error, LwasrError):
+            raise
+        figures = {"error": str(error), "kind": type(error).__name__}
+    print(json.dumps(figures))
+    return 0
+
+
+def measure_startup(job: Job) -> Figures:
+    """From nothing to the text of a recording, step by step; also what the model says of itself."""
+    import onnxruntime
+    import soundfile
+    import soxr  # noqa: F401 - loaded here so that the import is timed as one
+
+    from lwasr_edge import Recognizer
+
+    imported_s = time.monotonic()
+    recognizer = Recognizer(job["model"], threads=job["threads"])
+    loaded_s = time.monotonic()
+    recognizer.transcribe(job["recordings"][0])
+    done_s = time.monotonic()
+    info = recognizer.info
+    return {
+        "python_s": BEGAN_AT_S - job["spawned_at_s"],
+        "import_s": imported_s - BEGAN_AT_S,
+        "load_s": loaded_s - imported_s,
+        "first_text_s": done_s - loaded_s,
+        "total_s": done_s - job["spawned_at_s"],
+        "onnxruntime": onnxruntime.__version__,
+        "libsndfile": soundfile.__libsndfile_version__,
+        "info": {
+            "name": info.name,
+            "precision": info.precision,
+            "layers": info.layers,
+            "parameters": info.parameters,
+            "streaming": info.streaming,
+            "frame_ms": info.frame_ms,
+        },
+    }
+
+
+def measure_file(job: Job) -> Figures:
+    """Passes over the recordings as files: opening, decoding and resampling included."""
+    from lwasr_edge import Recognizer
+    from lwasr_edge.bench.memory import resident_memory
+
+    recognizer = Recognizer(job["model"], threads=job["threads"])
+    loaded = resident_memory()
+    recognizer.transcribe(job["recordings"][0])
+    warm = resident_memory()
+    passes_s, texts, audio_s = [], [], 0.0
+    cpu_began_s = time.process_time()
+    for number in range(job["repeat"]):
+        began_s = time.perf_counter()
+        transcripts = [recognizer.transcribe(path) for path in job["recordings"]]
+        passes_s.append(time.perf_counter() - began_s)
+        if number == 0:
+            texts = [transcript.text for transcript in transcripts]
+            audio_s = sum(transcript.duration_s for transcript in transcripts)
+    cpu_s = time.process_time() - cpu_began_s
+    end = resident_memory()
+    return {
+        "passes_s": passes_s,
+        "audio_s": audio_s,
+        "cpu_s": cpu_s,
+        "texts": texts,
+        "memory": {"loaded": loaded.now, "warm": warm.now, "steady": end.now, "peak": end.peak},
+    }
+
+
+def measure_stream(job: Job) -> Figures:
+    """Passes over the recordings as streams, one chunk at a time, with the end-point rules that a user gets."""
+    from lwasr_edge import Recognizer, load_audio
+    from lwasr_edge.bench.memory import resident_memory
+    from lwasr_edge.bench.streaming import hear
+
+    recognizer = Recognizer(job["model"], threads=job["threads"], chunk_ms=job["chunk_ms"])
+    rate = recognizer.info.sample_rate
+    loaded = resident_memory()
+    hop_ms = hear(recognizer, load_audio(job["recordings"][0], target_hz=rate), job["look_ahead_ms"]).hop_ms
+    warm = resident_memory()
+    passes_s, texts, chunk_latency_s, final_latency_s = [], [], [], []
+    audio_s = cpu_s = 0.0
+    for number in range(job["repeat"]):
+        busy_s = 0.0
+        for path in job["recordings"]:
+            waveform = load_audio(path, target_hz=rate)
+            cpu_began_s = time.process_time()
+            heard = hear(recognizer, waveform, job["look_ahead_ms"])
+            cpu_s += time.process_time() - cpu_began_s
+            busy_s += heard.busy_s
+            chunk_latency_s += heard.chunk_latency_s
+            final_latency_s.append(heard.final_latency_s)
+            if number == 0:
+                texts.append(heard.text)
+                audio_s += len(waveform) / rate
+        passes_s.append(busy_s)
+    end = resident_memory()
+    return {
+        "passes_s": passes_s,
+        "audio_s": audio_s,
+        "cpu_s": cpu_s,
+        "texts": texts,
+        "hop_ms": hop_ms,
+        "chunk_latency_s": chunk_latency_s,
+        "final_latency_s": final_latency_s,
+        "memory": {"loaded": loaded.now, "warm": warm.now, "steady": end.now, "peak": end.peak},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""`lwasr info`: what a model file says of itself."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from lwasr_edge.cli.options import Commands
+
+
+def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("info", parents=[common], help="what a model file says of itself")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="name, file or directory (default: the default)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open the model, which checks it, and print its description."""
+    described = describe(args.model)
+    if args.json:
+        print(json.dumps(described, ensure_ascii=False, indent=2))
+        return 0
+    width = max(map(len, described))
+    for name, value in described.items():
+        if value not in ("", None, [], {}):
+            print(f"{name:<{width}}  {_plain(value)}")
+    return 0
+
+
+def describe(model: str | None) -> dict[str, Any]:
+    """What is known of a model, in the order in which it is printed."""
+    from lwasr_edge.catalog import find_model
+    from lwasr_edge.contract import CONTRACT_VERSION
+    from lwasr_edge.model import Model
+
+    opened = Model(find_model(model))
+    info = dataclasses.asdict(opened.info)
+    vocabulary = info.pop("vocabulary")
+    return {
+        "name": info.pop("name"),
+        "file": str(opened.path),
+        "bytes": opened.path.stat().st_size,
+        "contract": CONTRACT_VERSION,
+        **info,
+        "frame_ms": opened.info.frame_ms,
+        "chunk_ms": [frames * opened.info.frame_ms for frames in opened.info.chunk_frames],
+        "vocabulary_size": len(vocabulary),
+        "state": {name: list(shape) for name, shape in opened.state_shapes.items()},
+        "state_bytes": opened.state_bytes,
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return str(value)

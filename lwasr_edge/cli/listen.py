@@ -1,0 +1,183 @@
+"""`lwasr listen`: the microphone, and a live line in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lwasr_edge.cli.options import (
+    Commands,
+    add_decoding_options,
+    add_look_ahead_option,
+    add_model_options,
+    open_recognizer,
+    positive,
+)
+from lwasr_edge.subtitles import rounded
+
+if TYPE_CHECKING:
+    from lwasr_edge.events import Event
+    from lwasr_edge.microphone import Listener
+
+
+def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "listen",
+        parents=[common],
+        help="transcribe what a microphone hears, live",
+        description="Transcribe what a microphone hears. In a terminal, the utterance under way is shown as it grows; "
+        "when it is over, it stays as a line. Ctrl-C prints the last words and ends, with exit status 0.",
+    )
+    parser.add_argument("--list-devices", action="store_true", help="print the devices that can record, and end")
+    parser.add_argument("--device", metavar="N|NAME", help="number or part of the name (default: the system's choice)")
+    parser.add_argument(
+        "--chunk-ms",
+        type=positive,
+        metavar="N",
+        help="hear N ms at a time; less shows words sooner, more makes fewer mistakes (default: 640)",
+    )
+    add_look_ahead_option(parser)
+    endpoint = parser.add_mutually_exclusive_group()
+    endpoint.add_argument("--no-endpoint", action="store_true", help="one utterance until Ctrl-C, whatever the pauses")
+    endpoint.add_argument(
+        "--silence-s", type=positive, metavar="S", help="silence after speech that ends an utterance (default: 0.8)"
+    )
+    parser.add_argument("--json", action="store_true", help="print every event as a line of JSON")
+    add_model_options(parser)
+    add_decoding_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Listen until Ctrl-C, whose last words are still printed."""
+    if args.list_devices:
+        return list_devices()
+    from lwasr_edge.endpoint import EndpointRules
+
+    rules = EndpointRules(silence_after_speech_s=args.silence_s) if args.silence_s else EndpointRules()
+    recognizer = open_recognizer(args)
+    listener = recognizer.listen(
+        args.device,
+        chunk_ms=args.chunk_ms,
+        look_ahead_ms=args.look_ahead_ms,
+        endpoint=None if args.no_endpoint else rules,
+    )
+    with ended_by_signals(listener.stop):
+        print(f"listening to {listener.device.name!r}; Ctrl-C ends", file=sys.stderr)
+        show_events(listener, as_json=args.json)
+    return 0
+
+
+@contextlib.contextmanager
+def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM call `stop`; the second does what it did before, for those who cannot wait."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(*_: object) -> None:
+        restore()
+        stop()
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def list_devices() -> int:
+    """Print a line a device; the default has a star."""
+    from lwasr_edge.devices import list_devices as find_devices
+
+    devices = find_devices()
+    for device in devices:
+        mark = "*" if device.is_default else " "
+        channels = "1 channel" if device.channels == 1 else f"{device.channels} channels"
+        print(f"{mark} {device.index:3d}  {device.name}  ({channels}, {device.sample_rate} Hz)")
+    if not devices:
+        print("no device that can record was found", file=sys.stderr)
+    return 0
+
+
+def show_events(listener: Listener, *, as_json: bool) -> None:
+    """Print events as they come; after an utterance, say so if sound was lost."""
+    from lwasr_edge.events import Final
+
+    line = LiveLine()
+    overflows_told = 0
+    try:
+        for event in listener:
+            if as_json:
+                print(json.dumps(event_to_dict(event), ensure_ascii=False), flush=True)
+            else:
+                line.show(event)
+            if isinstance(event, Final) and listener.overflow_count > overflows_told:
+                overflows_told = listener.overflow_count
+                print(f"lwasr: warning: {lost_sound(listener)}", file=sys.stderr)
+    finally:
+        line.clear()
+        if listener.overflow_count > overflows_told:
+            print(f"lwasr: warning: {lost_sound(listener)}", file=sys.stderr)
+
+
+def lost_sound(listener: Listener) -> str:
+    """What to tell of sound that was lost."""
+    times = "once" if listener.overflow_count == 1 else f"{listener.overflow_count} times"
+    lost_s = listener.lost_samples / listener.device.sample_rate
+    behind = f", {lost_s:.1f} s of it because recognition fell behind" if lost_s else ""
+    return f"sound was lost {times}{behind}"
+
+
+class LiveLine:
+    """The utterance under way on one terminal line; finished ones above it. Without a terminal, only those."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        from lwasr_edge.events import Final
+
+        if isinstance(event, Final):
+            self.clear()
+            print(event.text, flush=True)
+        elif self._is_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            text = event.text
+            shown = text if len(text) <= width else "\u2026" + text[len(text) - width + 1 :]
+            sys.stdout.write(f"\r\x1b[K{shown}")
+            sys.stdout.flush()
+
+    def clear(self) -> None:
+        """Empty the live line."""
+        if self._is_terminal:
+            sys.stdout.write("\r\x1b[K")
+            sys.stdout.flush()
+
+
+def event_to_dict(event: Event) -> object:
+    """An event for JSON: its kind, text, words, and times."""
+    from lwasr_edge.events import Final
+
+    fields: dict[str, Any]
+    if isinstance(event, Final):
+        fields = {"kind": "final", "start_s": event.start_s, "end_s": event.end_s, "reason": event.reason}
+        if event.heard is not None:
+            fields["heard"] = event.heard
+            fields["alternatives"] = [asdict(alternative) for alternative in event.alternatives]
+    else:
+        fields = {"kind": "partial", "stable_text": event.stable_text, "time_s": event.time_s}
+    return rounded({**fields, "text": event.text, "words": [asdict(word) for word in event.words]})

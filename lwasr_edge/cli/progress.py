@@ -1,0 +1,45 @@
+"""A progress line on stderr, for people only."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+MIN_INTERVAL_S = 0.1
+
+
+class ProgressLine:
+    """Rewrite one line of the terminal; silent when stderr is not one. Use as a context manager.
+
+    Args:
+        label: what is being worked on.
+        unit: what is counted; "s" is shown with the speed in multiples of real time.
+        smallest: totals below this show nothing.
+    """
+
+    def __init__(self, label: str, *, unit: str, smallest: float = 0.0) -> None:
+        self._label = label
+        self._unit = unit
+        self._smallest = smallest
+        self._is_terminal = sys.stderr.isatty()
+        self._began_at = time.monotonic()
+        self._shown_at = 0.0
+
+    def __call__(self, done: float, total: float) -> None:
+        """Show that `done` of `total` is done."""
+        now = time.monotonic()
+        if not self._is_terminal or total < max(self._smallest, 1e-9) or now - self._shown_at < MIN_INTERVAL_S:
+            return
+        self._shown_at = now
+        speed = done / max(now - self._began_at, 1e-9)
+        rate = f"{speed:.0f} x real time" if self._unit == "s" else f"{speed / 1e6:.1f} MB/s"
+        sys.stderr.write(f"\r\x1b[K{self._label}: {min(1.0, done / total):4.0%}  {rate}")
+        sys.stderr.flush()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._shown_at:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,136 @@
+"""`lwasr transcribe`: recordings in, text, JSON or subtitles out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lwasr_edge.cli import report_error
+from lwasr_edge.cli.options import (
+    Commands,
+    add_decoding_options,
+    add_look_ahead_option,
+    add_model_options,
+    open_recognizer,
+    positive,
+)
+from lwasr_edge.cli.progress import ProgressLine
+from lwasr_edge.errors import AudioError, OptionError, OutputError
+from lwasr_edge.subtitles import FORMATS, to_json, write_file
+
+if TYPE_CHECKING:
+    from lwasr_edge.recognizer import Recognizer, Transcript
+
+STDIN = "-"
+PROGRESS_FROM_S = 20.0  # shorter recordings are done before a progress line can be read
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording, and where its transcript goes; None for stdout."""
+
+    file: str
+    output: Path | None
+
+
+def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("transcribe", parents=[common], help="transcribe recordings")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, OGG, Opus, MP3 or AIFF; - for stdin")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="format", action="store_const", const="json", help="text and words as JSON")
+    form.add_argument("--srt", dest="format", action="store_const", const="srt", help="SubRip subtitles")
+    form.add_argument("--vtt", dest="format", action="store_const", const="vtt", help="WebVTT subtitles")
+    form.add_argument(
+        "--words", dest="format", action="store_const", const="words", help="start, end, confidence and word, by tabs"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the transcript of one FILE here")
+    where.add_argument("--output-dir", type=Path, metavar="DIR", help="write a transcript for each FILE into DIR")
+    parser.add_argument(
+        "--chunk-ms", type=positive, metavar="N", help="hear N ms at a time like a stream (default: what suits files)"
+    )
+    add_look_ahead_option(parser)
+    add_model_options(parser)
+    add_decoding_options(parser)
+    parser.set_defaults(run=run, format="text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Transcribe every file; a bad one among several is reported and the others go on."""
+    jobs = plan_jobs(args.files, args.format, args.output, args.output_dir)
+    recognizer = open_recognizer(args)
+    failed = False
+    for job in jobs:
+        try:
+            transcript = transcribe_file(recognizer, job.file, args.chunk_ms, args.look_ahead_ms)
+        except AudioError as error:
+            if len(jobs) == 1:
+                raise
+            failed = True
+            if args.debug:
+                traceback.print_exc()
+            report_error(error)
+            continue
+        if job.output is not None:
+            write_file(job.output, FORMATS[args.format].write(transcript))
+        else:
+            sys.stdout.write(for_stdout(transcript, args.format, job.file, is_one_of_many=len(jobs) > 1))
+            sys.stdout.flush()
+    return 2 if failed else 0
+
+
+def plan_jobs(files: list[str], form: str, output: Path | None, output_dir: Path | None) -> list[Job]:
+    """Decide where every transcript goes, before any work is done.
+
+    Raises:
+        OptionError: two transcripts would go to one place, or stdin is named twice.
+        OutputError: the output directory cannot be made.
+    """
+    if files.count(STDIN) > 1:
+        raise OptionError("stdin (-) can be read once only")
+    if output is not None:
+        if len(files) > 1:
+            raise OptionError("-o takes the transcript of one FILE; use --output-dir for several")
+        return [Job(files[0], output)]
+    if output_dir is None:
+        if len(files) > 1 and form in ("srt", "vtt"):
+            raise OptionError(f"several files cannot share one {form} on stdout: use --output-dir")
+        return [Job(file, None) for file in files]
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output_dir} cannot be made a directory: {error.strerror}") from error
+    jobs: dict[Path, Job] = {}
+    for file in files:
+        target = output_dir / ((Path(file).stem if file != STDIN else "stdin") + FORMATS[form].suffix)
+        if target in jobs:
+            raise OptionError(f"{jobs[target].file} and {file} would both be written to {target}: run them apart")
+        jobs[target] = Job(file, target)
+    return list(jobs.values())
+
+
+def transcribe_file(
+    recognizer: Recognizer, file: str, chunk_ms: float | None, look_ahead_ms: float | None
+) -> Transcript:
+    """Transcribe one file, with a progress line if it is long."""
+    if file == STDIN and sys.stdin.isatty():
+        raise AudioError("stdin is the keyboard: pipe a recording in, or name a file")
+    with ProgressLine(file, unit="s", smallest=PROGRESS_FROM_S) as progress:
+        source = sys.stdin.buffer if file == STDIN else file
+        return recognizer.transcribe(source, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, progress=progress)
+
+
+def for_stdout(transcript: Transcript, form: str, file: str, *, is_one_of_many: bool) -> str:
+    """The transcript as it is printed: where there are several, each line says whose it is."""
+    if form == "json":
+        return to_json(transcript, file=file)
+    text = FORMATS[form].write(transcript)
+    if not is_one_of_many:
+        return text
+    separator = "\t" if form == "words" else ": "
+    return "".join(f"{file}{separator}{line}\n" for line in text.splitlines())

@@ -1,0 +1,209 @@
+"""A microphone, listened to: PortAudio (through sounddevice) in, events out.
+
+What a callback in PortAudio's own thread hears is queued; the caller's thread takes it out and recognises it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lwasr_edge.devices import Device, choose_device, import_sounddevice
+from lwasr_edge.errors import AudioDeviceError
+from lwasr_edge.samples import MAX_CHANNELS
+
+if TYPE_CHECKING:
+    from lwasr_edge.events import Event
+    from lwasr_edge.stream import Stream
+
+QUEUE_S = 10.0  # sound kept for a recogniser that falls behind; what is more is dropped until half is worked off
+COMMON_RATES_HZ = (48_000, 44_100, 16_000)
+PA_INVALID_SAMPLE_RATE = -9997  # PortAudio's paInvalidSampleRate
+DEVICE_BUFFER_S = 0.1  # kept by the driver for a busy processor; blocks come about every 25 ms
+FIRST_SOUND_S = 5.0  # time a device has for its first sound: wireless headsets and sound servers wake up slowly
+SILENT_DEVICE_S = 2.0  # a device that has delivered and then delivers nothing for so long is gone
+CLOSE_S = 1.0  # a device that takes longer to close is left behind
+_POLL_S = 0.1
+_WAKE = None  # put into the queue to wake the listener
+
+
+class Listener:
+    """Iterate over it for the events of a microphone; made by `Recognizer.listen`.
+
+    It goes on until `stop`, until the device fails, or until Ctrl-C. `stop` may be called from anywhere: the last words
+    come as events, then the iteration ends. So they do when Ctrl-C strikes while the listener waits; after them it
+    raises KeyboardInterrupt again.
+
+    Args:
+        open_stream: makes a stream for a sample rate; called with the device's own.
+        device: index or part of the name; None for the system's default.
+
+    Attributes:
+        device: the device that is open.
+        lost_samples: samples dropped because the recogniser fell more than QUEUE_S behind.
+
+    Raises:
+        MissingExtraError: sounddevice or PortAudio is not installed.
+        AudioDeviceError: no such device, or it cannot be opened.
+    """
+
+    def __init__(self, open_stream: Callable[[int], Stream], device: int | str | None = None) -> None:
+        self._sounddevice = import_sounddevice()
+        self.device = choose_device(device)
+        self.lost_samples = 0
+        self._overflows = 0
+        self._is_dropping = False
+        self._is_closed = False
+        self._stop_asked = threading.Event()
+        self._ended = threading.Event()  # PortAudio's word that the stream is over
+        # Each counter has one writer, the callback or the listener; what stands in the queue is their difference.
+        self._samples_put = 0
+        self._samples_taken = 0
+        self._queue: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
+        self._stream = open_stream(self.device.sample_rate)  # first: it checks the caller's options
+        sample_rate, self._input = self._open_input()
+        if sample_rate != self.device.sample_rate:
+            self.device = replace(self.device, sample_rate=sample_rate)
+            self._stream = open_stream(sample_rate)
+
+    @property
+    def overflow_count(self) -> int:
+        """How often sound was lost: in the driver, or because the recogniser fell behind."""
+        return self._overflows
+
+    def stop(self) -> None:
+        """End the iteration after the last words. Safe in signal handlers and other threads."""
+        self._stop_asked.set()
+        self._queue.put(_WAKE)
+
+    def close(self) -> None:
+        """Give the device up without more words; only needed for a listener that is never iterated to its end."""
+        self._close_input()
+        self._stream.close()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Event]:
+        with self._stream:
+            try:
+                self._start()
+                for block in self._blocks():
+                    yield from self._stream.accept(block)
+            except KeyboardInterrupt:
+                yield from self._stream.flush()
+                raise
+            except AudioDeviceError:
+                yield from self._stream.flush()  # the words before the device went are kept
+                raise
+            finally:
+                self._close_input()
+            yield from self._stream.flush()
+
+    def _start(self) -> None:
+        try:
+            self._input.start()
+        except self._sounddevice.PortAudioError as error:
+            raise AudioDeviceError(f"{self.device.name!r} cannot be started: {error}") from error
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Yield what the callback queued, until `stop`; fail when the device stops or falls silent."""
+        heard_at, patience_s = time.monotonic(), FIRST_SOUND_S
+        while not (self._stop_asked.is_set() and self._queue.empty()):
+            try:
+                block = self._queue.get(timeout=_POLL_S)
+            except queue.Empty:
+                self._check_device(time.monotonic() - heard_at, patience_s)
+                continue
+            if block is _WAKE:
+                self._close_input()  # what was recorded before still stands in the queue
+                continue
+            heard_at, patience_s = time.monotonic(), SILENT_DEVICE_S
+            self._samples_taken += len(block)
+            yield block
+
+    def _check_device(self, silent_s: float, patience_s: float) -> None:
+        if self._stop_asked.is_set():
+            return
+        if self._ended.is_set() or not self._input.active:
+            raise AudioDeviceError(f"{self.device.name!r} stopped recording: was it unplugged?")
+        if silent_s > patience_s:
+            raise AudioDeviceError(
+                f"{self.device.name!r} has delivered nothing for {patience_s:g} s: was it unplugged, or taken by "
+                "another program?"
+            )
+
+    def _open_input(self) -> tuple[int, Any]:
+        """Open the device; return the rate that it took, and sounddevice's stream."""
+        errors: list[Exception] = []
+        for settings in _settings_to_try(self.device):
+            sample_rate = settings["samplerate"]
+            if sample_rate != self.device.sample_rate and not any(PA_INVALID_SAMPLE_RATE in e.args for e in errors):
+                break  # the rate is not the trouble
+            try:
+                return sample_rate, self._sounddevice.InputStream(
+                    device=self.device.index,
+                    latency=DEVICE_BUFFER_S,
+                    callback=self._on_audio,
+                    finished_callback=self._ended.set,
+                    **settings,
+                )
+            except (self._sounddevice.PortAudioError, ValueError) as error:
+                errors.append(error)
+        raise AudioDeviceError(
+            f"{self.device.name!r} cannot be opened at its own {self.device.sample_rate} Hz ({errors[0]}): is another "
+            "program using it? `lwasr listen --list-devices` shows the others"
+        )
+
+    def _on_audio(self, samples: np.ndarray, n_samples: int, time_info: object, status: Any) -> None:
+        """PortAudio calls this in its own thread; it must never wait."""
+        if status.input_overflow:
+            self._overflows += 1
+        behind_s = (self._samples_put - self._samples_taken) / self.device.sample_rate
+        if behind_s > (QUEUE_S / 2 if self._is_dropping else QUEUE_S):  # one long gap harms fewer words than many
+            self._overflows += 0 if self._is_dropping else 1
+            self._is_dropping = True
+            self.lost_samples += n_samples
+            return
+        self._is_dropping = False
+        self._samples_put += n_samples
+        self._queue.put(samples.copy())
+
+    def _close_input(self) -> None:
+        """Close the device, unless it hangs.
+
+        The driver of a device that is gone, or a sound server that no longer answers, may never return from closing.
+        Nor would sounddevice's clean-up at exit, which tries the same: it is taken off then, so that the program ends.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        closing = threading.Thread(target=self._input.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+        if closing.is_alive():
+            clean_up: Any = getattr(self._sounddevice, "_exit_handler", None)
+            atexit.unregister(clean_up)
+
+
+def _settings_to_try(device: Device) -> Iterator[dict[str, Any]]:
+    """How a device may be opened, the best first: at its own rate, one channel of float32.
+
+    Some drivers refuse the rate that they name as their own; one of the common ones works then. Virtual devices claim
+    32 channels and more, of which at most two are likely to be true.
+    """
+    all_channels = min(device.channels, MAX_CHANNELS)
+    for sample_rate in dict.fromkeys((device.sample_rate, *COMMON_RATES_HZ)):
+        for channels in dict.fromkeys((1, min(2, device.channels), all_channels)):
+            for dtype in ("float32", "int16"):
+                yield {"samplerate": sample_rate, "channels": channels, "dtype": dtype}

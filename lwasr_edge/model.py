@@ -1,0 +1,257 @@
+"""One ONNX file, opened and checked against the contract; `Model.step` runs one chunk of audio through it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lwasr_edge.contract import LOOK_AHEAD, ModelInfo
+from lwasr_edge.errors import ModelError, ModelNotFoundError, OptionError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+    State = dict[str, np.ndarray]  # input name -> tensor
+
+STATE_PREFIX = "state_"
+NEXT_PREFIX = "next_"
+_DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+_OUTPUTS = {  # name -> (onnxruntime's name of the dtype, rank)
+    "tokens": ("tensor(int64)", 1),
+    "frames": ("tensor(int64)", 1),
+    "scores": ("tensor(float)", 1),
+    "log_probs": ("tensor(float)", 2),
+}
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """What one chunk of audio gave. L new tokens, T frames, V vocabulary entries."""
+
+    tokens: np.ndarray  # (L,) int64, repeats and blanks removed
+    frames: np.ndarray  # (L,) int64, frame within the chunk in which each token came first
+    scores: np.ndarray  # (L,) float32, posterior probability of the token in that frame
+    state: State  # for the next chunk
+    log_probs: np.ndarray | None  # (T, V) float32, only if asked for
+
+
+class Model:
+    """A model file, ready to run. Immutable: any number of streams in any threads may share one.
+
+    Args:
+        path: the ONNX file.
+        threads: processor threads for one chunk; None lets onnxruntime take every core.
+        pinned_samples: fix the chunk size at load, so that what depends on shapes alone is computed once; such a
+            model refuses any other size.
+
+    Attributes:
+        info: what the file says of itself.
+        path: where it lies.
+        can_look_ahead: whether chunks may end with frames that are heard but not consumed.
+
+    Raises:
+        ModelNotFoundError: no such file.
+        ModelVersionError: the file obeys a newer contract.
+        ModelError: the file is not an ONNX model, is damaged, or breaks the contract.
+        OptionError: impossible `threads` or `pinned_samples`.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, threads: int | None = 1, pinned_samples: int | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._pinned_samples = pinned_samples
+        self._session = _open_session(self.path, threads, pinned_samples)
+        try:
+            self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map)
+            inputs = self._session.get_inputs()
+            self.can_look_ahead = any(arg.name == LOOK_AHEAD for arg in inputs)
+            self._initial_state = _check_inputs(inputs)
+            _check_outputs(self._session.get_outputs(), self._initial_state)
+            self._check_streaming()
+        except ModelError as error:
+            raise type(error)(f"{self.path}: {error}") from None
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{self.path}: a name in the file is not text ({error.reason}): it is damaged") from error
+        self._next_names = [NEXT_PREFIX + name.removeprefix(STATE_PREFIX) for name in self._initial_state]
+        self._output_names = ["tokens", "frames", "scores", *self._next_names]
+
+    def initial_state(self) -> State:
+        """State of a stream that has heard nothing: zeros. The arrays are shared and read-only."""
+        return dict(self._initial_state)
+
+    def step(
+        self, waveform: np.ndarray, state: State, *, look_ahead: int = 0, with_log_probs: bool = False
+    ) -> ChunkResult:
+        """Run one chunk.
+
+        Args:
+            waveform: (N,) float32 mono at `info.sample_rate`, N a positive multiple of `info.samples_per_frame`.
+            state: `initial_state()`, or the `state` of the chunk before.
+            look_ahead: frames at the chunk's end that are heard but not consumed: they give no tokens and leave no
+                trace in the state; the next chunk begins with them. Less than all; 0 if not `can_look_ahead`.
+            with_log_probs: also return the posteriors of every frame.
+
+        Returns:
+            The new tokens and the state to go on with; `state` itself is left as it is.
+
+        Raises:
+            ModelError: a chunk of the wrong size, or a model that gives what the contract forbids.
+        """
+        n_frames = self._check_chunk(waveform, look_ahead)
+        inputs = {"waveform": waveform, **state}
+        if self.can_look_ahead:
+            inputs[LOOK_AHEAD] = np.array([look_ahead], np.int64)
+        names = [*self._output_names, "log_probs"] if with_log_probs else self._output_names
+        try:
+            outputs = self._session.run(names, inputs)
+        except Exception as error:  # onnxruntime's errors share no base class of their own
+            raise ModelError(f"{self.path}: the model failed on a chunk of {len(waveform)} samples: {error}") from error
+        tokens, frames, scores = outputs[:3]
+        self._check_tokens(tokens, frames, scores, n_frames)
+        next_state = dict(zip(self._initial_state, outputs[3 : 3 + len(self._next_names)], strict=True))
+        return ChunkResult(tokens, frames, scores, next_state, outputs[-1][:n_frames] if with_log_probs else None)
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that the state of one stream takes."""
+        return sum(tensor.nbytes for tensor in self._initial_state.values())
+
+    @property
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every state input, by name."""
+        return {name: tensor.shape for name, tensor in self._initial_state.items()}
+
+    def _check_streaming(self) -> None:
+        if not self.info.streaming and self._initial_state:
+            raise ModelError(f"says it does not stream, yet has the state inputs {sorted(self._initial_state)}")
+        if self.info.streaming and not self._initial_state:
+            raise ModelError(f"says it streams, yet has no input named {STATE_PREFIX}*")
+
+    def _check_chunk(self, waveform: np.ndarray, look_ahead: int) -> int:
+        """Check a chunk; return the frames of it that are consumed."""
+        samples_per_frame = self.info.samples_per_frame
+        if waveform.ndim != 1 or len(waveform) == 0 or len(waveform) % samples_per_frame:
+            raise ModelError(
+                f"a chunk is expected to have a positive multiple of {samples_per_frame} samples; "
+                f"came the shape {waveform.shape}"
+            )
+        if self._pinned_samples not in (None, len(waveform)):
+            raise ModelError(
+                f"this model was opened for chunks of {self._pinned_samples} samples only; came {len(waveform)}"
+            )
+        n_frames = len(waveform) // samples_per_frame
+        if not 0 <= look_ahead < n_frames or (look_ahead and not self.can_look_ahead):
+            most = n_frames - 1 if self.can_look_ahead else 0
+            raise ModelError(
+                f"look_ahead is expected to be 0 to {most} for a chunk of {n_frames} frames; came {look_ahead}"
+            )
+        return n_frames - look_ahead
+
+    def _check_tokens(self, tokens: np.ndarray, frames: np.ndarray, scores: np.ndarray, n_frames: int) -> None:
+        if not len(tokens) == len(frames) == len(scores):
+            raise ModelError(
+                f"{self.path}: tokens, frames and scores are expected to be of one length; "
+                f"came {len(tokens)}, {len(frames)} and {len(scores)}"
+            )
+        if len(tokens) == 0:
+            return
+        if not np.isfinite(scores).all():
+            raise ModelError(f"{self.path}: the model gave a score that is not a number: its weights are damaged")
+        if tokens.min() < 0 or tokens.max() >= len(self.info.vocabulary):
+            raise ModelError(f"{self.path}: the model gave a token outside its vocabulary: {tokens.tolist()}")
+        if frames[0] < 0 or frames[-1] >= n_frames or (np.diff(frames) < 0).any():
+            raise ModelError(
+                f"{self.path}: token frames are expected in order and below {n_frames}; came {frames.tolist()}"
+            )
+
+
+def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -> ort.InferenceSession:
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise OptionError(f"threads is expected to be a whole number from 1, or None for all cores; came {threads!r}")
+    if pinned_samples is not None and pinned_samples < 1:
+        raise OptionError(f"pinned_samples is expected to be positive; came {pinned_samples!r}")
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise ModelNotFoundError(f"{path} {what}; a model file (.onnx) is expected")
+    # From 1.29 on, onnxruntime's wheels report their use to Microsoft and keep an identifier in the user's cache. That
+    # nothing leaves the device is the point of this package. Only an environment variable stops all of it, and only
+    # before onnxruntime is first imported; a value that the user has set stands.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions
+    # Small boards: give memory back after a chunk of unusual size, and let idle threads sleep.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if pinned_samples is not None:
+        options.add_free_dimension_override_by_name("samples", pinned_samples)
+    try:
+        # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
+        return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:  # onnxruntime's errors share no base class of their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{path} cannot be opened as an ONNX model ({path.stat().st_size} bytes): it is another kind of file, "
+            f"damaged, or incomplete. onnxruntime says: {reason}"
+        ) from error
+
+
+def _check_inputs(inputs: list[ort.NodeArg]) -> State:
+    """Check the inputs; return the zero state."""
+    by_name = {arg.name: arg for arg in inputs}
+    waveform = by_name.pop("waveform", None)
+    if waveform is None or waveform.type != "tensor(float)" or len(waveform.shape) != 1:
+        raise ModelError("an input 'waveform', float32 (samples,), is expected; " + _described("inputs", inputs))
+    look_ahead = by_name.pop(LOOK_AHEAD, None)
+    if look_ahead is not None and (look_ahead.type != "tensor(int64)" or look_ahead.shape != [1]):
+        raise ModelError(
+            f"input {LOOK_AHEAD!r} is expected to be int64 (1,); came {look_ahead.type} {look_ahead.shape}"
+        )
+    state = {}
+    for name, arg in by_name.items():
+        if not name.startswith(STATE_PREFIX):
+            raise ModelError(
+                f"inputs are expected to be 'waveform', '{LOOK_AHEAD}' and '{STATE_PREFIX}*'; came {name!r}"
+            )
+        if arg.type not in _DTYPES or not all(isinstance(size, int) and size >= 0 for size in arg.shape):
+            raise ModelError(
+                f"input {name!r} is expected to be float32 or int64 with fixed dimensions; came {arg.type} {arg.shape}"
+            )
+        state[name] = np.zeros(arg.shape, _DTYPES[arg.type])
+        state[name].flags.writeable = False
+    return state
+
+
+def _check_outputs(outputs: list[ort.NodeArg], state: State) -> None:
+    by_name = {arg.name: arg for arg in outputs}
+    for name, (dtype, rank) in _OUTPUTS.items():
+        arg = by_name.get(name)
+        if arg is None or arg.type != dtype or len(arg.shape) != rank:
+            found = _described("outputs", outputs)
+            raise ModelError(f"an output {name!r}, {dtype} of rank {rank}, is expected; {found}")
+    for name, tensor in state.items():
+        arg = by_name.get(NEXT_PREFIX + name.removeprefix(STATE_PREFIX))
+        if arg is None:
+            raise ModelError(f"state {name!r} has no output '{NEXT_PREFIX}{name.removeprefix(STATE_PREFIX)}'")
+        # The exporter may leave an output's dimensions symbolic; those it states must be the state's.
+        agree = len(arg.shape) == tensor.ndim and all(
+            given == expected for given, expected in zip(arg.shape, tensor.shape, strict=True) if isinstance(given, int)
+        )
+        if _DTYPES.get(arg.type) != tensor.dtype or not agree:
+            raise ModelError(
+                f"output {arg.name!r} is expected to be like {name!r}, {tensor.dtype} {list(tensor.shape)}; "
+                f"came {arg.type} {arg.shape}"
+            )
+
+
+def _described(what: str, args: list[ort.NodeArg]) -> str:
+    return f"the {what} are " + ", ".join(f"{arg.name} {arg.type} {arg.shape}" for arg in args)

@@ -1,0 +1,165 @@
+"""Word n-grams with back-off, read from the ARPA text format.
+
+The format is the one that SRILM, KenLM and others write: `\\data\\` with the number of n-grams of each order, then a
+section `\\N-grams:` for each, whose lines are a log10 probability, N words and, if longer n-grams begin with them, a
+log10 back-off weight; `\\end\\` closes the file. Back-off is Katz's (1987): a missing n-gram has the probability of its
+last N - 1 words, times the back-off weight of its first N - 1.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lwasr_edge.errors import LanguageModelError
+
+START = "<s>"
+END = "</s>"
+UNKNOWN = "<unk>"
+_LN_10 = math.log(10.0)
+_UNSEEN_LOG10 = -7.0  # for unknown words, where the file says nothing of them
+Context = tuple[str, ...]
+
+
+class NGram:
+    """A back-off model over words.
+
+    Attributes:
+        order: words in the longest n-grams.
+    """
+
+    def __init__(self, order: int, entries: dict[Context, tuple[float, float]]) -> None:
+        """Take n-grams as read: words -> (log10 probability, log10 back-off weight)."""
+        self.order = order
+        self._entries = entries
+        if (UNKNOWN,) not in entries and ("<UNK>",) in entries:
+            entries[(UNKNOWN,)] = entries[("<UNK>",)]
+        entries.setdefault((UNKNOWN,), (_UNSEEN_LOG10, 0.0))
+
+    def __contains__(self, word: str) -> bool:
+        return (word,) in self._entries
+
+    @property
+    def words(self) -> list[str]:
+        """Every known word; of markers such as `<s>` there is none among them."""
+        return [gram[0] for gram in self._entries if len(gram) == 1 and gram[0] not in (START, END, UNKNOWN)]
+
+    def start(self) -> Context:
+        """Context before the first word of a sentence."""
+        return (START,) if self.order > 1 else ()
+
+    def score(self, context: Context, word: str) -> tuple[float, Context]:
+        """Natural log probability of a word (or `END`) after a context, and the context after it."""
+        if (word,) not in self._entries:
+            word = UNKNOWN
+        log10 = 0.0
+        history = context
+        while True:
+            entry = self._entries.get((*history, word))
+            if entry is not None:
+                log10 += entry[0]
+                break
+            log10 += self._entries.get(history, (0.0, 0.0))[1]
+            history = history[1:]
+        kept = self.order - 1
+        return log10 * _LN_10, (*context, word)[-kept:] if kept else ()
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> NGram:
+        """Read an ARPA file, plain or gzipped.
+
+        Raises:
+            LanguageModelError: no such file, or not a complete ARPA file; with the number of the offending line.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                packed = file.read(2) == b"\x1f\x8b"
+            with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
+                return _ArpaReader(path, iter(lines)).read()
+        except FileNotFoundError:
+            raise LanguageModelError(f"{path} does not exist; an ARPA language model is expected") from None
+        except UnicodeDecodeError as error:
+            raise LanguageModelError(
+                f"{path} is not text in UTF-8: an ARPA file is expected, not a binary one"
+            ) from error
+        except (OSError, EOFError) as error:
+            raise LanguageModelError(f"{path} cannot be read: {error}") from error
+
+
+class _ArpaReader:
+    """One pass over the lines of a file."""
+
+    def __init__(self, path: Path, lines: Iterator[str]) -> None:
+        self._path = path
+        self._lines = lines
+        self._number = 0
+
+    def read(self) -> NGram:
+        counts = self._read_counts()
+        entries: dict[Context, tuple[float, float]] = {}
+        for order, count in enumerate(counts, 1):
+            self._read_section(order, len(counts), count, entries)
+        if self._next_line() != "\\end\\":
+            raise self._error("'\\end\\' is expected after the last section")
+        return NGram(len(counts), entries)
+
+    def _read_counts(self) -> list[int]:
+        while (line := self._next_line()) != "\\data\\":
+            if line is None:
+                raise self._error("no '\\data\\' line: this is not an ARPA file")
+        counts: list[int] = []
+        while (line := self._next_line()) is not None:
+            match = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line)
+            if match is None:
+                break
+            if int(match[1]) != len(counts) + 1:
+                raise self._error(f"the count of {len(counts) + 1}-grams is expected; came {line!r}")
+            counts.append(int(match[2]))
+        if not counts:
+            raise self._error("'ngram 1=COUNT' is expected after '\\data\\'")
+        self._expect_section(line, 1)
+        return counts
+
+    def _read_section(self, order: int, highest: int, count: int, entries: dict[Context, tuple[float, float]]) -> None:
+        """Read `count` lines of a section whose header has been read, and the header of the next section."""
+        for _ in range(count):
+            line = self._next_line()
+            fields = line.split() if line is not None and not line.startswith("\\") else []
+            if len(fields) not in (order + 1, order + 2):
+                raise self._error(
+                    f"the section of {order}-grams should have {count} lines of a probability, {order} words and "
+                    f"perhaps a back-off weight; came {line!r}"
+                )
+            weight = fields[order + 1] if len(fields) == order + 2 else "0"
+            entries[tuple(fields[1 : order + 1])] = (self._number_in(fields[0]), self._number_in(weight))
+        if order < highest:
+            self._expect_section(self._next_line(), order + 1)
+
+    def _expect_section(self, line: str | None, order: int) -> None:
+        if line != f"\\{order}-grams:":
+            raise self._error(f"'\\{order}-grams:' is expected; came {line!r}")
+
+    def _number_in(self, text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise self._error(f"a log10 number is expected; came {text!r}") from None
+        if math.isnan(number) or number == math.inf:
+            raise self._error(f"a log10 number is expected; came {text!r}")
+        return number
+
+    def _next_line(self) -> str | None:
+        """The next line that is not blank, stripped; None at the end of the file."""
+        for line in self._lines:
+            self._number += 1
+            if stripped := line.strip():
+                return stripped
+        return None
+
+    def _error(self, what: str) -> LanguageModelError:
+        return LanguageModelError(f"{self._path}, line {self._number}: {what}")
