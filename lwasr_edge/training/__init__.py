@@ -1,0 +1,1 @@
+"""Training: a frozen reference teaches light students, which are then adapted. Needs the extra ``train``."""

@@ -1,0 +1,282 @@
+"""The training loop that both steps share: a step is an objective, a schedule and a command."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lwasr_edge.errors import CheckpointError, OptionError
+from lwasr_edge.training.augment import Augmenter
+from lwasr_edge.training.batches import Batches, WaveformStore
+from lwasr_edge.training.checkpoint import save_checkpoint
+from lwasr_edge.training.device import choose_precision
+from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.objectives import Example, LossWeights, end_to_end, layer_by_layer
+from lwasr_edge.training.schedule import Schedule
+from lwasr_edge.training.state import StopRequest, append_log, cut_log, read_state, remove_leftovers, write_state
+from lwasr_edge.training.students import check_family
+
+LOG_EVERY = 50  # steps
+
+
+class Family:
+    """The students that learn together, by name, and how to write them down."""
+
+    def __init__(self, students: dict[str, AcousticModel], tokenizer: bytes, notes: dict[str, str]) -> None:
+        self.students = students
+        self.tokenizer = tokenizer
+        self.notes = notes
+
+    def save(self, folder: Path, half: bool = False) -> None:
+        """Write every student as a checkpoint of its name."""
+        for name, student in self.students.items():
+            save_checkpoint(folder / f"{name}.safetensors", student, self.tokenizer, self.notes, half)
+
+
+def in_precision(model: AcousticModel, dtype: torch.dtype) -> AcousticModel:
+    """A copy that computes in ``dtype`` behind a float32 front end: fewer bytes to move, and no casts on the way."""
+    model = copy.deepcopy(model)
+    model.encoder.to(dtype)
+    model.head.to(dtype)
+    return model
+
+
+class Trainer:
+    """Teaches a family of students from one stream of batches; the reference, if any, runs once a batch.
+
+    The students are float32. Copies of them in ``precision`` compute outputs and gradients; the optimiser moves the
+    students by those gradients, and the copies follow.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        reference: AcousticModel | None,
+        store: WaveformStore,
+        targets: list[list[int]],
+        batches: Batches,
+        augmenter: Augmenter,
+        weights: LossWeights,
+        schedule: Schedule,
+        folder: Path,
+        device: torch.device,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            family: the students; they move to ``device``.
+            reference: the frozen teacher; may be None where no loss compares with it.
+            store: all training audio, on ``device``.
+            targets: token ids of each utterance of the corpus; empty where no loss reads transcripts.
+            batches: grouping and order.
+            augmenter: distortions.
+            weights: of the losses.
+            schedule: steps, rates, sizes.
+            folder: for students, state and log.
+            device: where to train.
+            precision: what encoders compute in; None for bfloat16 where ``device`` multiplies it, float32 elsewhere.
+
+        Raises:
+            OptionError: models that cannot learn together, or losses without what they compare with.
+        """
+        compares = weights.needs_reference or schedule.layer_steps > 0
+        if compares and reference is None:
+            raise OptionError("these losses compare with a reference, and none was given: pass --reference")
+        check_family(family.students, reference if compares else None)
+        self.family, self.store, self.batches = family, store, batches
+        self.augmenter, self.weights, self.schedule = augmenter, weights, schedule
+        self.folder, self.device = folder, device
+        self.precision = choose_precision("auto", device) if precision is None else precision
+        self.models = nn.ModuleDict({name: student.to(device) for name, student in family.students.items()}).train()
+        self.reference: AcousticModel | None = None
+        if compares and reference is not None:
+            self.reference = in_precision(reference.to(device), self.precision).eval().requires_grad_(False)
+        self.make_copies()
+        self.optimizer = torch.optim.AdamW(
+            self.models.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay,
+            fused=True,
+        )
+        self.target_lengths = torch.tensor([len(one) for one in targets], device=device)
+        padded = [torch.tensor(one, dtype=torch.int64) for one in targets]
+        self.targets = nn.utils.rnn.pad_sequence(padded, batch_first=True).to(device)
+        self.step = 0
+        self.audio_s = 0.0  # heard so far, padding left out
+        self.elapsed_s = 0.0  # spent in training so far; evaluation and saving are left out
+        self.sums: dict[str, Tensor] = {}  # of each part of the loss, since the last line of the log
+        self.summed_steps = 0
+
+    def run(self, evaluate: Callable[[], dict[str, Any]] | None = None) -> None:
+        """Train from the present state to the end, saving on the way.
+
+        Args:
+            evaluate: called every ``evaluate_every`` steps and at the end; what it returns goes to the log.
+
+        Raises:
+            OptionError: the loss is not a number; the state saved last is a good one.
+            KeyboardInterrupt: Ctrl-C or SIGTERM came; the state is saved.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        progress = tqdm(total=self.schedule.steps, initial=self.step, desc="train", unit="step", mininterval=2)
+        with StopRequest() as stop, progress:
+            for indices in self.remaining():
+                began = time.monotonic()
+                for name, value in self.train_on(indices).items():
+                    self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + value
+                self.step, self.summed_steps = self.step + 1, self.summed_steps + 1
+                ends = self.step == self.schedule.steps
+                saves = ends or stop.wanted or self.step % self.schedule.save_every == 0
+                evaluates = ends or self.step % self.schedule.evaluate_every == 0
+                means = self.means() if saves or evaluates or self.step % LOG_EVERY == 0 else {}
+                self.elapsed_s += time.monotonic() - began
+                progress.update()
+                if means:
+                    self.log(means)
+                    progress.set_postfix({name: f"{value:.3f}" for name, value in list(means.items())[:4]})
+                if saves:
+                    self.save()
+                if stop.wanted:
+                    raise KeyboardInterrupt
+                if evaluates and evaluate:
+                    self.models.eval()
+                    self.log(evaluate())
+                    self.models.train()
+
+    def means(self) -> dict[str, float]:
+        """Mean of each part of the loss since the last call; waits for the device."""
+        means = {name: round(float(value) / self.summed_steps, 5) for name, value in self.sums.items()}
+        self.sums, self.summed_steps = {}, 0
+        if not all(math.isfinite(value) for value in means.values()):
+            raise OptionError(f"the loss is not a number at step {self.step}: run again with a lower --learning-rate")
+        return means
+
+    def remaining(self) -> Iterator[np.ndarray]:
+        """Batches from the present step to the last, epoch after epoch."""
+        epoch, seen = 0, 0
+        while self.step < self.schedule.steps:
+            order = self.batches.epoch(epoch)
+            for indices in order[max(0, self.step - seen) :]:
+                if self.step == self.schedule.steps:
+                    return
+                yield indices
+            epoch, seen = epoch + 1, seen + len(order)
+
+    def train_on(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """One optimiser step on the utterances ``indices``; returns each part of each student's loss."""
+        schedule = self.schedule
+        torch.manual_seed(schedule.seed * 1_000_003 + self.step)  # a resumed run draws what the unbroken one drew
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedule.rate(self.step)
+        example = self.example(indices)
+        logged = {}
+        for name, student in self.copies.items():
+            if self.step < schedule.layer_steps:
+                parts = layer_by_layer(student, example)
+            else:
+                parts = end_to_end(student, example, self.weights)
+            torch.stack(list(parts.values())).sum().backward()
+            logged.update({f"{name}/{part}": value.detach() for part, value in parts.items()})
+        self.update()
+        return logged
+
+    def update(self) -> None:
+        """Move the float32 weights by the copies' gradients, and the copies after them."""
+        for weights, copies in self.parameters:
+            for weight, copied in zip(weights, copies, strict=True):
+                weight.grad = None if copied.grad is None else copied.grad.float()
+                copied.grad = None
+            nn.utils.clip_grad_norm_(weights, self.schedule.max_gradient)
+        self.optimizer.step()
+        self.renew_copies()
+
+    def make_copies(self) -> None:
+        """Copy the students in the precision that trains; whole, with what the optimiser does not move."""
+        students = self.family.students
+        self.copies = {name: in_precision(student, self.precision) for name, student in students.items()}
+        # of each student and its copy; listed once, since walking a model takes as long as a small step
+        self.parameters: list[tuple[list[Tensor], list[Tensor]]] = [
+            (list(student.parameters()), list(self.copies[name].parameters())) for name, student in students.items()
+        ]
+
+    @torch.no_grad()
+    def renew_copies(self) -> None:
+        """Bring the copies' weights to the students'."""
+        for weights, copies in self.parameters:
+            torch._foreach_copy_(copies, weights)
+
+    def example(self, indices: np.ndarray) -> Example:
+        """A batch, distorted, with what the reference makes of it."""
+        batch = self.store.batch(indices)
+        self.audio_s += float(self.store.lengths_s[indices].sum())
+        chunk_frames = self.draw_chunk()
+        first = next(iter(self.family.students.values()))
+        with torch.no_grad():
+            waveform, n_samples = self.augmenter.for_both(batch.waveform, batch.n_samples)
+            reference = None
+            if self.reference is not None:
+                features, lengths = self.reference.features(waveform, n_samples)
+                reference = self.reference(features.to(self.precision), lengths)
+            distorted = self.augmenter.for_student(waveform, n_samples)
+            features, lengths = first.features(distorted, n_samples, chunk_frames)
+            features = self.augmenter.mask(features).to(self.precision)
+            heard = (torch.arange(features.shape[1] // 4, device=self.device) < lengths[:, None]).float()
+        targets, target_lengths = self.targets[batch.utterances], self.target_lengths[batch.utterances]
+        return Example(features, lengths, heard, chunk_frames, reference, targets, target_lengths)
+
+    def draw_chunk(self) -> int | None:
+        """Frames of a chunk in the present step; None for whole recordings."""
+        draw = random.Random(self.schedule.seed * 1_000_003 + self.step)
+        if draw.random() < self.schedule.whole_probability:
+            return None
+        return draw.choice(self.schedule.chunk_frames)
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Add a line to the log: where the run stands, and ``values``."""
+        where = {"step": self.step, "audio_s": round(self.audio_s), "elapsed_s": round(self.elapsed_s, 1)}
+        append_log(self.folder, where | values)
+
+    def save(self) -> None:
+        """Write the students, then all that an exact resume needs."""
+        self.family.save(self.folder)
+        state = {
+            "models": self.models.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "audio_s": self.audio_s,
+            "elapsed_s": self.elapsed_s,
+        }
+        write_state(self.folder, state)
+
+    def resume(self) -> bool:
+        """Take up the newest good state in the folder; False where there is none.
+
+        Raises:
+            CheckpointError: every state is damaged, or belongs to other students.
+        """
+        state = read_state(self.folder, self.device)
+        if state is None:
+            return False
+        try:
+            self.models.load_state_dict(state["models"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            message = f"{self.folder}: its state belongs to other students than these: choose another folder"
+            raise CheckpointError(message) from error
+        self.make_copies()
+        self.step, self.audio_s, self.elapsed_s = state["step"], state["audio_s"], state["elapsed_s"]
+        if self.step > self.schedule.steps:
+            print(f"{self.folder} is already at step {self.step}: nothing to do", file=sys.stderr)
+        cut_log(self.folder, self.step)
+        remove_leftovers(self.folder)
+        return True

@@ -1,0 +1,50 @@
+"""How long a training run takes, how fast it learns, how much it hears at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lwasr_edge.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how fast, how much at a time."""
+
+    steps: int = 4000  # optimiser steps
+    layer_steps: int = 0  # of these, first steps in which each layer learns alone
+    batch_s: float = 40.0  # s of audio in a step
+    learning_rate: float = 6e-4  # peak
+    warmup_steps: int = 200
+    final_ratio: float = 0.02  # last learning rate over peak
+    weight_decay: float = 1e-3
+    max_gradient: float = 1.0  # norm to clip at
+    whole_probability: float = 0.4  # steps on whole recordings; the others draw a chunk size
+    chunk_frames: tuple[int, ...] = (4, 8, 16, 16, 32)  # frames of 40 ms
+    seed: int = 1
+    save_every: int = 500  # steps
+    evaluate_every: int = 1000  # steps
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_s", "learning_rate", "max_gradient", "save_every", "evaluate_every"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise OptionError(f"{name} is {getattr(self, name)}: expected a positive number")
+        for name in ("layer_steps", "warmup_steps", "weight_decay", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise OptionError(f"{name} is {getattr(self, name)}: expected 0 or more")
+        for name in ("final_ratio", "whole_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"{name} is {getattr(self, name)}: expected a number from 0 to 1")
+        if self.layer_steps > self.steps:
+            raise OptionError(f"layer_steps {self.layer_steps} is more than all steps, {self.steps}")
+        if not self.chunk_frames or min(self.chunk_frames) < 1:
+            raise OptionError(f"chunk_frames are {self.chunk_frames}: expected positive numbers, at least one")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, then half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983)."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+        return self.learning_rate * (self.final_ratio + (1 - self.final_ratio) * cosine)

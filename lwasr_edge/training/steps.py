@@ -1,0 +1,262 @@
+"""The two training steps, put together from the parts."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import torch
+from torch import Tensor
+
+from lwasr_edge.errors import CheckpointError, OptionError
+from lwasr_edge.training.augment import AugmentConfig, Augmenter
+from lwasr_edge.training.batches import Batches, WaveformStore
+from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint, sha256
+from lwasr_edge.training.device import choose_device, choose_precision
+from lwasr_edge.training.evaluate import evaluate
+from lwasr_edge.training.loop import Family, Trainer
+from lwasr_edge.training.manifest import Corpus, Fault, decode_corpus, load_corpus, read_manifest, refuse_faults
+from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.nemo import import_nemo
+from lwasr_edge.training.objectives import LossWeights
+from lwasr_edge.training.schedule import Schedule
+from lwasr_edge.training.students import fit_running_norm, inherit, layers_to_keep
+from lwasr_edge.training.transcripts import encode_transcripts
+
+REPRESENT_WEIGHTS = LossWeights()
+ADAPT_WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What both training steps are told."""
+
+    train: list[Path]
+    dev: list[Path]
+    noise: Path | None
+    output: Path
+    device: torch.device
+    precision: torch.dtype
+    dropout: float
+    max_bad: float  # share of unusable utterances, 0 to 1, from which on a run stops
+    loss: dict[str, float]  # weights that differ from the step's own
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise OptionError(f"--dropout {self.dropout}: expected a share from 0 to below 1")
+        if not 0 <= self.max_bad <= 1:
+            raise OptionError(f"--max-bad {100 * self.max_bad:g}: expected per cent, from 0 to 100")
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> TrainingOptions:
+        """Options as the command line gave them."""
+        fields: dict[str, Any] = {}
+        for field in dataclasses.fields(Schedule):
+            value = getattr(args, field.name)
+            fields[field.name] = tuple(value) if isinstance(value, list) else value
+        device = choose_device(args.device)
+        return cls(
+            train=args.train,
+            dev=args.dev,
+            noise=args.noise,
+            output=args.output,
+            device=device,
+            precision=choose_precision(args.precision, device),
+            dropout=args.dropout,
+            max_bad=args.max_bad / 100,
+            loss=parse_losses(args.loss),
+            schedule=Schedule(**fields),
+        )
+
+
+def parse_losses(items: list[str]) -> dict[str, float]:
+    """["kl=0.5", "ctc=1"] as {"kl": 0.5, "ctc": 1.0}."""
+    parts = vars(REPRESENT_WEIGHTS)
+    weights = {}
+    for item in items:
+        name, _, value = item.partition("=")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            name = ""
+        if name not in parts:
+            raise OptionError(f"--loss {item}: expected PART=WEIGHT with a part of {', '.join(parts)}")
+    return weights
+
+
+def parse_keep(text: str, n_reference: int) -> dict[str, tuple[int, ...]]:
+    """The students that ``--keep`` names, with the layers of the reference that each inherits.
+
+    Args:
+        text: students separated by commas; each a number of layers, or the layers themselves joined by "+":
+            "8,5" or "8,0+5+9+15".
+        n_reference: layers of the reference.
+    """
+    students: dict[str, tuple[int, ...]] = {}
+    for part in text.split(","):
+        try:
+            numbers = [int(number) for number in part.split("+")]
+        except ValueError:
+            expected = "expected numbers of layers, as in 8,5,3, or layers, as in 0+5+9"
+            raise OptionError(f"--keep {text}: {expected}") from None
+        explicit = len(numbers) > 1
+        name = f"layers{part.strip().replace('+', '-') if explicit else numbers[0]}"
+        if name in students:
+            raise OptionError(f"--keep {text}: {part.strip()} is there twice")
+        students[name] = tuple(numbers) if explicit else layers_to_keep(n_reference, numbers[0])
+    return students
+
+
+def import_reference(archive: Path, output: Path) -> None:
+    """Read a NeMo archive and write a checkpoint."""
+    model, tokenizer = import_nemo(archive)
+    save_checkpoint(output, model, tokenizer, {"imported_from": archive.name, "archive_sha256": sha256(archive)})
+    encoder = model.config.encoder
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"{output}: {encoder.n_layers} layers of width {encoder.d_model}, {len(model.config.vocabulary)} tokens, "
+        f"{count / 1e6:.2f} million parameters"
+    )
+
+
+def represent(reference: Path, keep: str, students: list[Path], options: TrainingOptions) -> None:
+    """Step 1: a family of students learns the reference's representation, all from the same batches.
+
+    Args:
+        reference: checkpoint of the teacher; frozen.
+        keep: the students to begin, see `parse_keep`; ignored where ``students`` are given.
+        students: checkpoints of students to go on with.
+        options: data, schedule, output folder.
+    """
+    weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
+    teacher, tokenizer = load_checkpoint(reference)
+    if students:
+        family = load_family(students, tokenizer, options.dropout)
+    else:
+        kept = parse_keep(keep, teacher.config.encoder.n_layers)
+        family = {name: inherit(teacher, layers, options.dropout) for name, layers in kept.items()}
+    corpus, targets = training_data(teacher, tokenizer, weights, options)
+    store = WaveformStore(corpus, options.device)
+    if not students:
+        for student in family.values():
+            fit_running_norm(student.to(options.device), store)
+    train(family, teacher, tokenizer, store, corpus, targets, weights, options)
+
+
+def adapt(students: list[Path], reference: Path | None, options: TrainingOptions) -> None:
+    """Step 2: students learn from transcripts by CTC, on general speech or on that of one place."""
+    weights = dataclasses.replace(ADAPT_WEIGHTS, **options.loss)
+    if reference and not weights.needs_reference:
+        raise OptionError("--reference is given and no loss compares with it: add, say, --loss kl=0.5")
+    tokenizer = load_checkpoint(students[0])[1]
+    family = load_family(students, tokenizer, options.dropout)
+    teacher = load_checkpoint(reference)[0] if reference else None
+    corpus, targets = training_data(next(iter(family.values())), tokenizer, weights, options)
+    train(family, teacher, tokenizer, WaveformStore(corpus, options.device), corpus, targets, weights, options)
+
+
+def load_family(paths: list[Path], tokenizer: bytes, dropout: float) -> dict[str, AcousticModel]:
+    """Students by the names of their files; dots in a name become underscores.
+
+    Raises:
+        OptionError: two of one name, or a student with another tokenizer.
+    """
+    family = {}
+    for path in paths:
+        name = path.stem.replace(".", "_")
+        if name in family:
+            raise OptionError(f"two students are named {name}: their checkpoints would overwrite each other")
+        family[name], own_tokenizer = load_checkpoint(path, dropout)
+        if own_tokenizer != tokenizer:
+            raise OptionError(f"{path} has another tokenizer than the models it should train with")
+    return family
+
+
+def training_data(
+    model: AcousticModel, tokenizer: bytes, weights: LossWeights, options: TrainingOptions
+) -> tuple[Corpus, list[list[int]]]:
+    """The utterances that can be used, and their token ids (empty where no loss reads transcripts).
+
+    Raises:
+        ManifestError: a manifest cannot be read, or too many utterances cannot be used.
+    """
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
+    if pieces.get_piece_size() != model.config.blank_id:
+        raise CheckpointError(f"the tokenizer has {pieces.get_piece_size()} pieces, the model {model.config.blank_id}")
+    wanted = [utterance for path in options.train for utterance in read_manifest(path)]
+    corpus, faults = decode_corpus(wanted)
+    found: list[list[int] | Fault] = [[] for _ in corpus.utterances]
+    if weights.ctc:
+        found = encode_transcripts(corpus, pieces, [model.frames(int(length)) for length in corpus.lengths])
+    faults += [item for item in found if isinstance(item, Fault)]
+    refuse_faults(faults, len(wanted), options.max_bad)
+    corpus = corpus.select([place for place, item in enumerate(found) if not isinstance(item, Fault)])
+    return corpus, [item for item in found if not isinstance(item, Fault)]
+
+
+def train(
+    family: dict[str, AcousticModel],
+    reference: AcousticModel | None,
+    tokenizer: bytes,
+    store: WaveformStore,
+    corpus: Corpus,
+    targets: list[list[int]],
+    weights: LossWeights,
+    options: TrainingOptions,
+) -> None:
+    """Run the loop, from the newest state in the output folder if there is one."""
+    notes = {"schedule": json.dumps(vars(options.schedule)), "losses": json.dumps(vars(weights))}
+    notes["train"] = " ".join(path.stem for path in options.train)
+    trainer = Trainer(
+        Family(family, tokenizer, notes),
+        reference,
+        store,
+        targets,
+        Batches(corpus, options.schedule.batch_s, options.schedule.seed),
+        Augmenter(AugmentConfig(), load_noise(options.noise, options.device)),
+        weights,
+        options.schedule,
+        options.output,
+        options.device,
+        options.precision,
+    )
+    measure = dev_measure(family, options.dev, options.device)
+    if trainer.resume():
+        print(f"resuming {options.output} at step {trainer.step}")
+    trainer.run(measure)
+
+
+def load_noise(manifest: Path | None, device: torch.device) -> Tensor | None:
+    """Background recordings end to end, (samples,) int16 at 16 kHz."""
+    if manifest is None:
+        return None
+    return torch.from_numpy(load_corpus(read_manifest(manifest)).samples).to(device)
+
+
+def dev_measure(
+    family: dict[str, AcousticModel], manifests: list[Path], device: torch.device
+) -> Callable[[], dict[str, Any]] | None:
+    """A function that gives WER (%) of every student on every dev set, whole and in chunks of 640 ms."""
+    if not manifests:
+        return None
+    sets = {path.stem: load_corpus(read_manifest(path)) for path in manifests}
+    stores = {name: WaveformStore(corpus, device) for name, corpus in sets.items()}
+
+    def measure() -> dict[str, Any]:
+        wers = {}
+        for student, model in family.items():
+            for name, corpus in sets.items():
+                for label, chunk_frames in (("whole", None), ("640ms", 16)):
+                    result = evaluate(model, corpus, stores[name], chunk_frames)
+                    wers[f"{student}/{name}/{label}"] = round(100 * result.wer, 2)
+        print(" ".join(f"{key} {value}" for key, value in wers.items()), flush=True)
+        return {"wer": wers}
+
+    return measure

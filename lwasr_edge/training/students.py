@@ -1,0 +1,122 @@
+"""Students: the reference's architecture with fewer layers, beginning with the reference's own weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.batches import WaveformStore
+from lwasr_edge.training.frontend import RunningNorm, UtteranceNorm
+from lwasr_edge.training.model import AcousticModel
+
+# Order in which layers of the 16-layer NeMo Conformer-CTC small are missed least: the greedy choice by KL divergence
+# of the posteriors
+LEAST_DAMAGE_DEPTH = 16
+LEAST_DAMAGE = (3, 2, 6, 11, 13, 4, 8, 10, 12, 1, 9, 14, 7)
+
+
+def layers_to_keep(n_reference: int, n_student: int) -> tuple[int, ...]:
+    """The reference's layers that a student of ``n_student`` layers inherits, in rising order.
+
+    Raises:
+        OptionError: none, or more than the reference has.
+    """
+    if not 1 <= n_student <= n_reference:
+        raise OptionError(f"a student of {n_student} layers: expected 1 to {n_reference}, as many as the reference has")
+    if n_reference == LEAST_DAMAGE_DEPTH and n_student >= n_reference - len(LEAST_DAMAGE):
+        removed = LEAST_DAMAGE[: n_reference - n_student]
+        return tuple(i for i in range(n_reference) if i not in removed)
+    if n_student == 1:
+        return (n_reference - 1,)
+    return tuple(round(i * (n_reference - 1) / (n_student - 1)) for i in range(n_student))  # evenly spaced
+
+
+def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:
+    """A streaming student with the front, the layers ``keep`` and the CTC head of the reference."""
+    depth = reference.config.encoder.n_layers
+    if not keep or any(not 0 <= layer < depth for layer in keep) or list(keep) != sorted(set(keep)):
+        raise OptionError(f"a student of layers {keep}: expected different ones of 0 to {depth - 1}, in rising order")
+    config = dataclasses.replace(
+        reference.config,
+        frontend=dataclasses.replace(reference.config.frontend, normalization="running"),
+        encoder=dataclasses.replace(reference.config.encoder, n_layers=len(keep)),
+        reference_layers=keep,
+    )
+    student = AcousticModel(config, dropout)
+    student.encoder.subsampling.load_state_dict(reference.encoder.subsampling.state_dict())
+    for layer, index in zip(student.encoder.layers, keep, strict=True):
+        layer.load_state_dict(reference.encoder.layers[index].state_dict())
+    student.head.load_state_dict(reference.head.state_dict())
+    return student
+
+
+@torch.inference_mode()
+def fit_running_norm(student: AcousticModel, store: WaveformStore, n_utterances: int = 256) -> None:
+    """Set the prior and the scale of the student's `RunningNorm` from training audio.
+
+    The prior is the average of the utterances' own statistics. Gain and offset of each band are the least-squares line
+    from running-normalised to utterance-normalised features, which the inherited layers were trained on.
+    """
+    norm = student.norm
+    if not isinstance(norm, RunningNorm):
+        return
+    n_stored = len(store.lengths_s)
+    batch = store.batch(np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64))
+    log_mel = student.padded_log_mel(batch.waveform)
+    mel_frames = (batch.n_samples // student.config.frontend.hop_length).clamp(min=1)
+    heard = torch.arange(log_mel.shape[1], device=log_mel.device) < mel_frames[:, None]
+    weight = norm.moments(log_mel)[:, :, :1] * heard.unsqueeze(2)
+    spoken = weight.sum(1).squeeze(1) > 0  # digital silence tells nothing
+    if not spoken.any():
+        raise OptionError("the training audio is digital silence")
+    log_mel, mel_frames, heard, weight = log_mel[spoken], mel_frames[spoken], heard[spoken], weight[spoken]
+    weight = weight / weight.sum(1, keepdim=True)
+    mean = (weight * log_mel).sum(1)
+    norm.prior_variance.copy_(((weight * log_mel.square()).sum(1) - mean.square()).mean(0))
+    norm.prior_shape.copy_((mean - mean.mean(1, keepdim=True)).mean(0))
+    running = norm(log_mel, mel_frames)[heard]
+    wanted = UtteranceNorm(student.config.frontend)(log_mel, mel_frames)[heard]
+    centred = running - running.mean(0)
+    gain = (centred * wanted).sum(0) / centred.square().sum(0).clamp(min=1e-12)
+    norm.gain.copy_(gain)
+    norm.offset.copy_(wanted.mean(0) - gain * running.mean(0))
+
+
+def check_family(students: dict[str, AcousticModel], reference: AcousticModel | None) -> None:
+    """Refuse models that cannot learn together: from the same features, over the same vocabulary, from this reference.
+
+    Raises:
+        OptionError: what differs.
+    """
+    if not students:
+        raise OptionError("there is no student to train")
+    first_name, first = next(iter(students.items()))
+    front = first.norm.state_dict()
+    for name, student in students.items():
+        own = student.norm.state_dict()
+        same = student.config.frontend == first.config.frontend
+        if not same or not all(torch.equal(own[key].cpu(), front[key].cpu()) for key in front):
+            raise OptionError(f"{name} and {first_name} have different front ends: train them in separate runs")
+        if student.config.vocabulary != first.config.vocabulary:
+            raise OptionError(f"{name} and {first_name} have different vocabularies: train them in separate runs")
+        if reference is not None:
+            check_heir(name, student, reference)
+
+
+def check_heir(name: str, student: AcousticModel, reference: AcousticModel) -> None:
+    """Refuse a student whose outputs cannot be compared with the reference's."""
+    own, theirs = student.config, reference.config
+    if own.vocabulary != theirs.vocabulary:
+        raise OptionError(f"{name} and the reference have different vocabularies: it is not of this reference")
+    if own.encoder.d_model != theirs.encoder.d_model:
+        widths = f"{own.encoder.d_model} and {theirs.encoder.d_model}"
+        raise OptionError(f"{name} and the reference are of different width, {widths}: it is not of this reference")
+    kept = own.reference_layers
+    if len(kept) != own.encoder.n_layers or max(kept) >= theirs.encoder.n_layers:
+        raise OptionError(
+            f"{name} has {own.encoder.n_layers} layers and names {len(kept)} of a reference of "
+            f"{theirs.encoder.n_layers}: a student that `lwasr-train represent` made is expected"
+        )
