@@ -1,0 +1,163 @@
+"""From the exportable torch module to a clean ONNX graph, and how its weights are stored."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnxscript import optimizer
+from torch import nn
+
+from lwasr_edge.contract import LOOK_AHEAD
+from lwasr_edge.export.streaming import CHUNK_OUTPUTS, StreamingModel, WholeModel
+
+OPSET = 18  # onnxruntime 1.18 reads up to 21
+IR_VERSION = 8  # onnxruntime 1.18 reads up to 10
+EXAMPLE_FRAMES = 8  # any number from 2 on: the graph holds for all
+FOLD_LIMIT = 2048  # elements; larger constants (cosines, positions) are cheaper to compute at load than to store
+CAST_FROM = 256  # elements; smaller tensors gain nothing from float16
+
+
+class _Flat(nn.Module):
+    """Takes the state as one list: torch cannot describe the shapes of variable arguments."""
+
+    def __init__(self, model: StreamingModel | WholeModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveform: torch.Tensor, state: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """``state`` begins with look_ahead, where the model has it."""
+        return self.model(waveform, *state)
+
+
+def trace(model: StreamingModel | WholeModel) -> onnx.ModelProto:
+    """Export in float32; the dimension of ``waveform`` is dynamic and named "samples".
+
+    By torch's current exporter (torch.export), which knows shapes as formulas: half as many nodes as the older, tracing
+    one leaves, and none of them computes shapes of things. Cosines, positions and indices stay formulas in the graph:
+    onnxruntime computes them once, at load.
+    """
+    frontend, state = model.config.frontend, model.state_tensors()
+    samples_per_frame = frontend.hop_length * 4
+    waveform = torch.zeros(EXAMPLE_FRAMES * samples_per_frame)
+    waveform[0] = 1.0
+    beginning = model.beginning()
+    frames = torch.export.Dim("frames", min=2, max=1 << 20)
+    with quiet():
+        program = torch.onnx.export(
+            _Flat(model),
+            (waveform, beginning),
+            input_names=["waveform", *([LOOK_AHEAD] if state else []), *(f"state_{tensor.name}" for tensor in state)],
+            output_names=[*CHUNK_OUTPUTS, *(f"next_{tensor.name}" for tensor in state)],
+            dynamic_shapes={"waveform": {0: samples_per_frame * frames}, "state": [{}] * len(beginning)},
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+        optimizer.optimize_ir(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+    proto = program.model_proto
+    tidy(proto)
+    _name_dimensions(proto, model)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Neither progress lines nor warnings about packages that are not there."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def tidy(proto: onnx.ModelProto) -> None:
+    """Drop what only debugs the export (it names this machine's paths); name products after their weights."""
+    graph = proto.graph
+    proto.ir_version = IR_VERSION
+    proto.producer_name, proto.producer_version, proto.doc_string = "lwasr-edge", "", ""
+    del proto.metadata_props[:]
+    del proto.functions[:]
+    graph.name, graph.doc_string = "lwasr", ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    unique: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    rename = {}
+    for tensor in list(graph.initializer):
+        key = (tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes())
+        if key in unique:
+            graph.initializer.remove(tensor)
+        else:
+            unique[key] = tensor.name.removeprefix("model.")
+        rename[tensor.name] = unique[key]
+    for tensor in graph.initializer:
+        tensor.name = rename[tensor.name]
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        node.input[:] = [rename.get(name, name) for name in node.input]
+        if node.op_type == "MatMul" and node.input[1].endswith(".weight"):
+            node.name = node.input[1].removesuffix(".weight")
+    for value in [*graph.input, *graph.output]:
+        del value.metadata_props[:]
+        value.doc_string = ""
+
+
+def _name_dimensions(proto: onnx.ModelProto, model: StreamingModel | WholeModel) -> None:
+    """State the contract's names and sizes on inputs and outputs."""
+    sizes: dict[str, list[int | str]] = {
+        "waveform": ["samples"],
+        "tokens": ["tokens"],
+        "frames": ["tokens"],
+        "scores": ["tokens"],
+        "log_probs": ["frames", len(model.config.vocabulary)],
+        LOOK_AHEAD: [1],
+    }
+    for tensor in model.state_tensors():
+        sizes[f"state_{tensor.name}"] = sizes[f"next_{tensor.name}"] = list(tensor.shape)
+    for value in [*proto.graph.input, *proto.graph.output]:
+        kind = value.type.tensor_type
+        value.CopyFrom(helper.make_tensor_value_info(value.name, kind.elem_type, sizes[value.name]))
+
+
+def store_as_float16(proto: onnx.ModelProto, name_of: set[str] | None = None) -> onnx.ModelProto:
+    """Store float32 weights as float16 with a Cast behind each, which onnxruntime computes at load.
+
+    The arithmetic stays in float32: processors without float16 products would convert at every step.
+
+    Args:
+        proto: changed in place.
+        name_of: only these tensors; None for all of `CAST_FROM` elements or more.
+    """
+    casts = []
+    for tensor in proto.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < CAST_FROM:
+            continue
+        if name_of is not None and tensor.name not in name_of:
+            continue
+        name, stored = tensor.name, f"{tensor.name}_float16"
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored))
+        casts.append(helper.make_node("Cast", [stored], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
+    prepend(proto, casts)
+    return proto
+
+
+def prepend(proto: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    """Put ``nodes`` before all others."""
+    rest = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*nodes, *rest])

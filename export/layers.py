@@ -1,0 +1,267 @@
+"""The trained model's parts, rewritten for onnxruntime: the same numbers from fewer and cheaper operators.
+
+Nothing here is trained. Every export compares these parts with the originals (`lwasr_edge.export.verify`).
+
+* Linear layers are ``x @ weight + bias`` on three-dimensional input: torch would export two-dimensional ones as Gemm,
+  which dynamic quantisation leaves alone. Factors (0.5 of the feed-forward halves, 1 / sqrt(d) of the attention) are
+  multiplied into the weights; query, key and value are one product.
+* The spectrum is a product with cosines and sines. A window is symmetric, so with the phase's origin at its middle the
+  cosine part sees x(n) + x(-n) alone and the sine part x(n) - x(-n): half of the products.
+* The large convolution of the subsampling, half of the model's arithmetic, is a product over gathered neighbours:
+  onnxruntime's integer product is four times as fast as its float convolution, its ConvInteger three times slower.
+* Batch norm is part of the depth-wise convolution.
+
+Shape letters as in `lwasr_edge.training.conformer`; B is always 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lwasr_edge.training.conformer import (
+    ConformerLayer,
+    ConvModule,
+    FeedForward,
+    FixedBatchNorm,
+    LayerPast,
+    RelativeAttention,
+    Subsampling,
+)
+from lwasr_edge.training.frontend import LogMel
+
+
+class MatMulLinear(nn.Module):
+    """``x @ weight + bias`` with the weight stored as (inputs, outputs)."""
+
+    def __init__(self, *linears: nn.Linear, scale: float = 1.0) -> None:
+        """Several ``linears`` of one input become one product, outputs side by side."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.cat([linear.weight for linear in linears]).detach().T.contiguous() * scale)
+        if linears[0].bias is None:
+            self.bias = None
+        else:
+            self.bias = nn.Parameter(torch.cat([linear.bias for linear in linears]).detach() * scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        product = torch.matmul(x, self.weight)
+        return product if self.bias is None else product + self.bias
+
+
+def _cos(angle: Tensor) -> Tensor:
+    """Cosine by way of the sine: onnxruntime 1.18 has no cosine in float64."""
+    return torch.sin(angle + math.pi / 2)
+
+
+class FoldedLogMel(nn.Module):
+    """`LogMel` as matrix products; window, cosines, sines and mel filters are computed in the graph, at load."""
+
+    def __init__(self, log_mel: LogMel) -> None:
+        super().__init__()
+        self.config = log_mel.config
+        self.left_samples = log_mel.left_samples
+        self.register_buffer("filters", log_mel.filters)
+
+    def basis(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Windowed cosines and sines, (half of win_length, n_fft // 2 + 1) each, phase 0 at the window's middle."""
+        win_length, n_fft = self.config.win_length, self.config.n_fft
+        n_half = (win_length + 1) // 2
+        twice_time = 2 * torch.arange(n_half) - (win_length - 1)  # in half samples from the middle
+        steps = torch.remainder(twice_time[:, None] * torch.arange(n_fft // 2 + 1), 2 * n_fft)  # exact in integers
+        angle = steps.double() * (math.pi / n_fft)
+        window = 0.5 + 0.5 * _cos(twice_time.double() * (math.pi / (win_length - 1)))
+        once = torch.where(twice_time == 0, 0.5, 1.0)  # an odd window's middle is its own mirror image
+        weight = (window * once)[:, None]
+        return (_cos(angle) * weight).to(dtype), (torch.sin(angle) * weight).to(dtype)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(left_samples + N,) samples -> (N / hop_length, n_mels)."""
+        hop_length, win_length = self.config.hop_length, self.config.win_length
+        emphasised = waveform[1:] - self.config.preemphasis * waveform[:-1]
+        n_hops = -(-win_length // hop_length)  # hops that a window touches
+        lacking = (n_hops - 1) * hop_length - (self.left_samples - 1)
+        hops = F.pad(emphasised, (0, lacking)).view(-1, hop_length)  # (T + n_hops - 1, hop_length)
+        n_frames = hops.shape[0] - (n_hops - 1)
+        windows = torch.cat([hops[i : i + n_frames] for i in range(n_hops)], dim=1)
+        n_half = (win_length + 1) // 2
+        first = windows[:, :n_half]
+        mirrored = windows[:, win_length - n_half : win_length].flip(1)
+        cosines, sines = self.basis(waveform.dtype)
+        real, imaginary = (first + mirrored) @ cosines, (first - mirrored) @ sines
+        power = real * real + imaginary * imaginary
+        return torch.log(power @ self.filters + self.config.log_guard)
+
+
+class MatMulSubsampling(nn.Module):
+    """`Subsampling` with its convolutions as products over gathered neighbours, channels last."""
+
+    def __init__(self, subsampling: Subsampling, n_mels: int, scale: float) -> None:
+        """``scale`` multiplies the result."""
+        super().__init__()
+        self.n_channels = subsampling.conv1.out_channels
+        # (C out, C in, 3 in time, 3 in frequency): the first is kept as a two-dimensional linear layer, which becomes
+        # Gemm, stays in float and takes bias and ReLU into it
+        self.first = nn.Linear(9, self.n_channels)
+        self.first.weight = nn.Parameter(subsampling.conv1.weight.detach().flatten(1))
+        self.first.bias = subsampling.conv1.bias
+        second = nn.Linear(9 * self.n_channels, self.n_channels)
+        second.weight = nn.Parameter(subsampling.conv2.weight.detach().permute(0, 2, 3, 1).flatten(1))
+        second.bias = subsampling.conv2.bias
+        self.second = MatMulLinear(second)
+        self.linear = MatMulLinear(subsampling.linear, scale=scale)
+        by_channel = self.linear.weight.detach().unflatten(0, (self.n_channels, -1))
+        self.linear.weight = nn.Parameter(by_channel.transpose(0, 1).flatten(0, 1).contiguous())
+        self.n_mels = n_mels
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(MEL_CONTEXT + 4 U, n_mels), the past first -> (1, U, D)."""
+        n_frames = features.shape[0] // 4
+        x = neighbours(features.unsqueeze(2), 2 * n_frames + 1)  # (2 U + 1, n_mels / 2, 9)
+        n_bands = x.shape[1]
+        x = F.relu(self.first(x.view(-1, 9))).view(-1, n_bands, self.n_channels)
+        x = neighbours(x, n_frames).view(1, -1, 9 * self.n_channels)  # (1, U n_mels / 4, 9 C)
+        x = F.relu(self.second(x))
+        return self.linear(x.view(1, -1, self.linear.weight.shape[0]))
+
+
+def neighbours(x: Tensor, n_rows: int) -> Tensor:
+    """What each place of a 3x3 convolution of stride 2 sees, zeros beyond the first and the last band.
+
+    Args:
+        x: (2 n_rows + 1, bands, C).
+        n_rows: of the output.
+
+    Returns:
+        (n_rows, bands / 2 rounded up, 9 C).
+    """
+    n_bands, n_channels = x.shape[1:]
+    n_out = (n_bands + 1) // 2
+    n_padded = 2 * n_out + 1
+    row = 2 * torch.arange(n_rows)[:, None] + torch.arange(3)  # (n_rows, 3)
+    band = 2 * torch.arange(n_out)[:, None] + torch.arange(3)  # (n_out, 3)
+    index = row[:, None, :, None] * n_padded + band[:, None, :]  # (n_rows, n_out, 3, 3)
+    padded = F.pad(x, (0, 0, 1, n_padded - 1 - n_bands)).view(-1, n_channels)
+    return padded.index_select(0, index.view(-1)).view(n_rows, n_out, 9 * n_channels)
+
+
+class StreamingFeedForward(nn.Module):
+    """Half of a `FeedForward`: the layer adds 0.5 of it."""
+
+    def __init__(self, feed_forward: FeedForward) -> None:
+        super().__init__()
+        self.norm = feed_forward.norm
+        self.linear1 = MatMulLinear(feed_forward.linear1)
+        self.linear2 = MatMulLinear(feed_forward.linear2, scale=0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(F.silu(self.linear1(self.norm(x))))
+
+
+class StreamingAttention(nn.Module):
+    """`RelativeAttention` with keys and values kept by head, as the products want them."""
+
+    def __init__(self, attention: RelativeAttention) -> None:
+        super().__init__()
+        self.n_heads = attention.n_heads
+        self.norm = attention.norm
+        self.projection = MatMulLinear(attention.query, attention.key, attention.value)
+        self.position = MatMulLinear(attention.position)
+        self.out = MatMulLinear(attention.out)
+        d_model = attention.out.in_features
+        scale = 1 / math.sqrt(d_model // self.n_heads)
+        with torch.no_grad():
+            self.projection.weight[:, :d_model] *= scale
+            self.projection.bias[:d_model] = (self.projection.bias[:d_model] + attention.content_bias.flatten()) * scale
+        between = (attention.position_bias - attention.content_bias).detach() * scale
+        self.content_to_position = nn.Parameter(between.unsqueeze(1))  # (H, 1, D / H)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend from the frames of ``x`` to those of the past and of ``x``.
+
+        Args:
+            x: (1, U, D).
+            positions: (1, S + U, D), distances from S down to 1 - U.
+            mask: (S,), added to the scores.
+            past: keys and values of the L frames before, (H, L, D / H) each, or None.
+
+        Returns:
+            (1, U, D), and keys and values (H, S, D / H).
+        """
+        n_frames = x.shape[1]
+        projected = self.projection(self.norm(x)).view(n_frames, 3, self.n_heads, -1).permute(1, 2, 0, 3)
+        query, keys, values = projected.unbind(0)  # (H, U, D / H)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
+        n_keys = keys.shape[1]
+        distances = self.position(positions).view(n_keys + n_frames, self.n_heads, -1).permute(1, 2, 0)
+        by_distance = torch.matmul(query + self.content_to_position, distances)  # (H, U, S + U)
+        # Row u holds key s at place U - u + s. Without the first U numbers, rows are one shorter and keys in line
+        # (arXiv 1901.02860, appendix B; the distance S, which no key has, spares the padding).
+        in_line = by_distance.view(self.n_heads, -1)[:, n_frames:].view(self.n_heads, n_frames, -1)
+        scores = torch.matmul(query, keys.transpose(1, 2)) + in_line[:, :, :n_keys] + mask
+        out = torch.matmul(torch.softmax(scores, 2), values).transpose(0, 1).reshape(1, n_frames, -1)
+        return self.out(out), keys, values
+
+
+class StreamingConv(nn.Module):
+    """`ConvModule` with the batch norm inside the depth-wise convolution, which is two-dimensional (width 1).
+
+    onnxruntime has its fast, channel-blocked convolution for two dimensions only.
+    """
+
+    def __init__(self, conv: ConvModule) -> None:
+        super().__init__()
+        self.half_kernel = conv.half_kernel
+        self.norm = conv.norm
+        self.pointwise1 = MatMulLinear(conv.pointwise1)
+        self.pointwise2 = MatMulLinear(conv.pointwise2)
+        weight, bias = conv.depthwise.weight.detach(), conv.depthwise.bias.detach()  # (D, 1, kernel), (D,)
+        self.depthwise_norm: nn.Module = conv.depthwise_norm
+        if isinstance(conv.depthwise_norm, FixedBatchNorm):
+            batch_norm = conv.depthwise_norm
+            scale = (batch_norm.weight * torch.rsqrt(batch_norm.variance + batch_norm.epsilon)).detach()
+            weight = weight * scale[:, None, None]
+            bias = (bias - batch_norm.mean) * scale + batch_norm.bias.detach()
+            self.depthwise_norm = nn.Identity()
+        self.weight, self.bias = nn.Parameter(weight.unsqueeze(3)), nn.Parameter(bias)
+
+    def forward(self, x: Tensor, heard: Tensor | None, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(1, U, D), (1, U, 1) or None, (1, kernel // 2, D) or None -> (1, U, D), and past and gated values in one."""
+        gated = F.glu(self.pointwise1(self.norm(x)), dim=2)
+        if heard is not None:
+            gated = gated * heard
+        silence = gated.new_zeros(1, self.half_kernel, gated.shape[2])
+        gated = torch.cat([silence if past is None else past, gated], dim=1)
+        padded = torch.cat([gated, silence], dim=1).transpose(1, 2).unsqueeze(3)  # (1, D, U + kernel - 1, 1)
+        convolved = F.conv2d(padded, self.weight, self.bias, groups=self.weight.shape[0]).squeeze(3).transpose(1, 2)
+        out = self.pointwise2(F.silu(self.depthwise_norm(convolved)))
+        return out, gated
+
+
+class StreamingLayer(nn.Module):
+    """`ConformerLayer`."""
+
+    def __init__(self, layer: ConformerLayer) -> None:
+        super().__init__()
+        self.feed_forward1 = StreamingFeedForward(layer.feed_forward1)
+        self.attention = StreamingAttention(layer.attention)
+        self.conv = StreamingConv(layer.conv)
+        self.feed_forward2 = StreamingFeedForward(layer.feed_forward2)
+        self.norm = layer.norm
+
+    def forward(
+        self, x: Tensor, positions: Tensor, mask: Tensor, heard: Tensor | None, past: LayerPast | None
+    ) -> tuple[Tensor, LayerPast]:
+        """(1, U, D) -> (1, U, D), and keys, values and gated values of past and chunk, for the caller to cut."""
+        x = x + self.feed_forward1(x)
+        attended, keys, values = self.attention(x, positions, mask, None if past is None else past[:2])
+        x = x + attended
+        convolved, conv_past = self.conv(x, heard, None if past is None else past.conv)
+        x = x + convolved
+        x = x + self.feed_forward2(x)
+        return self.norm(x), LayerPast(keys, values, conv_past)

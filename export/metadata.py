@@ -1,0 +1,73 @@
+"""What a model file says of itself: the two `metadata_props` of contract version 1 (docs/MODEL_FORMAT.md)."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from lwasr_edge.contract import CONTRACT_KEY, CONTRACT_VERSION, MODEL_KEY
+from lwasr_edge.training.frontend import FRAME_DELAY
+from lwasr_edge.training.model import AcousticModel
+
+CHUNK_FRAMES = (4, 8, 16, 32)  # of 40 ms: what streaming students are trained for
+MAX_CHUNK_FRAMES = 100  # 4 s: longer chunks are no more accurate, and leave the processor's cache
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the checkpoint does not know of its model."""
+
+    name: str
+    language: str = "en"
+    licence: str = ""
+    attribution: str = ""
+
+
+def describe(model: AcousticModel, description: Description, precision: str, source: str) -> dict[str, str]:
+    """The metadata of an exported file.
+
+    Args:
+        model: the torch model.
+        description: its name and rights.
+        precision: "float32", "float16" or "int8".
+        source: SHA-256 of the checkpoint.
+
+    Returns:
+        Keys and values for `write_metadata`.
+    """
+    frontend, encoder = model.config.frontend, model.config.encoder
+    streaming = frontend.normalization == "running"
+    described: dict[str, Any] = {
+        "name": description.name,
+        "language": description.language,
+        "sample_rate": frontend.sample_rate,
+        "samples_per_frame": model.samples_per_frame,
+        "frame_delay_samples": FRAME_DELAY,
+        "streaming": streaming,
+        "chunk_frames": list(CHUNK_FRAMES) if streaming else [],
+        "max_chunk_frames": MAX_CHUNK_FRAMES,
+        "left_context_frames": encoder.left_context_frames if streaming else None,
+        "flush_samples": model.samples_per_frame,
+        "blank_id": model.config.blank_id,
+        "vocabulary": list(model.config.vocabulary),
+        "precision": precision,
+        "layers": encoder.n_layers,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "licence": description.licence,
+        "attribution": description.attribution,
+        "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "source": source,
+    }
+    return {CONTRACT_KEY: str(CONTRACT_VERSION), MODEL_KEY: json.dumps(described, ensure_ascii=False)}
+
+
+def write_metadata(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
+    """Put ``metadata`` into the file, in place of what was there: quantising drops it, so this comes last."""
+    del proto.metadata_props[:]
+    helper.set_model_props(proto, metadata)
+    return proto

@@ -1,0 +1,181 @@
+"""The export from end to end: checkpoint, graph, precision, metadata, verification, report; one function a format."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from lwasr_edge.contract import MODEL_KEY
+from lwasr_edge.export.graph import OPSET, store_as_float16, trace
+from lwasr_edge.export.metadata import Description, describe, write_metadata
+from lwasr_edge.export.ort_format import convert, require_same
+from lwasr_edge.export.quantize import quantize
+from lwasr_edge.export.report import Report, SherpaReport, inspect_graph, measure_speed
+from lwasr_edge.export.sensitivity import keep_float
+from lwasr_edge.export.sherpa import (
+    MODEL_FILE,
+    TOKENS_FILE,
+    sherpa_agreement,
+    sherpa_metadata,
+    sherpa_model,
+    sherpa_parity,
+    trace_sherpa,
+    write_tokens,
+)
+from lwasr_edge.export.streaming import exported_model
+from lwasr_edge.export.verify import (
+    MAX_WER_LOSS,
+    agreement,
+    float_parity,
+    made_up_recordings,
+    read_recordings,
+    require_agreement,
+)
+from lwasr_edge.model import Model
+from lwasr_edge.training.checkpoint import load_checkpoint, sha256
+
+PARITY_RECORDINGS = 3
+
+
+def export(
+    checkpoint: Path,
+    output: Path,
+    precision: str,
+    description: Description,
+    manifest: Path | None = None,
+    max_wer_loss: float | None = None,
+) -> Report:
+    """Write and verify one model file.
+
+    Args:
+        checkpoint: a checkpoint of this project.
+        output: where to write; the caller moves it to its place if this returns.
+        precision: "float32", "float16" or "int8".
+        description: name and rights.
+        manifest: recordings with transcripts; None verifies on made-up signals.
+        max_wer_loss: percent, absolute: keep products in float until int8 loses no more; None keeps none.
+
+    Raises:
+        CheckpointError: not a checkpoint of this project, damaged, or with NaN.
+        ManifestError, AudioError: the recordings cannot be used.
+        VerificationError: the file does not do what the checkpoint does.
+    """
+    model, _ = load_checkpoint(checkpoint)
+    sample_rate = model.config.frontend.sample_rate
+    recordings = made_up_recordings(sample_rate) if manifest is None else read_recordings(manifest, sample_rate)
+    source = sha256(checkpoint)
+    exported = exported_model(model)
+    float_proto = trace(exported)
+    kept: list[str] = []
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix="float-") as folder:
+        float_path = Path(folder, "model.onnx")
+        onnx.save(write_metadata(float_proto, describe(model, description, "float32", source)), float_path)
+        parity = float_parity(model, float_path, recordings[:PARITY_RECORDINGS])
+        metadata = describe(model, description, precision, source)
+        if precision == "int8":
+            if max_wer_loss is not None:
+                kept = keep_float(exported, float_proto, float_path, metadata, recordings, max_wer_loss)
+            proto = quantize(float_proto, kept)
+        elif precision == "float16":
+            proto = store_as_float16(float_proto)
+        else:
+            proto = float_proto
+        onnx.save(write_metadata(proto, metadata), output)
+        found = None
+        if precision != "float32":
+            found = agreement(float_path, output, recordings)
+            require_agreement(found, MAX_WER_LOSS if max_wer_loss is None else max_wer_loss)
+    return Report(
+        model=description.name,
+        precision=precision,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        bytes=output.stat().st_size,
+        opset=OPSET,
+        ir_version=proto.ir_version,
+        graph=inspect_graph(output),
+        parity=parity,
+        agreement=found,
+        kept_float=kept,
+        rtf=measure_speed(output),
+    )
+
+
+def export_ort(
+    checkpoint: Path,
+    output: Path,
+    precision: str,
+    description: Description,
+    manifest: Path | None = None,
+    max_wer_loss: float | None = None,
+) -> Report:
+    """Write and verify one file in onnxruntime's own format, and the list of its operators beside it.
+
+    Args:
+        output: the .ort file; the others as for `export`.
+
+    Raises:
+        CheckpointError, ManifestError, AudioError, VerificationError: as `export`.
+    """
+    with tempfile.TemporaryDirectory(prefix="lwasr-export-") as folder:
+        path = Path(folder, "model.onnx")
+        report = export(checkpoint, path, precision, description, manifest, max_wer_loss)
+        convert(path, output)
+        sample_rate = Model(path).info.sample_rate
+        recordings = made_up_recordings(sample_rate)
+        if manifest is not None:
+            recordings += read_recordings(manifest, sample_rate, limit=PARITY_RECORDINGS)
+        require_same(path, output, recordings)
+    return dataclasses.replace(report, format="ort", bytes=output.stat().st_size)
+
+
+def export_sherpa(
+    checkpoint: Path,
+    output: Path,
+    precision: str,
+    description: Description,
+    manifest: Path | None = None,
+    max_wer_loss: float | None = None,
+) -> SherpaReport:
+    """Write and verify a model.onnx and a tokens.txt for sherpa-onnx.
+
+    Args:
+        output: the folder for them, which must exist; the others as for `export`, but no product is kept in float:
+            ``max_wer_loss`` only refuses.
+
+    Raises:
+        OptionError: sherpa-onnx does not compute the features of this model.
+        CheckpointError, ManifestError, AudioError, VerificationError: as `export`.
+    """
+    model, _ = load_checkpoint(checkpoint)
+    sample_rate = model.config.frontend.sample_rate
+    recordings = made_up_recordings(sample_rate) if manifest is None else read_recordings(manifest, sample_rate)
+    described = describe(model, description, precision, sha256(checkpoint))
+    metadata = sherpa_metadata(model, {MODEL_KEY: described[MODEL_KEY]})
+    proto = trace_sherpa(sherpa_model(model))
+    path = output / MODEL_FILE
+    found = None
+    with tempfile.TemporaryDirectory(prefix="lwasr-export-") as folder:
+        float_path = Path(folder, MODEL_FILE)
+        onnx.save(write_metadata(proto, metadata), float_path)
+        parity = sherpa_parity(model, float_path)
+        if precision == "int8":
+            proto = quantize(proto)
+        elif precision == "float16":
+            proto = store_as_float16(proto)
+        onnx.save(write_metadata(proto, metadata), path)
+        write_tokens(output / TOKENS_FILE, model)
+        if precision != "float32":
+            found = sherpa_agreement(model, float_path, path, recordings)
+            require_agreement(found, MAX_WER_LOSS if max_wer_loss is None else max_wer_loss)
+    return SherpaReport(
+        model=description.name,
+        precision=precision,
+        normalize_type=metadata["normalize_type"],
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        bytes=path.stat().st_size,
+        parity=parity,
+        agreement=found,
+    )

@@ -1,0 +1,138 @@
+"""Dynamic int8: 8-bit weights by output channel, activations quantised as they come.
+
+`onnxruntime.quantization` does the replacing (it is what became of onnxruntime-tools). Two things are ours:
+
+* The large convolution of the subsampling is a product over gathered neighbours (`MatMulSubsampling`), and its input is
+  quantised before it is gathered: a ninth of the numbers to quantise and a quarter of the bytes to copy.
+* The projections of positions keep float arithmetic on 8-bit weights: they depend on no audio, and onnxruntime
+  computes them at load when the chunk size is pinned.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from lwasr_edge.export.graph import prepend, quiet, store_as_float16
+
+POSITION_SUFFIX = ".attention.position"
+FRONTEND_WEIGHTS = ("log_mel.filters",)
+MOVES_DATA = ("Reshape", "Gather", "Pad")  # 0 stays 0 under Pad: what is padded is never negative
+
+
+def matmul_names(proto: onnx.ModelProto) -> list[str]:
+    """The products that int8 covers, in the graph's order: those named after their weights, without positions."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return [
+        node.name
+        for node in proto.graph.node
+        if node.op_type == "MatMul"
+        and node.input[1] in weights
+        and node.input[1] not in FRONTEND_WEIGHTS
+        and not node.name.endswith(POSITION_SUFFIX)
+    ]
+
+
+def quantize(proto: onnx.ModelProto, keep_float: Collection[str] = ()) -> onnx.ModelProto:
+    """Quantise a model that `trace` made.
+
+    Args:
+        proto: float32; left as it is.
+        keep_float: names of products (`matmul_names`) that stay in float; their weights are stored as float16.
+
+    Returns:
+        The int8 model; without metadata.
+    """
+    unknown = set(keep_float) - set(matmul_names(proto))
+    if unknown:
+        raise ValueError(f"no such products: {sorted(unknown)}")
+    covered = [name for name in matmul_names(proto) if name not in keep_float]
+    quantized = _quantize_dynamic(proto, covered) if covered else _copy(proto)  # to onnxruntime, no names mean all
+    del quantized.graph.value_info[:]  # what moves below changes its type
+    quantize_before_moving(quantized)
+    store_positions_as_int8(quantized)
+    store_as_float16(quantized, name_of={t.name for t in quantized.graph.initializer if _stored_small(t)})
+    del quantized.metadata_props[:]
+    quantized.ir_version = proto.ir_version
+    quantized.producer_name, quantized.producer_version = proto.producer_name, ""
+    onnx.checker.check_model(quantized)
+    return quantized
+
+
+def _quantize_dynamic(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """onnxruntime's own, which wants files."""
+    with tempfile.TemporaryDirectory(prefix="lwasr-export-") as folder, quiet():
+        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        onnx.save(proto, source)
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=names,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        return onnx.load(target)
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(proto)
+    return copied
+
+
+def _stored_small(tensor: onnx.TensorProto) -> bool:
+    """Weights (not scales, biases or norms) that stay float."""
+    return len(tensor.dims) > 1 and tensor.name.endswith(".weight")
+
+
+def quantize_before_moving(proto: onnx.ModelProto) -> None:
+    """Where a tensor is gathered, reshaped or padded with zeros and then quantised, quantise it first."""
+    graph = proto.graph
+    producer = {output: node for node in graph.node for output in node.output}
+    for quantizer in [node for node in graph.node if node.op_type == "DynamicQuantizeLinear"]:
+        chain = []
+        tensor = quantizer.input[0]
+        while tensor in producer and producer[tensor].op_type in MOVES_DATA:
+            chain.append(producer[tensor])
+            tensor = chain[-1].input[0]
+        if not any(node.op_type == "Gather" for node in chain) or producer[tensor].op_type == "Constant":
+            continue
+        moved = quantizer.input[0]
+        chain[-1].input[0] = quantizer.output[0]
+        for node in graph.node:  # consumers of the quantised tensor now take the moved one
+            if node is not chain[-1]:
+                node.input[:] = [moved if name == quantizer.output[0] else name for name in node.input]
+        quantizer.input[0] = tensor
+        graph.node.remove(quantizer)
+        graph.node.insert(list(graph.node).index(chain[-1]), quantizer)
+
+
+def store_positions_as_int8(proto: onnx.ModelProto) -> None:
+    """Weights of position projections as int8, by output channel, with Cast and Mul behind them."""
+    restore = []
+    for tensor in list(proto.graph.initializer):
+        if not tensor.name.endswith(f"{POSITION_SUFFIX}.weight"):
+            continue
+        weight = numpy_helper.to_array(tensor)
+        scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127  # (outputs,)
+        names = f"{tensor.name}_int8", f"{tensor.name}_scale", f"{tensor.name}_steps"
+        proto.graph.initializer.remove(tensor)
+        proto.graph.initializer.extend(
+            [
+                numpy_helper.from_array(np.round(weight / scale).astype(np.int8), names[0]),
+                numpy_helper.from_array(scale.astype(np.float32), names[1]),
+            ]
+        )
+        restore += [
+            helper.make_node("Cast", [names[0]], [names[2]], name=names[2], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [names[2], names[1]], [tensor.name], name=tensor.name),
+        ]
+    prepend(proto, restore)

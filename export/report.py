@@ -1,0 +1,120 @@
+"""What an export did and what came of it: printed, and kept as JSON beside the model file."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+
+from lwasr_edge.export.run import real_time_factor
+from lwasr_edge.export.verify import Agreement, Parity
+from lwasr_edge.model import Model
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Counts of a file's operators."""
+
+    nodes: int  # in the file
+    nodes_at_load: int  # after onnxruntime's own optimisation with a pinned chunk of 16 frames
+    fused: dict[str, int]  # operators that onnxruntime made out of several
+
+
+@dataclass(frozen=True)
+class Report:
+    model: str
+    precision: str
+    parameters: int
+    bytes: int
+    opset: int
+    ir_version: int
+    graph: Graph
+    parity: list[Parity]
+    agreement: Agreement | None  # None for float32
+    kept_float: list[str] = field(default_factory=list)  # products that int8 leaves alone
+    rtf: dict[str, float] = field(default_factory=dict)  # chunk -> real-time factor on one thread here
+    format: str = "onnx"  # or "ort": then `bytes` are of that file, `graph` and `rtf` of the ONNX file it was made from
+
+    def to_dict(self) -> dict[str, object]:
+        return dataclasses.asdict(self) | {"bytes_per_parameter": self.bytes / self.parameters}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.model}: {self.precision}, {self.bytes / 1e6:.2f} MB, "
+            f"{self.bytes / self.parameters:.3f} bytes a parameter",
+            f"graph: {self.graph.nodes} nodes, {self.graph.nodes_at_load} once loaded; fused by onnxruntime: "
+            + (", ".join(f"{count} {name}" for name, count in sorted(self.graph.fused.items())) or "none"),
+        ]
+        for parity in self.parity:
+            chunk = "whole" if parity.chunk_frames is None else f"chunks of {parity.chunk_frames}"
+            lines.append(
+                f"torch against ONNX, {chunk}: {parity.onnx:.1e} (torch float32 itself: {parity.torch_float32:.1e})"
+            )
+        lines += _agreement_lines(self.agreement)
+        if self.kept_float:
+            lines.append("kept in float: " + ", ".join(self.kept_float))
+        lines += [f"real-time factor, {chunk}: {factor:.4f}" for chunk, factor in self.rtf.items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class SherpaReport:
+    """Of `--format sherpa-onnx`."""
+
+    model: str
+    precision: str
+    normalize_type: str  # what sherpa-onnx does to the features: "per_feature", or nothing
+    parameters: int
+    bytes: int
+    parity: float  # largest difference of log-probabilities, torch against float ONNX
+    agreement: Agreement | None  # None for float32
+
+    def to_dict(self) -> dict[str, object]:
+        return dataclasses.asdict(self) | {"format": "sherpa-onnx"}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.model} for sherpa-onnx (OfflineRecognizer.from_nemo_ctc): {self.precision}, "
+            f"{self.bytes / 1e6:.2f} MB, {self.bytes / self.parameters:.3f} bytes a parameter",
+            f"torch against ONNX: {self.parity:.1e}",
+            *_agreement_lines(self.agreement),
+        ]
+        return "\n".join(lines)
+
+
+def _agreement_lines(found: Agreement | None) -> list[str]:
+    if found is None:
+        return []
+    lines = [f"best tokens like float's: {100 * found.frames_alike:.2f} % of the frames"]
+    if found.wer is not None:
+        lines.append(f"WER {found.wer:.2f} %, float {found.float_wer:.2f} %, {found.recordings} recordings")
+    return lines
+
+
+def inspect_graph(path: Path) -> Graph:
+    """Count operators before and after onnxruntime's optimisation."""
+    info = Model(path).info
+    with tempfile.TemporaryDirectory(prefix="lwasr-export-") as folder:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
+        options.add_free_dimension_override_by_name("samples", 16 * info.samples_per_frame)
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        optimised = onnx.load(options.optimized_model_filepath)
+    domains = ("com.microsoft", "com.microsoft.nchwc")
+    fused = collections.Counter(node.op_type for node in optimised.graph.node if node.domain in domains)
+    return Graph(len(onnx.load(path).graph.node), len(optimised.graph.node), dict(fused))
+
+
+def measure_speed(path: Path) -> dict[str, float]:
+    """Real-time factors of a stream's usual chunk and of a file's."""
+    info = Model(path).info
+    return {
+        f"{frames} frames": real_time_factor(path, frames)
+        for frames in (([16] if info.streaming else []) + [info.max_chunk_frames])
+    }

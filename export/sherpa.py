@@ -1,0 +1,227 @@
+"""`--format sherpa-onnx`: the same weights for a second runtime, as a model.onnx and a tokens.txt.
+
+sherpa-onnx computes the features itself and runs whole recordings, several at a time. What it calls a NeMo CTC model
+is nearest to ours: log-mel features of a Hann window with Slaney's filters, (B, n_mels, T) in, log-probabilities out.
+Three things differ: frames stand 120 samples later, pre-emphasis begins anew in each frame, and quiet bands have a
+floor instead of a guard (`from_floor`). A model normalised over utterances leaves that to sherpa-onnx ("per_feature");
+one with running statistics computes them in the graph, over the whole recording as one chunk.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import helper
+from onnxscript import optimizer
+from torch import Tensor, nn
+
+from lwasr_edge.errors import OptionError, VerificationError
+from lwasr_edge.export.balance import balance_pair
+from lwasr_edge.export.graph import FOLD_LIMIT, OPSET, quiet, tidy
+from lwasr_edge.export.layers import MatMulLinear
+from lwasr_edge.export.verify import Agreement, Recording
+from lwasr_edge.training.evaluate import greedy_tokens, tokens_to_text
+from lwasr_edge.training.frontend import SUBSAMPLING_FACTOR, RunningNorm
+from lwasr_edge.training.model import AcousticModel
+
+MODEL_FILE, TOKENS_FILE = "model.onnx", "tokens.txt"
+BLANK = "<blk>"
+FLOOR = float(np.finfo(np.float32).eps)  # of the mel power that sherpa-onnx takes the logarithm of
+PARITY_FRAMES = (9, 200, 403)  # mel frames, one batch
+PARITY_TOLERANCE = 2e-3  # of log-probabilities
+
+
+class SherpaModel(nn.Module):
+    """The training path of a model behind features that somebody else computed, in batches."""
+
+    def __init__(self, model: AcousticModel) -> None:
+        super().__init__()
+        self.config = model.config
+        self.norm = copy.deepcopy(model.norm)
+        self.encoder = copy.deepcopy(model.encoder)
+        self.head = MatMulLinear(model.head)
+        for layer in self.encoder.layers:
+            for part in (layer.feed_forward1, layer.attention, layer.conv, layer.feed_forward2):
+                _as_products(part)
+            for norm, product in (
+                (layer.feed_forward1.norm, layer.feed_forward1.linear1),
+                (layer.conv.norm, layer.conv.pointwise1),
+                (layer.feed_forward2.norm, layer.feed_forward2.linear1),
+            ):
+                balance_pair(norm, product)
+        _as_products(self.encoder.subsampling)
+        balance_pair(self.encoder.layers[-1].norm, self.head)
+
+    def forward(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
+        """Recognise recordings.
+
+        Args:
+            features: (B, n_mels, T) log-mel of sherpa-onnx, normalised if the model normalises over utterances.
+            feature_lengths: (B,) int64, mel frames of each.
+
+        Returns:
+            (B, T // 4 + 1, V) log-probabilities; sherpa-onnx reads the first T // 4.
+        """
+        log_mel = features.transpose(1, 2)
+        n_frames = log_mel.shape[1] // SUBSAMPLING_FACTOR + 1
+        log_mel = nn.functional.pad(log_mel, (0, 0, 0, SUBSAMPLING_FACTOR))[:, : n_frames * SUBSAMPLING_FACTOR]
+        if isinstance(self.norm, RunningNorm):
+            log_mel = self.norm(from_floor(log_mel, self.config.frontend.log_guard), feature_lengths)
+        else:
+            heard = torch.arange(log_mel.shape[1]) < feature_lengths[:, None]
+            log_mel = log_mel * heard.unsqueeze(2)
+        lengths = torch.div(feature_lengths + 3, SUBSAMPLING_FACTOR, rounding_mode="floor")
+        encoder_out, _ = self.encoder(log_mel, lengths)
+        return torch.log_softmax(self.head(encoder_out), dim=2)
+
+
+def from_floor(log_mel: Tensor, log_guard: float) -> Tensor:
+    """log(max(power, FLOOR)) to log(power + log_guard), which `RunningNorm` knows; at the floor, power counts as 0."""
+    silent = log_mel <= np.log(FLOOR) + 1e-3
+    return torch.where(silent, float(np.log(log_guard)), torch.log(torch.exp(log_mel) + log_guard))
+
+
+def _as_products(module: nn.Module) -> None:
+    """Replace the linear layers of ``module``, which torch would export with transposed weights."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear):
+            setattr(module, name, MatMulLinear(child))
+
+
+def sherpa_model(model: AcousticModel) -> SherpaModel:
+    """The form of ``model`` that sherpa-onnx runs; ``model`` is left as it is.
+
+    Raises:
+        OptionError: sherpa-onnx cannot compute this model's features.
+    """
+    frontend = model.config.frontend
+    found = (frontend.sample_rate, frontend.win_length, frontend.hop_length, frontend.n_fft, frontend.n_mels)
+    if found != (16_000, 400, 160, 512, 80):
+        raise OptionError(
+            "--format sherpa-onnx: sherpa-onnx computes 80 bands of 25 ms windows every 10 ms at 16000 Hz; this model "
+            f"wants {frontend.n_mels} bands, {frontend.win_length} and {frontend.hop_length} samples, "
+            f"{frontend.sample_rate} Hz"
+        )
+    return SherpaModel(model).eval().requires_grad_(False)
+
+
+def trace_sherpa(model: SherpaModel) -> onnx.ModelProto:
+    """Export in float32; any number of recordings of any length."""
+    n_mels, n_pieces = model.config.frontend.n_mels, len(model.config.vocabulary)
+    features = torch.randn(2, n_mels, 41) - 8
+    batch, time = torch.export.Dim("batch", min=1, max=1 << 12), torch.export.Dim("time", min=4, max=1 << 22)
+    with quiet():
+        program = torch.onnx.export(
+            model,
+            (features, torch.tensor([41, 33])),
+            input_names=["features", "features_length"],
+            output_names=["log_probs"],
+            dynamic_shapes={"features": {0: batch, 2: time}, "feature_lengths": {0: batch}},
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+        optimizer.optimize_ir(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+    proto = program.model_proto
+    tidy(proto)
+    sizes = {"features": ["batch", n_mels, "time"], "features_length": ["batch"]}
+    for value in proto.graph.input:
+        value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, sizes[value.name]))
+    output = proto.graph.output[0]
+    output.CopyFrom(
+        helper.make_tensor_value_info(output.name, output.type.tensor_type.elem_type, ["batch", "frames", n_pieces])
+    )
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def sherpa_metadata(model: AcousticModel, described: dict[str, str]) -> dict[str, str]:
+    """What sherpa-onnx wants to know. ``described``, our own metadata, is kept except for the contract."""
+    return {
+        "model_type": "EncDecCTCModelBPE",
+        "vocab_size": str(len(model.config.vocabulary)),
+        "subsampling_factor": str(SUBSAMPLING_FACTOR),
+        "normalize_type": "" if isinstance(model.norm, RunningNorm) else "per_feature",
+        **described,
+    }
+
+
+def write_tokens(path: Path, model: AcousticModel) -> None:
+    """Write a line "piece id" for each token; the blank as sherpa-onnx calls it."""
+    pieces = list(model.config.vocabulary)
+    pieces[model.config.blank_id] = BLANK
+    path.write_text("".join(f"{piece} {index}\n" for index, piece in enumerate(pieces)), encoding="utf-8")
+
+
+def open_sherpa(path: Path) -> ort.InferenceSession:
+    """The file on one thread, as sherpa-onnx would open it."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_sherpa(session: ort.InferenceSession, features: np.ndarray, feature_lengths: np.ndarray) -> np.ndarray:
+    """(B, n_mels, T) float32 and (B,) int64 -> (B, T // 4 + 1, V)."""
+    return session.run(None, {"features": features, "features_length": feature_lengths})[0]
+
+
+@torch.inference_mode()
+def sherpa_parity(model: AcousticModel, path: Path) -> float:
+    """Compare the training path with the float file over a batch of made-up features of several lengths.
+
+    Returns:
+        Largest difference of log-probabilities.
+
+    Raises:
+        VerificationError: they differ by more than rounding.
+    """
+    frontend = model.config.frontend
+    random = np.random.default_rng(7)
+    lengths = np.array(PARITY_FRAMES)
+    shape = len(lengths), lengths.max(), frontend.n_mels
+    swing = 3 * np.sin(np.arange(lengths.max()) / 9)[None, :, None]
+    log_mel = (random.normal(-8, 2, shape) + swing).astype(np.float32)
+    heard = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]).unsqueeze(2)
+    padded = torch.where(heard, torch.from_numpy(log_mel), -23.0)  # what sherpa-onnx pads a batch with
+    found = run_sherpa(open_sherpa(path), padded.transpose(1, 2).numpy().copy(), lengths)
+    lacking = found.shape[1] * SUBSAMPLING_FACTOR - lengths.max()
+    raw = nn.functional.pad(padded, (0, 0, 0, int(lacking)))
+    n_mel = torch.from_numpy(lengths)
+    if isinstance(model.norm, RunningNorm):
+        features = model.norm(from_floor(raw, frontend.log_guard), n_mel)
+    else:
+        features = raw * (torch.arange(raw.shape[1]) < n_mel[:, None]).unsqueeze(2)
+    n_frames = (n_mel + 3) // SUBSAMPLING_FACTOR
+    wanted = model(features, n_frames).logits.log_softmax(2).numpy()
+    worst = max(float(np.abs(found[i, :n] - wanted[i, :n]).max()) for i, n in enumerate(n_frames.tolist()))
+    if not worst <= PARITY_TOLERANCE:
+        raise VerificationError(
+            f"the graph for sherpa-onnx does not compute what torch does: largest difference {worst:.2g}"
+        )
+    return worst
+
+
+@torch.inference_mode()
+def sherpa_agreement(model: AcousticModel, float_path: Path, path: Path, recordings: Sequence[Recording]) -> Agreement:
+    """Run both files over ``recordings``, one at a time, with our own features in the place of sherpa-onnx's."""
+    sessions = open_sherpa(float_path), open_sherpa(path)
+    alike, n_frames = 0, 0
+    texts: tuple[list[str], list[str]] = ([], [])
+    for recording in recordings:
+        log_mel = model.padded_log_mel(torch.from_numpy(recording.waveform)[None])
+        lengths = torch.tensor([log_mel.shape[1]])
+        features = log_mel if isinstance(model.norm, RunningNorm) else model.norm(log_mel, lengths)
+        found = [run_sherpa(s, features.transpose(1, 2).numpy().copy(), lengths.numpy())[0] for s in sessions]
+        alike += int((found[0].argmax(1) == found[1].argmax(1)).sum())
+        n_frames += len(found[0])
+        for log_probs, transcripts in zip(found, texts, strict=True):
+            tokens = greedy_tokens(torch.from_numpy(log_probs), model.config.blank_id)
+            transcripts.append(tokens_to_text(tokens, model.config.vocabulary))
+    return Agreement.of(recordings, alike / n_frames, *texts)

@@ -1,0 +1,212 @@
+"""The model as it is exported: a chunk of waveform and the state of a stream in; tokens and the next state out.
+
+This is docs/MODEL_FORMAT.md in torch. It computes what `AcousticModel.log_probs` computes for whole recordings under
+the same chunk size, chunk by chunk; tests/test_export_streaming.py holds the two together.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lwasr_edge.export.balance import balance
+from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, MatMulSubsampling, StreamingLayer
+from lwasr_edge.training.conformer import MASKED, MEL_CONTEXT, LayerPast, relative_positions
+from lwasr_edge.training.frontend import FRAME_DELAY, SUBSAMPLING_FACTOR, RunningNorm
+from lwasr_edge.training.model import AcousticModel
+
+CHUNK_OUTPUTS = ("tokens", "frames", "scores", "log_probs")
+TENSORS_PER_LAYER = 3
+
+
+class StateTensor(NamedTuple):
+    """One tensor that survives a chunk: input ``state_<name>``, output ``next_<name>``."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def zeros(self) -> Tensor:
+        return torch.zeros(self.shape, dtype=self.dtype)
+
+
+class Tokens(NamedTuple):
+    """New tokens of a chunk, and what the next chunk must know of them."""
+
+    tokens: Tensor  # (L,) int64
+    frames: Tensor  # (L,) int64
+    scores: Tensor  # (L,) float32, posterior probability
+    last: Tensor  # (1,) int64, best token of the last frame plus 1
+
+
+def collapse(log_probs: Tensor, last: Tensor, blank_id: int, consumed: Tensor | None = None) -> Tokens:
+    """Greedy CTC over one chunk (Graves et al. 2006, the map B).
+
+    Args:
+        log_probs: (U, V).
+        last: (1,) int64, best token of the frame before this chunk plus 1; 0 where there was none.
+        blank_id: of the vocabulary.
+        consumed: (1,) int64, frames that count; the others are a look ahead. None for all U.
+    """
+    best_log_probs, best = log_probs.max(dim=1)
+    new = (best != blank_id) & (best != torch.cat([last - 1, best[:-1]]))
+    if consumed is None:
+        newest = best[-1:]
+    else:
+        new = new & (torch.arange(best.shape[0]) < consumed)
+        newest = best.index_select(0, consumed - 1)
+    frames = new.nonzero().flatten()
+    return Tokens(best.index_select(0, frames), frames, best_log_probs.index_select(0, frames).exp(), newest + 1)
+
+
+class ExportedModel(nn.Module):
+    """What both kinds of model share: front end, layers, head."""
+
+    def __init__(self, model: AcousticModel) -> None:
+        super().__init__()
+        self.config = model.config
+        encoder = model.encoder
+        self.log_mel = FoldedLogMel(model.log_mel)
+        self.feature_norm = model.norm
+        self.subsampling = MatMulSubsampling(encoder.subsampling, self.config.frontend.n_mels, encoder.input_scale)
+        self.layers = nn.ModuleList(StreamingLayer(layer) for layer in encoder.layers)
+        self.head = MatMulLinear(model.head)
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """(1, U, D) -> (U, V)."""
+        return torch.log_softmax(self.head(x), dim=2).squeeze(0)
+
+
+class StreamingModel(ExportedModel):
+    """A model with running normalisation, one chunk at a time."""
+
+    def state_tensors(self) -> list[StateTensor]:
+        """The state, in the order of `forward`; all zero at the start of a stream."""
+        frontend, encoder = self.config.frontend, self.config.encoder
+        by_head = (encoder.n_heads, encoder.left_context_frames, encoder.d_model // encoder.n_heads)
+        state = [
+            StateTensor("audio", (self.log_mel.left_samples,), torch.float32),
+            StateTensor("mel", (MEL_CONTEXT, frontend.n_mels), torch.float32),
+            StateTensor("norm", (1, self.feature_norm.state_size), torch.float32),
+            StateTensor("heard", (1,), torch.int64),  # frames of the past, at most left_context_frames
+            StateTensor("last_token", (1,), torch.int64),
+        ]
+        for i in range(encoder.n_layers):
+            state += [
+                StateTensor(f"keys_{i:02}", by_head, torch.float32),
+                StateTensor(f"values_{i:02}", by_head, torch.float32),
+                StateTensor(f"conv_{i:02}", (1, encoder.conv_kernel // 2, encoder.d_model), torch.float32),
+            ]
+        return state
+
+    def beginning(self) -> list[Tensor]:
+        """What `forward` takes beside the waveform at the start of a stream: no look ahead, no past."""
+        return [torch.zeros(1, dtype=torch.int64), *(tensor.zeros() for tensor in self.state_tensors())]
+
+    def forward(
+        self,
+        waveform: Tensor,
+        look_ahead: Tensor,
+        audio: Tensor,
+        mel: Tensor,
+        norm: Tensor,
+        heard: Tensor,
+        last: Tensor,
+        *layers: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """One chunk.
+
+        Args:
+            waveform: (640 U,) samples in [-1, 1].
+            look_ahead: (1,) int64, frames at the chunk's end that are heard but not consumed: they give no tokens,
+                leave no trace in the state, and come again at the beginning of the next chunk. From 0 to U - 1.
+            audio, mel, norm, heard, last, layers: as `state_tensors` lists them.
+
+        Returns:
+            tokens (L,), frames (L,), scores (L,), log_probs (U, V), then the next state in the same order.
+        """
+        n_frames = waveform.shape[0] // (SUBSAMPLING_FACTOR * self.config.frontend.hop_length)
+        consumed = n_frames - look_ahead
+        waveform = torch.cat([audio, waveform])
+        log_mel = self.log_mel(waveform)
+        consumed_mel = consumed * SUBSAMPLING_FACTOR
+        normalised, norm = self.feature_norm.step(log_mel.unsqueeze(0), norm, consumed_mel)
+        features = torch.cat([mel, normalised.squeeze(0)])
+        x, next_layers = self.encode(features, heard, consumed, layers)
+        log_probs = self.log_probs(x)
+        found = collapse(log_probs, last, self.config.blank_id, consumed)
+        heard = torch.clamp(heard + consumed, max=self.config.encoder.left_context_frames)
+        consumed_samples = consumed_mel * self.config.frontend.hop_length
+        tails = before(waveform, 0, consumed_samples, audio.shape[0]), before(features, 0, consumed_mel, MEL_CONTEXT)
+        return *found[:3], log_probs, *tails, norm, heard, found.last, *next_layers
+
+    def encode(
+        self, features: Tensor, heard: Tensor, consumed: Tensor, past: tuple[Tensor, ...]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Features with their past to encoder_out (1, U, D) and the layers' next state."""
+        left_context = self.config.encoder.left_context_frames
+        x = self.subsampling(features)
+        n_frames = x.shape[1]
+        n_keys = left_context + n_frames
+        positions = relative_positions(n_frames, n_keys + 1, self.config.encoder.d_model, x).unsqueeze(0)
+        mask = torch.where(torch.arange(n_keys) < left_context - heard, MASKED, 0.0)
+        state = []
+        for i, layer in enumerate(self.layers):
+            layer_past = LayerPast(*past[TENSORS_PER_LAYER * i : TENSORS_PER_LAYER * (i + 1)])
+            x, (keys, values, gated) = layer(x, positions, mask, None, layer_past)
+            half_kernel = layer_past.conv.shape[1]
+            state += [before(tensor, 1, consumed, left_context) for tensor in (keys, values)]
+            state.append(before(gated, 1, consumed, half_kernel))
+        return x, state
+
+
+def before(x: Tensor, dim: int, consumed: Tensor, length: int) -> Tensor:
+    """The ``length`` entries that precede the first one not consumed; ``x`` begins with as many of the past."""
+    return x.index_select(dim, torch.arange(length) + consumed)
+
+
+class WholeModel(ExportedModel):
+    """A model normalised over the utterance: one whole recording at a time, no state.
+
+    The recording ends at its last sample that is not 0: what follows is the caller's padding, which must not enter the
+    statistics, and whose frames are blank.
+    """
+
+    def state_tensors(self) -> list[StateTensor]:
+        """None."""
+        return []
+
+    def beginning(self) -> list[Tensor]:
+        """Nothing."""
+        return []
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        """(640 U,) samples -> tokens (L,), frames (L,), scores (L,), log_probs (U, V)."""
+        hop_length = self.config.frontend.hop_length
+        n_samples = torch.where(waveform != 0, torch.arange(1, waveform.shape[0] + 1), 0).max()
+        mel_lengths = torch.div(n_samples + FRAME_DELAY, hop_length, rounding_mode="floor") + 1
+        lengths = torch.div(mel_lengths + 3, 4, rounding_mode="floor")
+        log_mel = self.log_mel(torch.cat([waveform.new_zeros(self.log_mel.left_samples), waveform]))
+        features = self.feature_norm(log_mel.unsqueeze(0), mel_lengths.unsqueeze(0)).squeeze(0)
+        x = self.subsampling(torch.cat([features.new_zeros(MEL_CONTEXT, features.shape[1]), features]))
+        n_frames = x.shape[1]
+        positions = relative_positions(n_frames, n_frames + 1, self.config.encoder.d_model, x).unsqueeze(0)
+        heard = torch.arange(n_frames) < lengths
+        mask = torch.where(heard, 0.0, MASKED)
+        for layer in self.layers:
+            x, _ = layer(x, positions, mask, heard[None, :, None].to(x.dtype), None)
+        blank = torch.where(torch.arange(len(self.config.vocabulary)) == self.config.blank_id, 0.0, MASKED)
+        log_probs = torch.where(heard[:, None], self.log_probs(x), blank)
+        found = collapse(log_probs, torch.zeros(1, dtype=torch.int64), self.config.blank_id)
+        return *found[:3], log_probs
+
+
+def exported_model(model: AcousticModel) -> StreamingModel | WholeModel:
+    """The exportable form of a trained model, which is left as it is, in evaluation mode."""
+    kind = StreamingModel if isinstance(model.norm, RunningNorm) else WholeModel
+    exported = kind(copy.deepcopy(model)).eval().requires_grad_(False)
+    balance(exported)
+    return exported
