@@ -1,0 +1,88 @@
+"""What the runtime's tests share: the tiny model, and the tones it takes for words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tiny_model
+
+from lwasr_edge import Recognizer
+
+
+def speak(*spoken: str | float, sample_rate: int = 16_000, level: float = 0.3) -> np.ndarray:
+    """Make audio for the tiny model.
+
+    Args:
+        *spoken: a piece of its vocabulary, as 0.12 s of its tone; or a number, as so many seconds of silence.
+        sample_rate: Hz.
+        level: amplitude of the tones.
+
+    Returns:
+        (N,) float32.
+    """
+    parts = []
+    for item in spoken:
+        seconds, hz = (0.12, tiny_model.tone_hz(item)) if isinstance(item, str) else (item, 0.0)
+        time = np.arange(round(seconds * sample_rate)) / sample_rate
+        parts.append(level * np.sin(2 * np.pi * hz * time))
+    return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, streaming."""
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    onnx.save(tiny_model.build_model(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model without state: whole recordings only."""
+    path = tmp_path_factory.mktemp("model") / "tiny-whole.onnx"
+    onnx.save(tiny_model.build_model(streaming=False, name="tiny-whole"), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def recognizer(model_path: Path) -> Recognizer:
+    """A recogniser with the tiny model."""
+    return Recognizer(model_path)
+
+
+def write_model_dir(directory: Path, name: str = "tiny", *, default: bool = False) -> Path:
+    """Make a model directory with the tiny model and its card."""
+    directory.mkdir(parents=True)
+    data = tiny_model.build_model(name=name).SerializeToString()
+    (directory / "model.onnx").write_bytes(data)
+    (directory / "card.md").write_text(f"# {name}\n")
+    files = [
+        {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        for path in (directory / "card.md", directory / "model.onnx")
+    ]
+    card = {"name": name, "version": "1", "default": default, "licence": "Apache-2.0", "files": files}
+    (directory / "card.json").write_text(json.dumps(card))
+    return directory
+
+
+@pytest.fixture
+def lwasr_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty $LWASR_HOME, and no models in the package."""
+    monkeypatch.setenv("LWASR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("lwasr_edge.catalog.packaged_models_dir", lambda: tmp_path / "package-models")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def default_model(lwasr_home: Path) -> Path:
+    """The tiny model, installed as the default."""
+    return write_model_dir(lwasr_home / "models" / "tiny", default=True)
+
+
+Speak = Callable[..., np.ndarray]

@@ -1,0 +1,176 @@
+"""Recognizer: recordings of every kind, the same words as a stream."""
+
+from __future__ import annotations
+
+import io
+import resource
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+import tiny_model
+from conftest import speak
+
+from lwasr_edge import (
+    AudioError,
+    Final,
+    LwasrError,
+    ModelNotFoundError,
+    OptionError,
+    Recognizer,
+    StreamError,
+    Transcript,
+    Word,
+)
+
+SENTENCE = (0.3, "\u2581one", 0.1, "\u2581four", "teen", 0.2, "\u2581two", 1.4, "\u2581three", "s", 0.06)
+TEXT = "one fourteen two threes"
+
+
+def test_words_times_and_confidence(recognizer: Recognizer) -> None:
+    transcript = recognizer.transcribe(speak(*SENTENCE), 16000)
+    assert transcript.text == TEXT
+    assert transcript.model == "tiny"
+    assert transcript.duration_s == 2.78
+    assert [word.text for word in transcript.words] == TEXT.split()
+    first = transcript.words[0]
+    assert (first.start_s, first.end_s) == (0.2975, 0.3375)
+    assert 0.99 < first.confidence <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype", "sample_rate"),
+    [
+        ("WAV", "PCM_16", 16000),
+        ("FLAC", None, 44100),
+        ("OGG", "OPUS", 48000),
+        ("OGG", "VORBIS", 22050),
+        ("MP3", None, 44100),
+    ],
+)
+def test_formats_and_rates(recognizer: Recognizer, tmp_path: Path, form: str, subtype: str, sample_rate: int) -> None:
+    path = tmp_path / f"a.{form.lower()}"
+    mono = speak(*SENTENCE, sample_rate=sample_rate)
+    soundfile.write(path, np.stack([mono, mono], axis=1), sample_rate, format=form, subtype=subtype)
+    for source in (path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes())):
+        transcript = recognizer.transcribe(source)
+        assert transcript.text == TEXT
+        assert transcript.duration_s == pytest.approx(2.78, abs=0.06)
+
+
+@pytest.mark.parametrize("chunk_ms", [40, 160, 640, 1280])
+def test_a_chunk_size_gives_what_a_stream_gives(recognizer: Recognizer, chunk_ms: int) -> None:
+    samples = speak(*SENTENCE, sample_rate=22050)
+    stream = recognizer.stream(22050, chunk_ms=chunk_ms, endpoint=None)
+    events = [event for start in range(0, len(samples), 79) for event in stream.accept(samples[start : start + 79])]
+    (final,) = [event for event in events + stream.flush() if isinstance(event, Final)]
+    assert recognizer.transcribe(samples, 22050, chunk_ms=chunk_ms).words == final.words
+
+
+def test_a_long_file_crosses_chunks(recognizer: Recognizer, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(speak("\u2581one", 0.1, "\u2581two", 0.13), 200), 16000)  # 94 s, chunks of 10 s
+    assert recognizer.transcribe(path).text == " ".join(["one two"] * 200)
+
+
+@pytest.mark.slow
+def test_an_hour_in_bounded_memory(recognizer: Recognizer, tmp_path: Path) -> None:
+    path = tmp_path / "hour.flac"
+    minute = np.tile(speak("\u2581one", 0.2, "\u2581two", 1.56), 30)
+    with soundfile.SoundFile(path, "w", 16000, 1) as file:
+        for _ in range(60):
+            file.write(minute)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    transcript = recognizer.transcribe(path)
+    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert transcript.duration_s == 3600.0
+    assert transcript.text == " ".join(["one two"] * 1800)
+    assert grown_mb < 40  # the samples alone would be 230 MB
+
+
+def test_silence_has_no_words(recognizer: Recognizer) -> None:
+    assert recognizer.transcribe(np.zeros(50_000, np.int16), 16000) == Transcript((), 3.125, "tiny")
+
+
+@pytest.mark.parametrize("n_samples", [1, 399, 640])
+def test_very_short_recordings(recognizer: Recognizer, n_samples: int) -> None:
+    assert recognizer.transcribe(np.zeros(n_samples, np.float32), 16000).text == ""
+
+
+def test_bad_audio_is_refused_and_the_recognizer_lives_on(recognizer: Recognizer, tmp_path: Path) -> None:
+    for source in (tmp_path / "no.wav", b"", b"junk" * 100, (np.full(9, np.nan), 16000), (np.zeros(0), 16000), None):
+        with pytest.raises(AudioError):
+            recognizer.transcribe(source)
+    with pytest.raises(AudioError, match="pass sample_rate=16000"):
+        recognizer.transcribe(np.zeros(16000, np.float32))
+    assert recognizer.transcribe(speak(*SENTENCE), 16000).text == TEXT
+
+
+def test_progress_is_told(recognizer: Recognizer) -> None:
+    told = []
+    recognizer.transcribe(np.zeros(48000, np.float32), 48000, progress=lambda done, total: told.append((done, total)))
+    assert [total for _, total in told] == [1.0] * len(told)
+    assert told[-1] == (1.0, 1.0)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+
+
+def test_transcript_as_dict() -> None:
+    transcript = Transcript((Word("one", 0.5, 0.75, 0.9),), 1.0, "tiny")
+    assert transcript.to_dict() == {
+        "text": "one",
+        "duration_s": 1.0,
+        "model": "tiny",
+        "words": [{"text": "one", "start_s": 0.5, "end_s": 0.75, "confidence": 0.9}],
+    }
+
+
+def test_the_default_model(default_model: Path) -> None:
+    assert Recognizer().transcribe(speak(*SENTENCE), 16000).text == TEXT
+    assert Recognizer("tiny").info.name == "tiny"
+    assert Recognizer(default_model).info.name == "tiny"
+    assert Recognizer(str(default_model / "model.onnx")).info.name == "tiny"
+
+
+def test_no_model(lwasr_home: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="no installed model is the default"):
+        Recognizer()
+    with pytest.raises(ModelNotFoundError, match="called 'no-such'; installed: none"):
+        Recognizer("no-such")
+
+
+@pytest.mark.parametrize(("option", "value"), [("threads", 0), ("chunk_ms", 50)])
+def test_impossible_options(model_path: Path, option: str, value: int) -> None:
+    with pytest.raises(OptionError, match=option):
+        Recognizer(model_path, **{option: value})
+
+
+def test_the_recognizers_chunk_is_its_streams(model_path: Path) -> None:
+    recognizer = Recognizer(model_path, chunk_ms=160)
+    assert recognizer.stream().chunk_ms == 160
+    assert recognizer.stream(chunk_ms=320).chunk_ms == 320
+
+
+def test_threads_do_not_change_the_words(model_path: Path) -> None:
+    assert Recognizer(model_path, threads=None).transcribe(speak(*SENTENCE), 16000).text == TEXT
+
+
+def test_a_model_for_whole_recordings(whole_model_path: Path) -> None:
+    recognizer = Recognizer(whole_model_path)
+    samples = np.tile(speak(*SENTENCE, sample_rate=44100), 10)  # 28 s: more than the largest chunk of a streaming model
+    transcript = recognizer.transcribe(samples, 44100)
+    assert transcript.text == " ".join([TEXT] * 10)
+    assert transcript.duration_s == pytest.approx(27.8)
+    with pytest.raises(StreamError, match="'tiny-whole' takes whole recordings only"):
+        recognizer.stream()
+    with pytest.raises(OptionError, match="leave chunk_ms out"):
+        recognizer.transcribe(samples, 44100, chunk_ms=640)
+
+
+def test_every_error_is_one_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "newer.onnx"
+    onnx.save(tiny_model.build_model(contract="7"), path)
+    for model in (path, tmp_path / "none.onnx", "none", tmp_path):
+        with pytest.raises(LwasrError):
+            Recognizer(model)

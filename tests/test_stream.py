@@ -1,0 +1,311 @@
+"""Streams: any blocks, any rate, the last word, times, threads."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import speak
+
+from lwasr_edge import (
+    AudioError,
+    EndpointRules,
+    Event,
+    Final,
+    OptionError,
+    Partial,
+    Recognizer,
+    Stream,
+    StreamError,
+)
+
+SENTENCE = (0.3, "\u2581one", 0.1, "\u2581four", "teen", 0.2, "\u2581two", 1.4, "\u2581three", "s", 0.06)
+TEXT = "one fourteen two threes"
+
+
+def hear(stream: Stream, samples: np.ndarray, sizes: Callable[[], int]) -> list[Event]:
+    events, start = [], 0
+    while start < len(samples):
+        size = sizes()
+        events += stream.accept(samples[start : start + size])
+        start += size
+    return events + stream.flush()
+
+
+def final_words(events: list[Event]) -> list[tuple[str, float, float, float]]:
+    finals = [event for event in events if isinstance(event, Final)]
+    return [(w.text, w.start_s, w.end_s, w.confidence) for event in finals for w in event.words]
+
+
+@pytest.mark.parametrize("chunk_ms", [40, 160, 320, 640, 1280, 10_000])
+@pytest.mark.parametrize("block", [1, 79, 160, 400, 8000, 10**6])
+def test_blocks_of_any_size_give_the_same_events(recognizer: Recognizer, chunk_ms: int, block: int) -> None:
+    samples = speak(*SENTENCE)
+    events = hear(recognizer.stream(chunk_ms=chunk_ms), samples, lambda: block)
+    at_once = hear(recognizer.stream(chunk_ms=chunk_ms), samples, lambda: len(samples))
+    assert final_words(events) == final_words(at_once)
+    assert [event.text for event in events] == [event.text for event in at_once]
+    assert " ".join(text for text, *_ in final_words(events)) == TEXT
+
+
+def test_blocks_of_random_sizes(recognizer: Recognizer) -> None:
+    rng = np.random.default_rng(3)
+    samples = speak(*SENTENCE)
+    expected = recognizer.transcribe(samples, 16000, chunk_ms=320)
+    for _ in range(20):
+        stream = recognizer.stream(chunk_ms=320, endpoint=None)
+        (final,) = [e for e in hear(stream, samples, lambda: int(rng.integers(0, 3000))) if isinstance(e, Final)]
+        assert final.words == expected.words
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 11025, 22050, 44100, 48000, 96000])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_any_rate_and_type(recognizer: Recognizer, sample_rate: int, dtype: type) -> None:
+    samples = speak(*SENTENCE, sample_rate=sample_rate)
+    if dtype is np.int16:
+        samples = (samples * 32767).astype(np.int16)
+    events = hear(recognizer.stream(sample_rate), np.stack([samples, samples], axis=1), lambda: 481)
+    assert " ".join(text for text, *_ in final_words(events)) == TEXT
+    reference = final_words(hear(recognizer.stream(), speak(*SENTENCE), lambda: 8000))
+    np.testing.assert_allclose([w[1] for w in final_words(events)], [w[1] for w in reference], atol=0.041)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.1, 0.9])
+def test_the_level_is_left_to_the_model(recognizer: Recognizer, level: float) -> None:
+    events = hear(recognizer.stream(), speak(*SENTENCE, level=level), lambda: 1000)
+    assert " ".join(text for text, *_ in final_words(events)) == TEXT
+
+
+def test_events_in_order(recognizer: Recognizer) -> None:
+    events = hear(recognizer.stream(chunk_ms=160), speak(*SENTENCE), lambda: 160)
+    told = [(type(e).__name__, e.text, e.stable_text if isinstance(e, Partial) else e.reason) for e in events]
+    assert told == [
+        ("Partial", "one", ""),
+        ("Partial", "one four", "one"),
+        ("Partial", "one fourteen", "one"),
+        ("Partial", "one fourteen two", "one fourteen"),
+        ("Final", "one fourteen two", "endpoint"),
+        ("Partial", "three", ""),
+        ("Partial", "threes", ""),
+        ("Final", "threes", "flush"),
+    ]
+
+
+def test_a_partial_comes_as_soon_as_its_chunk_is_full(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(chunk_ms=160)
+    assert stream.accept(speak("\u2581one", 0.04)[:2559]) == []
+    (partial,) = stream.accept(np.zeros(1, np.float32))
+    assert (partial.text, partial.time_s) == ("one", 0.16)
+
+
+def test_times_are_right_and_go_on_through_end_points(recognizer: Recognizer) -> None:
+    words = final_words(hear(recognizer.stream(), speak(*SENTENCE), lambda: 777))
+    starts = {text: start for text, start, _, _ in words}
+    assert starts["one"] == pytest.approx(0.30, abs=0.02)
+    assert starts["fourteen"] == pytest.approx(0.52, abs=0.02)
+    assert starts["two"] == pytest.approx(0.96, abs=0.02)
+    assert starts["threes"] == pytest.approx(2.48, abs=0.02)  # after an end-point
+    assert all(0 <= start < end <= 2.78 for _, start, end, _ in words)
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 399, 639, 640, 641, 2559, 2560, 2561, 10239, 10240, 10241])
+@pytest.mark.parametrize("chunk_ms", [40, 160, 640])
+def test_short_audio(recognizer: Recognizer, n_samples: int, chunk_ms: int) -> None:
+    stream = recognizer.stream(chunk_ms=chunk_ms)
+    assert stream.accept(np.zeros(n_samples, np.float32)) == []
+    assert stream.flush() == []
+    assert stream.time_s == n_samples / 16000
+
+
+def test_flush_of_a_stream_that_heard_nothing(recognizer: Recognizer) -> None:
+    assert recognizer.stream(48000).flush() == []
+
+
+@pytest.mark.parametrize("cut", range(0, 640, 37))
+def test_the_last_word_is_never_lost(recognizer: Recognizer, cut: int) -> None:
+    samples = speak(0.3, "\u2581one", 0.2, "\u2581two")
+    samples = samples[: len(samples) - cut]
+    (*_, final) = hear(recognizer.stream(), samples, lambda: 1000)
+    assert (final.text, final.reason) == ("one two", "flush")
+    assert final.end_s <= len(samples) / 16000
+
+
+def test_the_last_frame_needs_the_flush(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(chunk_ms=160)
+    audio = speak(0.12, "\u2581two")[: 4 * 640]  # the last 360 samples belong to the frame after the end
+    audio[: 4 * 640 - 340] = 0
+    assert stream.accept(audio) == []
+    assert [event.text for event in stream.flush()][-1] == "two"
+
+
+def test_flush_ends_and_reset_starts_anew(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(44100)
+    samples = speak(0.2, "\u2581one", "\u2581two", sample_rate=44100)
+    first = hear(stream, samples, lambda: 5000)
+    assert stream.flush() == []
+    with pytest.raises(StreamError, match=r"flushed: call reset\(\)"):
+        stream.accept(samples)
+    stream.reset()
+    assert stream.time_s == 0.0
+    second = hear(stream, samples, lambda: 4999)
+    assert final_words(first) == final_words(second)
+
+
+def test_reset_forgets_what_was_said(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(chunk_ms=160)
+    stream.accept(speak("\u2581one", 0.1))
+    stream.reset()
+    (*_, final) = hear(stream, speak("\u2581one", 0.2), lambda: 100)  # the same token: the state is zero again
+    assert (final.text, final.start_s) == ("one", 0.0175)
+
+
+def test_a_closed_stream_is_of_no_use(recognizer: Recognizer) -> None:
+    with recognizer.stream() as stream:
+        stream.accept(np.zeros(100, np.float32))
+    stream.close()
+    for use in (lambda: stream.accept(np.zeros(1, np.float32)), stream.flush, stream.reset, stream.release_thread):
+        with pytest.raises(StreamError, match="closed"):
+            use()
+
+
+def test_bad_samples_are_not_taken(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    stream.accept(np.zeros(500, np.float32))
+    with pytest.raises(AudioError, match="sample 502 is nan"):
+        stream.accept(np.array([0.0, 0.0, np.nan]))
+    with pytest.raises(AudioError, match=r"np\.frombuffer"):
+        stream.accept(b"\0\0")
+    assert stream.time_s == 500 / 16000
+    stream.accept(speak("\u2581one", 0.1))
+    assert [event.text for event in stream.flush()][-1] == "one"
+
+
+@pytest.mark.parametrize("chunk_ms", [0, -40, 50, 41, 39, "160", float("nan"), float("inf"), None, True])
+def test_impossible_chunks(recognizer: Recognizer, model_path: str, chunk_ms: object) -> None:
+    if chunk_ms is None:  # the Recognizer's own
+        assert recognizer.stream(chunk_ms=None).chunk_ms == 640
+        return
+    with pytest.raises(OptionError, match="positive multiple of 40 ms"):
+        recognizer.stream(chunk_ms=chunk_ms)
+
+
+def test_other_settings_are_checked(recognizer: Recognizer) -> None:
+    with pytest.raises(AudioError, match="sample rates from"):
+        recognizer.stream(0)
+    with pytest.raises(OptionError, match=r"EndpointRules\(\.\.\.\) or None"):
+        recognizer.stream(endpoint=0.8)
+
+
+def test_end_points_are_the_callers(recognizer: Recognizer) -> None:
+    samples = speak("\u2581one", 0.5, "\u2581two", 0.5)
+    texts = {}
+    for silence_s in (0.2, 1.0):
+        events = hear(recognizer.stream(endpoint=EndpointRules(silence_after_speech_s=silence_s)), samples, lambda: 640)
+        texts[silence_s] = [event.text for event in events if isinstance(event, Final)]
+    assert texts == {0.2: ["one", "two"], 1.0: ["one two"]}
+
+
+@pytest.mark.parametrize("lead_s", [0.1, 0.2, 0.3, 0.45, 0.6, 0.7])
+@pytest.mark.parametrize("chunk_ms", [160, 320, 640])
+def test_an_end_point_does_not_wait_for_its_chunk(recognizer: Recognizer, lead_s: float, chunk_ms: int) -> None:
+    stream = recognizer.stream(chunk_ms=chunk_ms, endpoint=EndpointRules(silence_after_speech_s=0.8))
+    samples = speak(lead_s, "\u2581one", 2.0)
+    for start in range(0, len(samples), 160):
+        finals = [event for event in stream.accept(samples[start : start + 160]) if isinstance(event, Final)]
+        if finals:
+            break
+    assert [event.text for event in finals] == ["one"]
+    # 0.8 s after the frame of the last token, whose end is known when the frame is complete: 360 samples later
+    assert stream.time_s - finals[0].words[-1].end_s == pytest.approx(0.8 + 360 / 16000, abs=0.0101)
+
+
+@pytest.mark.parametrize("chunk_ms", [80, 640, 1280])
+def test_end_points_do_not_change_the_words(recognizer: Recognizer, chunk_ms: int) -> None:
+    rng = np.random.default_rng(5)
+    samples = np.concatenate([speak("\u2581one", rng.uniform(0.05, 0.6), "\u2581two", "s") for _ in range(20)])
+    rules = EndpointRules(silence_before_speech_s=0.2, silence_after_speech_s=0.2, max_utterance_s=1.0)
+    cut = hear(recognizer.stream(chunk_ms=chunk_ms, endpoint=rules), samples, lambda: 997)
+    assert len([event for event in cut if isinstance(event, Final)]) > 10
+    assert final_words(cut) == final_words(
+        hear(recognizer.stream(chunk_ms=chunk_ms, endpoint=None), samples, lambda: 997)
+    )
+
+
+def test_strided_read_only_and_big_endian_blocks(recognizer: Recognizer) -> None:
+    samples = speak("\u2581one", 0.1, "\u2581two", 0.1, sample_rate=48000)
+    read_only = np.frombuffer(samples.tobytes(), np.float32)
+    for block in (
+        read_only,
+        np.stack([samples, samples * 0], axis=1)[:, 0],
+        samples.astype(">f4"),
+        samples[::-1][::-1],
+    ):
+        stream = recognizer.stream(48000)
+        assert [event.text for event in stream.accept(block) + stream.flush()][-1] == "one two"
+
+
+def test_another_thread_is_refused_while_the_owner_lives(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    stream.accept(np.zeros(100, np.float32))
+    with ThreadPoolExecutor(1) as pool:
+        for use in (lambda: stream.accept(np.zeros(1, np.float32)), stream.flush, stream.reset):
+            with pytest.raises(StreamError, match="a stream belongs to one thread"):
+                pool.submit(use).result()
+    assert stream.accept(np.zeros(1, np.float32)) == []
+
+
+def test_a_stream_made_here_may_be_used_there(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(stream.accept, speak("\u2581one", 0.1)).result()
+    assert [event.text for event in stream.flush()][-1] == "one"  # the pool's thread has ended
+
+
+def test_a_stream_can_be_released_to_another_thread(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    stream.accept(speak("\u2581one", 0.1))
+    stream.release_thread()
+    with ThreadPoolExecutor(1) as pool:
+        assert [event.text for event in pool.submit(stream.flush).result()][-1] == "one"
+        with pytest.raises(StreamError, match="one thread"):
+            stream.reset()
+
+
+def test_streams_of_one_recognizer_in_many_threads(recognizer: Recognizer) -> None:
+    names = ["\u2581one", "\u2581two", "\u2581three", "\u2581four"]
+    barrier = threading.Barrier(8)
+
+    def work(seed: int) -> tuple[str, str]:
+        spoken = [names[i] for i in np.random.default_rng(seed).integers(0, 4, 30)]
+        samples = np.concatenate([speak(piece, 0.12) for piece in spoken])
+        barrier.wait()
+        stream = recognizer.stream(chunk_ms=160, endpoint=None)
+        (*_, final) = hear(stream, samples, lambda: 997)
+        return final.text, " ".join(piece[1:] for piece in spoken)
+
+    with ThreadPoolExecutor(8) as pool:
+        for heard, said in pool.map(work, range(8)):
+            assert heard == said
+
+
+def test_memory_is_flat_and_the_text_right_to_the_end(recognizer: Recognizer) -> None:
+    """A quarter of an hour at 40 ms a chunk: the number of chunks of four hours at 640 ms."""
+    stream = recognizer.stream(chunk_ms=40)
+    minute = np.concatenate([speak("\u2581one", 0.2, "\u2581two", 1.56), np.zeros(0, np.float32)] * 30)
+    assert len(minute) == 60 * 16000
+    tracemalloc.start()
+    sizes, texts = [], []
+    for _ in range(15):
+        texts += [event.text for event in stream.accept(minute) if isinstance(event, Final)]
+        gc.collect()
+        sizes.append(tracemalloc.get_traced_memory()[0] - sum(map(len, texts)) - 200 * len(texts))
+    tracemalloc.stop()
+    events = stream.flush()
+    assert texts + [e.text for e in events if isinstance(e, Final)] == ["one two"] * 450
+    assert max(sizes[5:]) - min(sizes[5:]) < 100_000
+    assert stream.time_s == 900.0
