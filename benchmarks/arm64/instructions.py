@@ -1,0 +1,94 @@
+"""Instructions per second of audio on Arm: an honest stand-in for a board that is not at hand.
+
+    tests/arm64/prepare.sh build/arm64
+    python benchmarks/arm64/instructions.py build/arm64 [--model NAME|PATH ...] [--json OUT]
+
+QEMU counts what the model executes on an emulated Cortex-A53 (Pi 3 and Zero 2; a Pi 4 has the same instructions) and
+Cortex-A76 (Pi 5). A pass is the difference between a process that hears the packaged recording twice and one that
+hears it once, so that start-up does not count. Instructions are not time: an A76 finishes several in a cycle, an A53
+less than one when it waits for memory. The column "one a cycle" is the RTF of a core that finishes one instruction a
+cycle at the clock of the board.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parents[1]
+sys.path.append(str(HERE.parent))
+from markdown import provenance_line, table  # noqa: E402
+from provenance import write_json  # noqa: E402
+
+from lwasr_edge.bench.recordings import CLIP_S  # noqa: E402
+from lwasr_edge.catalog import find_model  # noqa: E402
+
+CLOCK_HZ = {"cortex-a53": 1.2e9, "cortex-a76": 2.4e9}  # Pi 3, Pi 5
+CHUNKS_MS = (0, 640)  # 0: as a file
+PASSES = (1, 2)
+
+
+def main() -> None:
+    """Print the section, and keep the figures if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="made by tests/arm64/prepare.sh")
+    parser.add_argument("--model", action="append", help="may be repeated (default: the default model)")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    folder = args.folder.resolve()
+    plugin = folder / "count.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(plugin), str(HERE / "count.c")], check=True)
+    runs = []
+    for path in map(find_model, args.model or [None]):
+        for processor in CLOCK_HZ:
+            for chunk_ms in CHUNKS_MS:
+                few, many = (count(folder, processor, [str(path), str(passes), str(chunk_ms)]) for passes in PASSES)
+                per_second = (many - few) / (PASSES[1] - PASSES[0]) / CLIP_S
+                name = path.parent.name if path.parent.parent.name == "models" else path.name
+                runs.append({"model": name, "processor": processor, "chunk_ms": chunk_ms, "per_audio_s": per_second})
+                print(f"{name} {processor} {chunk_ms}: {per_second / 1e6:.0f} M", file=sys.stderr)
+    print(section(write_json(args.json, {"runs": runs})))
+
+
+def count(folder: Path, processor: str, arguments: list[str]) -> int:
+    """Instructions of one process."""
+    native = folder / "qemu"
+    libraries = ":".join(str(native / path) for path in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"))
+    python = next((folder / "root/usr/bin").glob("python3.[0-9]*"))
+    command = [
+        # by its own loader, because its libraries are not installed
+        *(str(native / "lib64/ld-linux-x86-64.so.2"), "--library-path", libraries),
+        *(str(native / "usr/bin/qemu-aarch64"), "-cpu", processor, "-L", str(folder / "rootfs")),
+        *("-plugin", str(folder / "count.so"), "-d", "plugin"),
+        *(str(python), str(HERE / "hear.py"), *arguments),
+    ]
+    paths = {"PYTHONHOME": str(folder / "root/usr"), "PYTHONPATH": f"{folder / 'site'}:{CHECKOUT}"}
+    ended = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=False)
+    printed = re.search(r"^instructions (\d+)$", ended.stderr, re.MULTILINE)
+    if ended.returncode != 0 or printed is None:
+        sys.exit(f"the emulated process ended with status {ended.returncode}:\n{ended.stderr[-2000:]}")
+    return int(printed[1])
+
+
+def section(figures: dict) -> str:
+    """The figures as Markdown."""
+    rows = [
+        (
+            f"{run['model']}, {run['chunk_ms']} ms chunks" if run["chunk_ms"] else f"{run['model']}, file",
+            run["processor"],
+            f"{run['per_audio_s'] / 1e6:.0f}",
+            f"{run['per_audio_s'] / CLOCK_HZ[run['processor']]:.3f} at {CLOCK_HZ[run['processor']] / 1e9:.1f} GHz",
+        )
+        for run in figures["runs"]
+    ]
+    head = ("model", "processor", "million instructions per audio s", "RTF at one a cycle")
+    return f"Emulated, one thread, onnxruntime below 1.28. {provenance_line(figures)}\n\n{table(head, rows)}\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Measure a model of models/ and write its card: card.json for programs, card.md for people.
+
+    python benchmarks/cards.py models/en-base --set librispeech-dev=PATH.jsonl --set commonvoice-dev=PATH.jsonl
+
+The directory holds checkpoint.safetensors (float16) and model.int8.onnx; about.json holds what cannot be measured. WER
+is greedy, without a language model, of text normalised to a-z and apostrophe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from tqdm import tqdm
+
+from lwasr_edge import Recognizer, load_audio
+from lwasr_edge.export.cli import main as export_main
+from lwasr_edge.training.batches import WaveformStore
+from lwasr_edge.training.checkpoint import load_checkpoint
+from lwasr_edge.training.evaluate import score, transcribe_corpus
+from lwasr_edge.training.manifest import load_corpus, read_manifest
+
+STREAM_CHUNK_MS = 640
+MODES: dict[str, dict[str, int]] = {  # name -> options of Recognizer.transcribe
+    "files": {},
+    f"stream of {STREAM_CHUNK_MS} ms": {"chunk_ms": STREAM_CHUNK_MS},
+    f"stream of {STREAM_CHUNK_MS} ms, no look-ahead": {"chunk_ms": STREAM_CHUNK_MS, "look_ahead_ms": 0},
+}
+TORCH_MODES = {"whole": None, f"chunks of {STREAM_CHUNK_MS} ms, no look-ahead": STREAM_CHUNK_MS // 40}  # name -> frames
+SPEED_PROGRAM = """
+import json, re, sys, time
+import numpy as np
+from lwasr_edge import Recognizer
+recognizer = Recognizer(sys.argv[1])
+options = json.loads(sys.argv[3])
+audio = np.load(sys.argv[2])
+took = []
+for _ in range(4):
+    start = time.perf_counter()
+    recognizer.transcribe(audio, 16000, **options)
+    took.append(time.perf_counter() - start)
+status = open("/proc/self/status").read()  # ru_maxrss would count the process that started this one
+print(sorted(took[1:])[1] / (len(audio) / 16000), int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]) / 1024)
+"""
+
+
+def wer(references: list[str], hypotheses: list[str]) -> float:
+    return round(100 * score(references, hypotheses).wer, 2)
+
+
+def torch_wer(checkpoint: Path, manifest: Path) -> dict[str, float]:
+    """WER (%) of the checkpoint in torch float32, whole and in chunks."""
+    model, _ = load_checkpoint(checkpoint)
+    corpus = load_corpus(read_manifest(manifest))
+    store = WaveformStore(corpus, torch.device("cpu"))
+    references = [utterance.text for utterance in corpus.utterances]
+    return {
+        mode: wer(references, transcribe_corpus(model, corpus, store, chunk_frames, batch_s=60))
+        for mode, chunk_frames in TORCH_MODES.items()
+    }
+
+
+def onnx_wer(model: Path, manifest: Path) -> dict[str, float]:
+    """WER (%) of a model file in the runtime: files as `lwasr transcribe` takes them, and as a stream."""
+    recognizer = Recognizer(model)
+    utterances = read_manifest(manifest)
+    hypotheses: dict[str, list[str]] = {mode: [] for mode in MODES}
+    for utterance in tqdm(utterances, desc=f"{model.name} {manifest.stem}", unit="file", mininterval=2):
+        waveform = load_audio(utterance.path)
+        for mode, options in MODES.items():
+            hypotheses[mode].append(recognizer.transcribe(waveform, 16000, **options).text)
+    references = [utterance.text for utterance in utterances]
+    return {mode: wer(references, texts) for mode, texts in hypotheses.items()}
+
+
+def speed(model: Path, manifest: Path) -> dict[str, dict[str, float]]:
+    """RTF on one thread (median of three) and peak memory (MB) of a process of its own, about a minute of speech."""
+    import numpy as np
+
+    pieces, seconds = [], 0.0
+    for utterance in read_manifest(manifest):
+        pieces.append(load_audio(utterance.path))
+        seconds += len(pieces[-1]) / 16000
+        if seconds > 60:
+            break
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "audio.npy"), np.concatenate(pieces))
+        for mode, options in MODES.items():
+            command = [sys.executable, "-c", SPEED_PROGRAM, str(model), f"{folder}/audio.npy", json.dumps(options)]
+            rtf, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            result[mode] = {"rtf": round(float(rtf), 4), "peak_memory_mb": round(float(peak), 1)}
+    return result
+
+
+def processor() -> str:
+    names = re.findall(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    return f"{names[0] if names else platform.machine()}, one thread, onnxruntime {onnxruntime.__version__}"
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    return {"path": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def measure(directory: Path, sets: dict[str, Path]) -> dict[str, Any]:
+    """Everything a card says that is measured."""
+    checkpoint, int8 = directory / "checkpoint.safetensors", directory / "model.int8.onnx"
+    result: dict[str, Any] = {"wer": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        float_path = Path(folder, "float32.onnx")
+        if export_main([str(checkpoint), "-o", str(float_path), "--name", directory.name]):
+            raise SystemExit(1)
+        for name, manifest in sets.items():
+            start = time.monotonic()
+            result["wer"][name] = {
+                "torch_float32": torch_wer(checkpoint, manifest),
+                "onnx_float32": onnx_wer(float_path, manifest),
+                "onnx_int8": onnx_wer(int8, manifest),
+            }
+            print(f"{directory.name} {name} {result['wer'][name]} ({time.monotonic() - start:.0f} s)", flush=True)
+    result["speed"] = {"machine": processor(), **speed(int8, next(iter(sets.values())))}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    result["measured"] = {"date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip()}
+    return result
+
+
+def markdown(card: dict[str, Any]) -> str:
+    """The card for people."""
+    about, rows = card["about"], []
+    for name, by_form in card["wer"].items():
+        for form, by_mode in by_form.items():
+            rows += [f"| {name} | {form} | {mode} | {value:.2f} |" for mode, value in by_mode.items()]
+    speeds = [f"| {mode} | {card['speed'][mode]['rtf']} | {card['speed'][mode]['peak_memory_mb']} |" for mode in MODES]
+    lines = [
+        f"# {card['name']}",
+        "",
+        about["summary"],
+        "",
+        "| | |",
+        "|---|---|",
+        f"| layers | {about['layers']} |",
+        f"| parameters | {about['parameters'] / 1e6:.2f} million |",
+        f"| device file | model.int8.onnx, {card['files'][0]['bytes'] / 1e6:.2f} MB |",
+        f"| sha256 | `{card['files'][0]['sha256']}` |",
+        "| checkpoint to adapt | checkpoint.safetensors, float16, in the source repository |",
+        f"| its sha256 | `{about['checkpoint_sha256']}` |",
+        f"| licence | {card['licence']}: {about['attribution']} |",
+        "",
+        "## Word error rate",
+        "",
+        "Per cent, greedy, no language model, text normalised to a-z and apostrophe. Files and streams are those of "
+        "`Recognizer.transcribe` and `Recognizer.stream`; torch is the checkpoint.",
+        "",
+        "| set | form | heard as | WER % |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        *about["wer_notes"],
+        "",
+        "## Speed and memory",
+        "",
+        f"{card['speed']['machine']}; about a minute of speech, median of three, in a process of its own.",
+        "",
+        "| heard as | RTF | peak memory, MB |",
+        "|---|---|---|",
+        *speeds,
+        "",
+        "## Training",
+        "",
+        *about["training"],
+        "",
+        "## Use and limits",
+        "",
+        *about["limits"],
+        "",
+        f"Measured {card['measured']['date']} at commit {card['measured']['commit']} by",
+        "",
+        f"    {card['command']}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, help="models/NAME")
+    parser.add_argument("--set", action="append", required=True, metavar="NAME=MANIFEST", help="repeat for each")
+    args = parser.parse_args()
+    sets = {name: Path(path) for name, path in (item.split("=", 1) for item in args.set)}
+    about = json.loads((args.directory / "about.json").read_text(encoding="utf-8"))
+    checkpoint = args.directory / "checkpoint.safetensors"
+    about["checkpoint_sha256"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    model, _ = load_checkpoint(checkpoint)
+    about["layers"] = model.config.encoder.n_layers
+    about["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    names = " ".join(f"--set {name}={name}.jsonl" for name in sets)
+    card = {
+        "name": args.directory.name,
+        "version": about.pop("version"),
+        "default": about.pop("default"),
+        "licence": about.pop("licence"),
+        "files": [file_entry(args.directory / "model.int8.onnx")],
+        **measure(args.directory, sets),
+        "about": about,
+        "command": f"python benchmarks/cards.py models/{args.directory.name} {names}",
+    }
+    (args.directory / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (args.directory / "card.md").write_text(markdown(card), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

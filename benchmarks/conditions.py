@@ -1,0 +1,136 @@
+"""How a stream stands what a microphone goes through: other levels, a level that changes, long pauses, noise.
+
+    python benchmarks/conditions.py --manifest ../shared/speech/librispeech-dev.jsonl --limit 40 [--model NAME|PATH]
+
+"Apart": each recording has a stream of its own. "In one stream": the recordings follow each other in one stream, with
+something between them; a word belongs to the recording in which its middle lies. Noise is white and as loud as said,
+in dB relative to full scale (RMS). The last lines count words that are heard where nobody speaks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markdown import provenance_line, table
+from provenance import write_json
+
+from lwasr_edge import Final, Recognizer, Word, load_audio
+from lwasr_edge.bench.recordings import from_manifest
+from lwasr_edge.wer import word_errors
+
+RATE = 16_000
+NOISE_DBFS = (-60, -50, -40, -30)
+NOISE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to the recordings, given in one stream."""
+
+    name: str
+    gains_db: tuple[float, ...] = (0.0,)  # of the recordings in turn, again and again
+    halves: bool = False  # the gains are those of the first and of the second half instead
+    pause_s: float = 1.0
+    noise_dbfs: float | None = None  # of the pauses; None: digital silence
+
+    def gain(self, index: int, count: int) -> float:
+        """Factor for one recording of several."""
+        turn = (2 * index) // count if self.halves else index % len(self.gains_db)
+        return 10 ** (self.gains_db[turn] / 20)
+
+
+CONDITIONS = (
+    Condition("1 s of silence between"),
+    Condition("every other recording 20 dB down", gains_db=(0.0, -20.0)),
+    Condition("20 dB down from the middle on", gains_db=(0.0, -20.0), halves=True),
+    Condition("20 dB up from the middle on", gains_db=(-20.0, 0.0), halves=True),
+    Condition("60 s of silence between", pause_s=60.0),
+    Condition("60 s of noise at -50 dB between", pause_s=60.0, noise_dbfs=-50.0),
+)
+
+
+def noise(seconds: float, dbfs: float, seed: int = 0) -> np.ndarray:
+    """White noise, (N,) float32."""
+    return np.random.default_rng(seed).normal(0, 10 ** (dbfs / 20), round(seconds * RATE)).astype(np.float32)
+
+
+def hear(recognizer: Recognizer, parts: Sequence[np.ndarray], chunk_ms: float) -> list[Word]:
+    """All words of one stream."""
+    with recognizer.stream(RATE, chunk_ms=chunk_ms) as stream:
+        events = [event for part in parts for event in stream.accept(part)] + stream.flush()
+    return [word for event in events if isinstance(event, Final) for word in event.words]
+
+
+def hear_in_one_stream(
+    recognizer: Recognizer, waveforms: Sequence[np.ndarray], condition: Condition, chunk_ms: float
+) -> list[str]:
+    """The text of each recording, all of them given to one stream."""
+    parts, starts_s, at = [], [], 0
+    for index, waveform in enumerate(waveforms):
+        gap = np.zeros(round(condition.pause_s * RATE), np.float32)
+        if condition.noise_dbfs is not None:
+            gap = noise(condition.pause_s, condition.noise_dbfs, seed=index)
+        starts_s.append(at / RATE)
+        parts += [waveform * np.float32(condition.gain(index, len(waveforms))), gap]
+        at += len(waveform) + len(gap)
+    texts: list[list[str]] = [[] for _ in waveforms]
+    for word in hear(recognizer, parts, chunk_ms):
+        texts[np.searchsorted(starts_s[1:], (word.start_s + word.end_s) / 2, side="right")].append(word.text)
+    return [" ".join(words) for words in texts]
+
+
+def main() -> None:
+    """Print the figures, and keep them if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=40, help="recordings (default: 40)")
+    parser.add_argument("--model", help="default: the default model")
+    parser.add_argument("--chunk-ms", type=float, default=640)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    items = from_manifest(args.manifest, args.limit).items
+    recognizer = Recognizer(args.model)
+    waveforms = [load_audio(item.path) for item in items]
+    texts = [item.text or "" for item in items]
+    rows = {}
+    for gain_db in (0, -20, -40, 10):
+        apart = [waveform * np.float32(10 ** (gain_db / 20)) for waveform in waveforms]
+        heard = [" ".join(word.text for word in hear(recognizer, [waveform], args.chunk_ms)) for waveform in apart]
+        rows[f"apart, {gain_db:+d} dB"] = word_errors(texts, heard).wer
+    for condition in CONDITIONS:
+        heard = hear_in_one_stream(recognizer, waveforms, condition, args.chunk_ms)
+        rows[f"in one stream, {condition.name}"] = word_errors(texts, heard).wer
+    invented = {f"{dbfs} dB": len(hear(recognizer, [noise(NOISE_S, dbfs)], args.chunk_ms)) for dbfs in NOISE_DBFS}
+    figures = {
+        "model": recognizer.info.name,
+        "manifest": args.manifest.name,
+        "recordings": len(items),
+        "chunk_ms": args.chunk_ms,
+        "wer": rows,
+        "words_in_a_minute_of_noise": invented,
+    }
+    print(section(write_json(args.json, figures)))
+
+
+def section(figures: dict) -> str:
+    """The figures as Markdown."""
+    counts = ", ".join(f"{count} at {level}" for level, count in figures["words_in_a_minute_of_noise"].items())
+    return "\n".join(
+        [
+            f"{figures['model']} in chunks of {figures['chunk_ms']:g} ms, {figures['recordings']} recordings of "
+            f"{figures['manifest']}. {provenance_line(figures)}",
+            "",
+            table(("condition", "WER"), [(name, f"{100 * wer:.2f} %") for name, wer in figures["wer"].items()]),
+            "",
+            f"Words heard in a minute of white noise: {counts}.",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Tables as Markdown, for the terminal and for RESULTS.md alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table: the first column to the left, the others to the right, padded so that it can be read as text."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    rule = ["-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(w) if c == 0 else cell.rjust(w) for c, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def provenance_line(figures: dict) -> str:
+    """Where a section's figures come from: one paragraph."""
+    board = figures["board"]
+    return (
+        f"`{figures['command']}`, commit {figures['commit']}, {figures['created']}; {board['processor']}, "
+        f"{board['cores']} cores, {board['system']}, onnxruntime {figures['onnxruntime']}, load {figures['load']:.2f}."
+    )

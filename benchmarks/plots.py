@@ -1,0 +1,104 @@
+"""The plots of RESULTS.md, each one figure from one section's JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#1f5fa8", "#d1602b", "#3b8f5a", "#7a4ea3", "#888888")
+
+
+def speed(report: dict, path: Path) -> str:
+    """Real-time factor and chunk latency by chunk size."""
+    figure, (left, right) = _axes(2)
+    for colour, model in zip(COLOURS, report["models"], strict=False):
+        streams = [item for item in model["measurements"] if item["mode"] == "stream" and item["threads"] == 1]
+        chunks_ms = [item["chunk_ms"] for item in streams]
+        label = f"{model['name']} {model['precision']}"
+        left.plot(chunks_ms, [item["rtf"]["median"] for item in streams], "o-", color=colour, label=label)
+        right.plot(chunks_ms, [item["chunk_latency_ms"]["p50"] for item in streams], "o-", color=colour, label=label)
+        right.plot(chunks_ms, [item["chunk_latency_ms"]["p95"] for item in streams], ":", color=colour)
+    _chunk_axis(left, "real-time factor, one thread")
+    _chunk_axis(right, "end of chunk to its tokens, ms (dotted: 95 %)")
+    return _save(figure, path, "Real-time factor and latency by chunk size")
+
+
+def accuracy(report: dict, path: Path) -> str:
+    """Word error rate by chunk size; whole files as lines across."""
+    figure, (axes,) = _axes(1)
+    for colour, model in zip(COLOURS, report["models"], strict=False):
+        streams = [item for item in model["measurements"] if item["mode"] == "stream"]
+        wer = [100 * item["accuracy"]["wer"] for item in streams]
+        axes.plot([item["chunk_ms"] for item in streams], wer, "o-", color=colour, label=model["name"])
+        file = next(item for item in model["measurements"] if item["mode"] == "file")
+        axes.axhline(100 * file["accuracy"]["wer"], color=colour, linestyle=":")
+    _chunk_axis(axes, "WER, % (dotted: files)")
+    return _save(figure, path, "Word error rate by chunk size")
+
+
+def latency(figures: dict, path: Path) -> str:
+    """What a listener waits for, by chunk size."""
+    figure, (left, right) = _axes(2)
+    chunks = figures["chunks"]
+    chunks_ms = [line["chunk_ms"] for line in chunks]
+    kinds = {
+        "word": "token of a word to its partial",
+        "last_word": "end of speech to the last word",
+        "final_by_endpoint": "end of speech + 0.8 s to the final text",
+        "final_by_flush": "flush to the final text",
+    }
+    for colour, (kind, label) in zip(COLOURS, kinds.items(), strict=False):
+        left.plot(chunks_ms, [line[kind]["p50"] for line in chunks], "o-", color=colour, label=label)
+        left.plot(chunks_ms, [line[kind]["p95"] for line in chunks], ":", color=colour)
+    right.plot(chunks_ms, [100 * line["wer"] for line in chunks], "o-", color=COLOURS[0], label="stream")
+    right.axhline(100 * figures["wer_whole"], color=COLOURS[0], linestyle=":", label="whole files")
+    _chunk_axis(left, "ms, median (dotted: 95 %)")
+    _chunk_axis(right, "WER, %")
+    return _save(figure, path, "Waiting times of a listener, and word error rate, by chunk size")
+
+
+def peers(figures: dict, path: Path) -> str:
+    """Speed against error rate; the area is the peak memory."""
+    figure, (axes,) = _axes(1)
+    for colour, peer in zip(COLOURS, figures["peers"], strict=False):
+        rtf = sorted(peer["rtf"])[len(peer["rtf"]) // 2]
+        label = f"{peer['engine']} {peer['model']}".strip() + f", {peer['peak_bytes'] / 1e6:.0f} MB"
+        axes.scatter(rtf, 100 * peer["wer"], s=peer["peak_bytes"] / 1e6 * 3, color=colour, alpha=0.7, label=label)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("real-time factor, one thread (left is faster)")
+    axes.set_ylabel("WER, %")
+    legend = axes.legend(frameon=False)
+    for handle in legend.legend_handles:
+        handle.set_sizes([40])
+    return _save(figure, path, "Speed, word error rate and peak memory (area) of this project and its peers")
+
+
+def _axes(count: int) -> tuple[Figure, list[Axes]]:
+    figure, axes = plt.subplots(1, count, figsize=(5.5 * count, 4), squeeze=False, layout="constrained")
+    for one in axes[0]:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.3)
+    return figure, list(axes[0])
+
+
+def _chunk_axis(axes: Axes, label: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([160, 320, 640, 1280], ["160", "320", "640", "1280"])
+    axes.set_xlabel("chunk, ms")
+    axes.set_ylabel(label)
+    if min(axes.get_ylim()) > 0:
+        axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+
+
+def _save(figure: Figure, path: Path, caption: str) -> str:
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return caption

@@ -1,0 +1,29 @@
+"""Listen to a microphone until somebody says a word, or until Ctrl-C.
+
+    pip install "lwasr-edge[mic]"
+    python examples/microphone.py [--device NAME] [--until WORD]
+"""
+
+import argparse
+
+from lwasr_edge import AudioDeviceError, Final, Recognizer
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--device", help="number or name, as `lwasr listen --list-devices` prints them")
+parser.add_argument("--until", default="goodbye")
+args = parser.parse_args()
+
+listener = Recognizer().listen(args.device)
+print(f"listening to {listener.device.name} until {args.until!r}", flush=True)
+try:
+    for event in listener:
+        if isinstance(event, Final):
+            print(event.text, flush=True)
+        if args.until in event.text.split():
+            listener.stop()  # what was said until now still comes
+except AudioDeviceError as error:
+    print(f"the microphone is gone: {error}")
+except KeyboardInterrupt:
+    pass
+if listener.overflow_count:
+    print(f"sound was lost {listener.overflow_count} times: this processor is too slow, or too busy")

@@ -1,0 +1,28 @@
+"""Several recordings at the same time: one Recognizer, one stream in each thread.
+
+    python examples/threads.py FILE FILE ...
+
+A Recognizer may be shared by any number of threads; a stream belongs to the thread that uses it. While the model works,
+other threads run: N streams keep N processor cores busy.
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import soundfile
+
+from lwasr_edge import Final, Recognizer
+
+recognizer = Recognizer(threads=1)  # per stream: the streams themselves share the cores
+
+
+def hear(path: str) -> str:
+    with soundfile.SoundFile(path) as file, recognizer.stream(file.samplerate) as stream:
+        events = [event for block in file.blocks(blocksize=4096) for event in stream.accept(block)]
+        events += stream.flush()
+    return " / ".join(event.text for event in events if isinstance(event, Final))
+
+
+with ThreadPoolExecutor() as pool:
+    for path, text in zip(sys.argv[1:], pool.map(hear, sys.argv[1:]), strict=True):
+        print(f"{path}: {text}")
