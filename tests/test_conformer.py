@@ -10,9 +10,11 @@ from small_models import small_model
 
 from lwasr_edge.training.conformer import (
     MEL_CONTEXT,
+    Chunks,
     ConvModule,
     FixedBatchNorm,
     LayerPast,
+    Limits,
     RelativeAttention,
     relative_positions,
 )
@@ -57,8 +59,9 @@ def test_left_context_ends_where_it_should() -> None:
     x = torch.randn(1, 20, 16, generator=torch.Generator().manual_seed(3))
     changed = x.clone()
     changed[:, 5] = -x[:, 5]  # the chunk that begins at frame 12 sees frame 6 first, the one at frame 8 frame 2
-    positions, mask, _ = encoder.limits(x, torch.tensor([20]), 4)
-    before, after = (encoder.layers[0].attention(value, positions, mask, None)[0] for value in (x, changed))
+    limits = encoder.limits(x, torch.tensor([20]), 4)
+    attention = encoder.layers[0].attention
+    before, after = (limits.join(attention(limits.split(value), limits)[0]) for value in (x, changed))
     assert torch.equal(before[:, 12:], after[:, 12:])
     assert torch.equal(before[:, :4], after[:, :4])
     assert (before[:, 8:12] - after[:, 8:12]).abs().amax(2).min() > 1e-5
@@ -105,7 +108,7 @@ def test_chunk_after_chunk_equals_the_training_pass(conv_norm: str) -> None:
         x = encoder.embed(padded[:, 4 * start : 4 * end + MEL_CONTEXT])
         positions = relative_positions(end - start, pasts[0].keys.shape[1] + end - start, 16, x)
         for i, layer in enumerate(encoder.layers):
-            x, past = layer(x, positions, past=pasts[i])
+            x, past = layer(x, Limits(positions), pasts[i])
             pasts[i] = LayerPast(past.keys[:, -left:], past.values[:, -left:], past.conv)
         got.append(x)
     torch.testing.assert_close(torch.cat(got, 1), wanted, atol=1e-5, rtol=1e-5)
@@ -122,21 +125,38 @@ def test_by_key_is_the_plain_loop() -> None:
             assert torch.equal(by_key[:, :, u, s], scores[:, :, u, n_keys - 1 - distance])
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("n_frames", [1, 4, 10, 12])
-def test_by_chunk_is_the_plain_loop(n_frames: int) -> None:
-    torch.manual_seed(0)
-    conv, chunk = ConvModule(6, 5, "batch_norm"), 4
-    gated = torch.randn(2, 2 + n_frames, 6)
-    got = conv.by_chunk(gated, chunk)[:, :n_frames]
-    for u in range(n_frames):
-        end = min((u // chunk + 1) * chunk, n_frames)
-        window = torch.zeros(2, 5, 6)
-        for tap in range(5):
-            if u + tap - 2 < end:
-                window[:, tap] = gated[:, u + tap]
-        wanted = torch.einsum("btd,dt->bd", window, conv.depthwise.weight[:, 0]) + conv.depthwise.bias
-        torch.testing.assert_close(got[:, u], wanted, atol=1e-6, rtol=1e-5)
+@pytest.mark.parametrize(("size", "hop"), [(4, 4), (4, 3), (5, 1)])
+def test_chunks_are_the_plain_loop(n_frames: int, size: int, hop: int) -> None:
+    x = torch.randn(2, n_frames, 6)
+    chunks = Chunks(2, n_frames, size, hop)
+    rows = chunks.split(x)
+    assert rows.shape == (2 * chunks.count, size, 6) and (chunks.count - 1) * hop < n_frames <= chunks.count * hop
+    assert torch.equal(chunks.join(rows), x)
+    before = chunks.before(rows, 3)
+    for row in range(2 * chunks.count):
+        recording, first = x[row // chunks.count], row % chunks.count * hop
+        for place in range(size):
+            wanted = recording[first + place] if first + place < n_frames else torch.zeros(6)
+            assert torch.equal(rows[row, place], wanted)
+        for place in range(3):
+            wanted = recording[first + place - 3] if first + place >= 3 else torch.zeros(6)
+            assert torch.equal(before[row, place], wanted)
+
+
+@torch.no_grad()
+def test_a_look_ahead_hears_past_the_frames_it_gives() -> None:
+    """Chunks of 6 that advance by 4: the first chunk's frames hear 4 and 5, and nothing after."""
+    encoder = small_model().encoder
+    x, length = features(14), torch.tensor([14])
+    before, _ = encoder(x, length, 6, 2)
+    for frame, changes in ((5, True), (6, False)):
+        changed = x.clone()
+        changed[:, 4 * frame + 2 :] = 0
+        after, _ = encoder(changed, length, 6, 2)
+        assert bool((before[:, :4] - after[:, :4]).abs().max() > 1e-4) == changes
+    whole, _ = encoder(x, length)
+    torch.testing.assert_close(encoder(x, length, 16, 2)[0], whole, atol=1e-5, rtol=1e-5)
 
 
 def test_relative_positions_are_sinusoids_of_the_distance() -> None:

@@ -68,7 +68,7 @@ def test_places_in_the_reference(keep: tuple[int, ...]) -> None:
     hidden = reference(features, lengths).hidden
     limits = student.encoder.limits(hidden[0], lengths, None)
     for layer, place in zip(student.encoder.layers, places[:-1], strict=True):
-        assert torch.equal(layer(hidden[place], *limits)[0], hidden[place + 1])
+        assert torch.equal(layer(hidden[place], limits)[0], hidden[place + 1])
 
 
 @pytest.mark.parametrize("keep", [(), (2, 1), (1, 1), (0, 5), (-1, 2)])

@@ -26,16 +26,16 @@ class AugmentConfig:
     speeds: tuple[float, ...] = (0.85, 0.9, 0.95, 1.0, 1.0, 1.05, 1.1, 1.15)
     pause_probability: float = 0.3
     pause_s: float = 1.5  # s, longest pause added before and after
-    gain_db: tuple[float, float] = (-25.0, 10.0)
+    gain_db: tuple[float, float] = (-20.0, 10.0)
     gain_step_probability: float = 0.1  # level changes once within the utterance
-    noise_probability: float = 0.5
-    snr_db: tuple[float, float] = (0.0, 30.0)
+    noise_probability: float = 0.3
+    snr_db: tuple[float, float] = (3.0, 30.0)
     room_probability: float = 0.2
     reverberation_s: tuple[float, float] = (0.1, 0.6)  # time to decay by 60 dB
     band_masks: int = 2
-    band_mask_width: int = 14  # mel bands
+    band_mask_width: int = 10  # mel bands
     time_masks: int = 2
-    time_mask_frames: int = 30  # mel frames
+    time_mask_frames: int = 20  # mel frames
 
     def __post_init__(self) -> None:
         for name in ("pause_probability", "gain_step_probability", "noise_probability", "room_probability"):

@@ -23,6 +23,7 @@ SCHEDULE_HELP = {
     "max_gradient": "norm that gradients are clipped at",
     "whole_probability": "share of steps on whole recordings; the others draw a chunk size",
     "chunk_frames": "chunk sizes to draw from, in frames of 40 ms",
+    "look_ahead_frames": "frames at a chunk's end that are context only, to draw from; at most half of the chunk",
     "seed": "of order, distortions and chunk sizes",
     "save_every": "steps between checkpoints",
     "evaluate_every": "steps between measurements on --dev",
@@ -53,6 +54,10 @@ def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any) -
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto",
         help="auto: bfloat16 where the processor multiplies it, else float32",
+    )
+    parser.add_argument(
+        "--freeze-front", action="store_true",
+        help="leave the convolutions before the layers as they are: a third of a step's time, and less to forget",
     )
     parser.add_argument("--dropout", type=float, default=0.0, help="share of values dropped in training; default 0")
     parser.add_argument(

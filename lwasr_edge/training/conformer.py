@@ -7,7 +7,8 @@ It runs in three ways with the same weights:
 * as a stream: chunk by chunk, with what must survive a chunk handed in and out (`past`).
 
 Within a chunk attention and convolution see all of the chunk; before it, attention sees ``left_context_frames`` frames
-and the convolution half a kernel; after it, nothing (dynamic chunk convolution, Li et al. 2023, arXiv 2304.09325).
+and the convolution half a kernel; after it, nothing (dynamic chunk convolution, Li et al. 2023, arXiv 2304.09325). The
+last ``look_ahead_frames`` of a chunk are context only: they come again at the beginning of the next.
 
 Shape letters: B batch, T mel frames, U encoder frames of 40 ms (T / 4), D width, H heads, L left context, S = L + U.
 """
@@ -15,6 +16,7 @@ Shape letters: B batch, T mel frames, U encoder frames of 40 ms (T / 4), D width
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -35,6 +37,68 @@ class LayerPast(NamedTuple):
     conv: Tensor  # (B, kernel // 2, D)
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """How recordings of U frames fall into C overlapping chunks, all of which a layer computes at once as rows."""
+
+    batch: int  # B
+    n_frames: int  # U
+    size: int  # frames that a chunk hears
+    hop: int  # frames by which chunks advance: the rest of a chunk is a look ahead
+
+    @property
+    def count(self) -> int:
+        """C: chunks that hold all frames."""
+        return -(-self.n_frames // self.hop)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, U, D) -> (B C, size, D); zeros beyond the end."""
+        return self.windows(x, self.size)
+
+    def kept(self, rows: Tensor) -> Tensor:
+        """What the chunks say of the frames they advance by. (B C, size, D) -> (B, C hop, D)"""
+        return rows.unflatten(0, (self.batch, self.count))[:, :, : self.hop].flatten(1, 2)
+
+    def join(self, rows: Tensor) -> Tensor:
+        """(B C, size, D) -> (B, U, D)."""
+        return self.kept(rows)[:, : self.n_frames]
+
+    def before(self, rows: Tensor, n_before: int) -> Tensor:
+        """The ``n_before`` frames before each chunk, zeros before a recording's first. -> (B C, n_before, D)"""
+        if n_before == 0:
+            return rows[:, :0]
+        return self.windows(F.pad(self.kept(rows), (0, 0, n_before, 0)), n_before)
+
+    def windows(self, x: Tensor, size: int) -> Tensor:
+        """Overlapping windows, one every ``hop`` frames. (B, T, D) -> (B C, size, D), zeros beyond T
+
+        As parts of reshaped views: the gradient of `Tensor.unfold` takes many times as long.
+        """
+        parts = -(-size // self.hop)
+        lacking = (self.count + parts - 1) * self.hop - x.shape[1]
+        blocks = F.pad(x, (0, 0, 0, lacking)).unflatten(1, (-1, self.hop))  # (B, C + parts - 1, hop, D)
+        shifted = [blocks[:, part : part + self.count] for part in range(parts)]
+        shifted[-1] = shifted[-1][:, :, : size - (parts - 1) * self.hop]
+        return torch.cat(shifted, dim=2).flatten(0, 1)
+
+
+class Limits(NamedTuple):
+    """What the layers must know beside their input, in rows: whole recordings, or chunks of them."""
+
+    positions: Tensor  # (S + U - 1, D) from `relative_positions`
+    mask: Tensor | None = None  # broadcastable to (B, H, U, S): 0 where a key may be seen, else MASKED; None shows all
+    heard: Tensor | None = None  # (B, U, 1), 0 at frames beyond the end of a recording; None where there are none
+    chunks: Chunks | None = None  # None: rows are recordings
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, U, D) of recordings as rows."""
+        return x if self.chunks is None else self.chunks.split(x)
+
+    def join(self, rows: Tensor) -> Tensor:
+        """Rows as (B, U, D) of recordings."""
+        return rows if self.chunks is None else self.chunks.join(rows)
+
+
 class Subsampling(nn.Module):
     """Two 3x3 convolutions of stride 2, ReLU, then a linear layer: 10 ms mel frames to 40 ms frames of width D."""
 
@@ -49,7 +113,7 @@ class Subsampling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, MEL_CONTEXT + 4 U, n_mels), the past first -> (B, U, D)."""
         x = F.relu(self.conv1(features.unsqueeze(1)))  # (B, C, 2 U + 1, n_mels / 2)
-        x = F.relu(self.conv2(x))  # (B, C, U, n_mels / 4)
+        x = F.relu(self.conv2(x.contiguous(memory_format=torch.channels_last)))  # (B, C, U, n_mels / 4)
         return self.linear(x.transpose(1, 2).flatten(2))
 
 
@@ -98,31 +162,33 @@ class RelativeAttention(nn.Module):
         self.position_bias = nn.Parameter(torch.zeros(n_heads, d_model // n_heads))
 
     def forward(
-        self, x: Tensor, positions: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
+        self, x: Tensor, limits: Limits, past: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend from the frames of ``x`` to those of the past and of ``x``.
 
         Args:
             x: (B, U, D).
-            positions: (S + U - 1, D) from `relative_positions`.
-            mask: broadcastable to (B, H, U, S), 0 where a key may be seen and MASKED where not; None shows all.
-            past: keys and values of the L frames before ``x``, (B, L, D) each, or None.
+            limits: positions and mask; with chunks, each sees the frames before it.
+            past: keys and values of the L frames before ``x``, (B, L, D) each, where the caller keeps them.
 
         Returns:
             (B, U, D), and keys and values (B, S, D) for the next chunk.
         """
         x = self.norm(x)
         query, keys, values = self.query(x), self.key(x), self.value(x)
+        if limits.chunks is not None:
+            n_before = len(limits.positions) + 1 - 2 * x.shape[1]
+            past = limits.chunks.before(keys, n_before), limits.chunks.before(values, n_before)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
         query = query.unflatten(2, (self.n_heads, -1))  # (B, U, H, D / H)
         content = (query + self.content_bias).transpose(1, 2)
         position = (query + self.position_bias).transpose(1, 2)
-        distances = self.position(positions).unflatten(1, (self.n_heads, -1)).permute(1, 2, 0)  # (H, D / H, S + U - 1)
+        distances = self.position(limits.positions).unflatten(1, (self.n_heads, -1)).permute(1, 2, 0)  # (H, D / H, S + U - 1)
         scale = 1 / math.sqrt(query.shape[3])
         bias = self.by_key(position @ distances, keys.shape[1]) * scale
-        if mask is not None:
-            bias = bias + mask
+        if limits.mask is not None:
+            bias = bias + limits.mask
         heads_k = keys.unflatten(2, (self.n_heads, -1)).permute(0, 2, 3, 1)  # (B, H, D / H, S)
         heads_v = values.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
         weights = torch.softmax(content @ heads_k * scale + bias, dim=3)
@@ -180,41 +246,27 @@ class ConvModule(nn.Module):
         self.depthwise_norm = FixedBatchNorm(d_model) if norm == "batch_norm" else nn.LayerNorm(d_model)
         self.pointwise2 = nn.Linear(d_model, d_model)
 
-    def forward(
-        self, x: Tensor, heard: Tensor | None, past: Tensor | None, chunk_frames: int | None
-    ) -> tuple[Tensor, Tensor]:
-        """Convolve over the past and the own chunk.
+    def forward(self, x: Tensor, limits: Limits, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Convolve over the past and the own row.
 
         Args:
             x: (B, U, D).
-            heard: (B, U, 1), 0 at frames beyond the end of a recording; None where there are none.
-            past: (B, kernel // 2, D) gated values before ``x``; None for zeros.
-            chunk_frames: None takes ``x`` as one chunk.
+            limits: which frames were heard; with chunks, each sees the frames before it.
+            past: (B, kernel // 2, D) gated values before ``x``, where the caller keeps them; None for zeros.
 
         Returns:
             (B, U, D), and the last kernel // 2 gated values.
         """
         gated = F.glu(self.pointwise1(self.norm(x)), dim=2)
-        if heard is not None:
-            gated = gated * heard
-        if past is None:
+        if limits.heard is not None:
+            gated = gated * limits.heard
+        if limits.chunks is not None:
+            past = limits.chunks.before(gated, self.half_kernel)
+        elif past is None:
             past = gated.new_zeros(gated.shape[0], self.half_kernel, gated.shape[2])
         gated = torch.cat([past, gated], dim=1)  # (B, kernel // 2 + U, D)
-        if chunk_frames is None:
-            convolved = self.depthwise(F.pad(gated.transpose(1, 2), (0, self.half_kernel))).transpose(1, 2)
-        else:
-            convolved = self.by_chunk(gated, chunk_frames)[:, : x.shape[1]]
+        convolved = self.depthwise(F.pad(gated.transpose(1, 2), (0, self.half_kernel))).transpose(1, 2)
         return self.pointwise2(F.silu(self.depthwise_norm(convolved))), gated[:, -self.half_kernel :]
-
-    def by_chunk(self, gated: Tensor, chunk_frames: int) -> Tensor:
-        """Convolve every chunk with its past and nothing after it. (B, kernel // 2 + U, D) -> (B, U or more, D)"""
-        batch, n_frames, width = gated.shape
-        n_chunks = -(-(n_frames - self.half_kernel) // chunk_frames)
-        lacking = self.half_kernel + n_chunks * chunk_frames - n_frames
-        padded = F.pad(gated.transpose(1, 2), (0, lacking))
-        chunks = padded.unfold(2, self.half_kernel + chunk_frames, chunk_frames)  # (B, D, chunks, kernel // 2 + chunk)
-        chunks = F.pad(chunks.transpose(1, 2).flatten(0, 1), (0, self.half_kernel))
-        return self.depthwise(chunks).view(batch, n_chunks, width, chunk_frames).transpose(2, 3).flatten(1, 2)
 
 
 class ConformerLayer(nn.Module):
@@ -229,32 +281,21 @@ class ConformerLayer(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        positions: Tensor,
-        mask: Tensor | None = None,
-        heard: Tensor | None = None,
-        chunk_frames: int | None = None,
-        past: LayerPast | None = None,
-    ) -> tuple[Tensor, LayerPast]:
-        """Run the layer over whole recordings or over one chunk.
+    def forward(self, x: Tensor, limits: Limits, past: LayerPast | None = None) -> tuple[Tensor, LayerPast]:
+        """Run the layer over rows: whole recordings, all chunks of them, or the one chunk that a caller streams.
 
         Args:
             x: (B, U, D).
-            positions: (S + U - 1, D) from `relative_positions`.
-            mask: see `RelativeAttention.forward`.
-            heard: see `ConvModule.forward`.
-            chunk_frames: of the convolution; the mask holds the attention to the same chunks.
-            past: what the layer kept of the chunks before; None at the beginning of a recording.
+            limits: see `Conformer.limits`.
+            past: what the layer kept of the chunks before, in a stream; None elsewhere.
 
         Returns:
             (B, U, D), and the past of what follows, with keys and values of all S frames: the caller keeps the last L.
         """
         x = x + 0.5 * self.dropout(self.feed_forward1(x))
-        attended, keys, values = self.attention(x, positions, mask, None if past is None else past[:2])
+        attended, keys, values = self.attention(x, limits, None if past is None else past[:2])
         x = x + self.dropout(attended)
-        convolved, conv_past = self.conv(x, heard, None if past is None else past.conv, chunk_frames)
+        convolved, conv_past = self.conv(x, limits, None if past is None else past.conv)
         x = x + self.dropout(convolved)
         x = x + 0.5 * self.dropout(self.feed_forward2(x))
         return self.norm(x), LayerPast(keys, values, conv_past)
@@ -275,34 +316,39 @@ class Conformer(nn.Module):
         return self.subsampling(features) * self.input_scale
 
     def forward(
-        self, features: Tensor, lengths: Tensor, chunk_frames: int | None = None
+        self, features: Tensor, lengths: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
     ) -> tuple[Tensor, list[Tensor]]:
         """Encode recordings from their beginning.
 
         Args:
             features: (B, 4 U, n_mels), zero from each recording's end on.
             lengths: (B,) encoder frames of each recording.
-            chunk_frames: U frames in a chunk; None lets every frame see the whole recording.
+            chunk_frames: frames that a chunk hears; None lets every frame see the whole recording.
+            look_ahead_frames: of these, the last, which are context only.
 
         Returns:
             encoder_out (B, U, D) and what each layer was given and gave: n_layers + 1 tensors (B, U, D).
         """
         hidden = [self.embed(F.pad(features, (0, 0, MEL_CONTEXT, 0)))]
-        limits = self.limits(hidden[0], lengths, chunk_frames)
+        limits = self.limits(hidden[0], lengths, chunk_frames, look_ahead_frames)
+        x = limits.split(hidden[0])
         for layer in self.layers:
-            hidden.append(layer(hidden[-1], *limits, chunk_frames)[0])
+            x, _ = layer(x, limits)
+            hidden.append(limits.join(x))
         return hidden[-1], hidden
 
-    def limits(self, x: Tensor, lengths: Tensor, chunk_frames: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """What the layers must know beside ``x`` (B, U, D): positions, attention mask, frames that were heard."""
-        n_frames = x.shape[1]
-        frame = torch.arange(n_frames, device=x.device)
-        heard = frame < lengths[:, None]
-        visible = heard[:, None, None, :]
-        if chunk_frames is not None:
-            start = frame // chunk_frames * chunk_frames
-            near = (frame >= start[:, None] - self.config.left_context_frames) & (frame < start[:, None] + chunk_frames)
-            visible = visible & near
-        mask = torch.where(visible, 0.0, MASKED).to(x.dtype)
-        positions = relative_positions(n_frames, n_frames, self.config.d_model, x)
-        return positions, mask, heard.unsqueeze(2).to(x.dtype)
+    def limits(self, x: Tensor, lengths: Tensor, chunk_frames: int | None, look_ahead_frames: int = 0) -> Limits:
+        """The limits under which the layers hear ``x`` (B, U, D); for the other arguments see `forward`."""
+        batch, n_frames, width = x.shape
+        if chunk_frames is None:
+            heard = torch.arange(n_frames, device=x.device) < lengths[:, None]
+            mask = torch.where(heard[:, None, None, :], 0.0, MASKED).to(x.dtype)
+            return Limits(relative_positions(n_frames, n_frames, width, x), mask, heard.unsqueeze(2).to(x.dtype))
+        chunks = Chunks(batch, n_frames, chunk_frames, chunk_frames - look_ahead_frames)
+        n_before = min(self.config.left_context_frames, (chunks.count - 1) * chunks.hop)
+        first = torch.arange(chunks.count, device=x.device)[:, None] * chunks.hop  # of each chunk
+        frame = first + torch.arange(-n_before, chunk_frames, device=x.device)  # (C, S)
+        heard = ((frame >= 0) & (frame < lengths[:, None, None])).flatten(0, 1)  # (B C, S)
+        mask = torch.where(heard[:, None, None, :], 0.0, MASKED).to(x.dtype)
+        positions = relative_positions(chunk_frames, n_before + chunk_frames, width, x)
+        return Limits(positions, mask, heard[:, n_before:, None].to(x.dtype), chunks)

@@ -81,7 +81,8 @@ def batches_by_duration(corpus: Corpus, batch_s: float, sample_rate: int = 16000
 
 
 def transcribe_corpus(
-    model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None, batch_s: float = 160
+    model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None,
+    look_ahead_frames: int = 0, batch_s: float = 160,
 ) -> list[str]:
     """Greedy transcripts, in the corpus's order.
 
@@ -89,14 +90,15 @@ def transcribe_corpus(
         model: in evaluation mode.
         corpus: what to transcribe.
         store: its samples on the model's device.
-        chunk_frames: frames of 40 ms in a chunk, as a stream would have them; None for whole recordings.
+        chunk_frames: frames of 40 ms that a chunk hears, as a stream's would; None for whole recordings.
+        look_ahead_frames: of these, the last, which are context only.
         batch_s: seconds of audio at a time.
     """
     texts = [""] * len(corpus.utterances)
     with tqdm(total=len(texts), desc="transcribe", unit="file", mininterval=1, leave=False) as progress:
         for indices in batches_by_duration(corpus, batch_s):
             batch = store.batch(indices)
-            log_probs, lengths = model.log_probs(batch.waveform, batch.n_samples, chunk_frames)
+            log_probs, lengths = model.log_probs(batch.waveform, batch.n_samples, chunk_frames, look_ahead_frames)
             for index, one, length in zip(indices, log_probs, lengths.tolist(), strict=True):
                 tokens = greedy_tokens(one[:length], model.config.blank_id)
                 texts[index] = tokens_to_text(tokens, model.config.vocabulary)
@@ -105,10 +107,11 @@ def transcribe_corpus(
 
 
 def evaluate(
-    model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None, batch_s: float = 160
+    model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None,
+    look_ahead_frames: int = 0, batch_s: float = 160,
 ) -> Score:
     """Greedy error rates of a model on a corpus."""
-    hypotheses = transcribe_corpus(model, corpus, store, chunk_frames, batch_s)
+    hypotheses = transcribe_corpus(model, corpus, store, chunk_frames, look_ahead_frames, batch_s)
     return score([utterance.text for utterance in corpus.utterances], hypotheses)
 
 

@@ -76,13 +76,16 @@ class UtteranceNorm(nn.Module):
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
 
-    def forward(self, log_mel: Tensor, lengths: Tensor, chunk_mel_frames: int | None = None) -> Tensor:
+    def forward(
+        self, log_mel: Tensor, lengths: Tensor, chunk_mel_frames: int | None = None, look_ahead_mel_frames: int = 0
+    ) -> Tensor:
         """Normalise; frames from ``lengths`` on become 0.
 
         Args:
             log_mel: (B, T, n_mels).
             lengths: (B,) frames that hold audio.
             chunk_mel_frames: must be None: these statistics need the whole recording.
+            look_ahead_mel_frames: of no meaning here.
         """
         if chunk_mel_frames is not None:
             raise ValueError("normalisation over the utterance cannot run in chunks")
@@ -174,13 +177,17 @@ class RunningNorm(nn.Module):
         heard = after(n_frames)
         return self.apply_state(log_mel, heard.unsqueeze(1)), heard if consumed is None else after(consumed)
 
-    def forward(self, log_mel: Tensor, lengths: Tensor, chunk_mel_frames: int | None = None) -> Tensor:
+    def forward(
+        self, log_mel: Tensor, lengths: Tensor, chunk_mel_frames: int | None = None, look_ahead_mel_frames: int = 0
+    ) -> Tensor:
         """Normalise recordings as a stream of chunks would, all chunks at once; frames from ``lengths`` on become 0.
 
         Args:
             log_mel: (B, T, n_mels).
             lengths: (B,) frames that hold audio.
             chunk_mel_frames: frames in a chunk; None takes each recording as one chunk.
+            look_ahead_mel_frames: of these, the last, which the next chunk hears again. They come out once, by the
+                statistics of the chunk that they are consumed in.
         """
         n_frames = log_mel.shape[1]
         position = torch.arange(n_frames, device=log_mel.device)
@@ -191,7 +198,8 @@ class RunningNorm(nn.Module):
             state = moments.sum(1, keepdim=True)
             end = lengths[:, None] - 1
         else:
-            end = ((position // chunk_mel_frames + 1) * chunk_mel_frames - 1).clamp(max=n_frames - 1)
+            hop = chunk_mel_frames - look_ahead_mel_frames
+            end = (position // hop * hop + chunk_mel_frames - 1).clamp(max=n_frames - 1)
             state = moments.cumsum(1)[:, end]
             end = torch.minimum(end, lengths[:, None] - 1)
         # undo the common factor: the newest frame of each chunk weighs 1, as in step()

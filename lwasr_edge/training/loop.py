@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -219,7 +218,7 @@ class Trainer:
         """A batch, distorted, with what the reference makes of it."""
         batch = self.store.batch(indices)
         self.audio_s += float(self.store.lengths_s[indices].sum())
-        chunk_frames = self.draw_chunk()
+        chunk = self.schedule.draw_chunk(self.step)
         first = next(iter(self.family.students.values()))
         with torch.no_grad():
             waveform, n_samples = self.augmenter.for_both(batch.waveform, batch.n_samples)
@@ -228,18 +227,11 @@ class Trainer:
                 features, lengths = self.reference.features(waveform, n_samples)
                 reference = self.reference(features.to(self.precision), lengths)
             distorted = self.augmenter.for_student(waveform, n_samples)
-            features, lengths = first.features(distorted, n_samples, chunk_frames)
+            features, lengths = first.features(distorted, n_samples, *chunk)
             features = self.augmenter.mask(features).to(self.precision)
             heard = (torch.arange(features.shape[1] // 4, device=self.device) < lengths[:, None]).float()
         targets, target_lengths = self.targets[batch.utterances], self.target_lengths[batch.utterances]
-        return Example(features, lengths, heard, chunk_frames, reference, targets, target_lengths)
-
-    def draw_chunk(self) -> int | None:
-        """Frames of a chunk in the present step; None for whole recordings."""
-        draw = random.Random(self.schedule.seed * 1_000_003 + self.step)
-        if draw.random() < self.schedule.whole_probability:
-            return None
-        return draw.choice(self.schedule.chunk_frames)
+        return Example(features, lengths, heard, *chunk, reference, targets, target_lengths)
 
     def log(self, values: dict[str, Any]) -> None:
         """Add a line to the log: where the run stands, and ``values``."""

@@ -52,13 +52,16 @@ class AcousticModel(nn.Module):
         lacking = self.frames(waveform.shape[1]) * self.samples_per_frame - waveform.shape[1]
         return self.log_mel(F.pad(waveform, (self.log_mel.left_samples, lacking)))
 
-    def features(self, waveform: Tensor, n_samples: Tensor, chunk_frames: int | None = None) -> tuple[Tensor, Tensor]:
+    def features(
+        self, waveform: Tensor, n_samples: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """Normalised log-mel features, in float32.
 
         Args:
             waveform: (B, N) samples in [-1, 1], zero from each recording's end on.
             n_samples: (B,) samples of each recording.
-            chunk_frames: encoder frames in a chunk; None for whole recordings.
+            chunk_frames: encoder frames that a chunk hears; None for whole recordings.
+            look_ahead_frames: of these, the last, which are context only.
 
         Returns:
             (B, 4 U, n_mels), and (B,) encoder frames of each.
@@ -70,15 +73,21 @@ class AcousticModel(nn.Module):
         else:
             mel_lengths = lengths * SUBSAMPLING_FACTOR
         chunk_mel_frames = None if chunk_frames is None else chunk_frames * SUBSAMPLING_FACTOR
-        return self.norm(log_mel, mel_lengths, chunk_mel_frames), lengths
+        look_ahead_mel_frames = look_ahead_frames * SUBSAMPLING_FACTOR
+        return self.norm(log_mel, mel_lengths, chunk_mel_frames, look_ahead_mel_frames), lengths
 
-    def forward(self, features: Tensor, lengths: Tensor, chunk_frames: int | None = None) -> Encoded:
+    def forward(
+        self, features: Tensor, lengths: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
+    ) -> Encoded:
         """Encode what `features` gave."""
-        encoder_out, hidden = self.encoder(features, lengths, chunk_frames)
+        encoder_out, hidden = self.encoder(features, lengths, chunk_frames, look_ahead_frames)
         return Encoded(hidden, self.head(encoder_out), lengths)
 
     @torch.inference_mode()
-    def log_probs(self, waveform: Tensor, n_samples: Tensor, chunk_frames: int | None = None) -> tuple[Tensor, Tensor]:
+    def log_probs(
+        self, waveform: Tensor, n_samples: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """(B, N) waveforms -> (B, U, V) log-probabilities in float32 and (B,) frames of each."""
-        encoded = self(*self.features(waveform, n_samples, chunk_frames), chunk_frames)
+        features, lengths = self.features(waveform, n_samples, chunk_frames, look_ahead_frames)
+        encoded = self(features, lengths, chunk_frames, look_ahead_frames)
         return encoded.logits.float().log_softmax(2), encoded.lengths

@@ -45,7 +45,8 @@ class Example:
     features: Tensor  # (B, 4 U, n_mels), the student's own
     lengths: Tensor  # (B,) frames
     heard: Tensor  # (B, U) 1 at frames of the recording
-    chunk_frames: int | None
+    chunk_frames: int | None  # that a chunk hears; None for whole recordings
+    look_ahead_frames: int  # of these, the last, which are context only
     reference: Encoded | None  # of the same recordings, undistorted
     targets: Tensor  # (B, L) token ids
     target_lengths: Tensor  # (B,)
@@ -63,7 +64,7 @@ def reference_places(student: AcousticModel) -> list[int]:
 
 def end_to_end(student: AcousticModel, example: Example, weights: LossWeights) -> dict[str, Tensor]:
     """The weighted parts of a student's loss on its own outputs."""
-    encoded = student(example.features, example.lengths, example.chunk_frames)
+    encoded = student(example.features, example.lengths, example.chunk_frames, example.look_ahead_frames)
     heard, reference = example.heard, example.reference
     parts: dict[str, Tensor] = {}
     if reference is not None:
@@ -98,8 +99,8 @@ def layer_by_layer(student: AcousticModel, example: Example) -> dict[str, Tensor
     encoder = student.encoder
     front = encoder.embed(F.pad(example.features, (0, 0, MEL_CONTEXT, 0)))
     errors = [losses.frame_mse(front, hidden[places[0]], example.heard)]
-    limits = encoder.limits(front, example.lengths, example.chunk_frames)
+    limits = encoder.limits(front, example.lengths, example.chunk_frames, example.look_ahead_frames)
     for layer, given, wanted in zip(encoder.layers, places[:-1], places[1:], strict=True):
-        out, _ = layer(hidden[given].to(front.dtype), *limits, example.chunk_frames)
-        errors.append(losses.frame_mse(out, hidden[wanted], example.heard))
+        out, _ = layer(limits.split(hidden[given].to(front.dtype)), limits)
+        errors.append(losses.frame_mse(limits.join(out), hidden[wanted], example.heard))
     return {"layers": torch.stack(errors).sum()}

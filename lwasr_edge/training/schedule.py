@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 
 from lwasr_edge.errors import OptionError
@@ -21,7 +22,8 @@ class Schedule:
     weight_decay: float = 1e-3
     max_gradient: float = 1.0  # norm to clip at
     whole_probability: float = 0.4  # steps on whole recordings; the others draw a chunk size
-    chunk_frames: tuple[int, ...] = (4, 8, 16, 16, 32)  # frames of 40 ms
+    chunk_frames: tuple[int, ...] = (8, 16, 16, 32, 100)  # that a chunk hears, of 40 ms
+    look_ahead_frames: tuple[int, ...] = (0, 4, 8, 16)  # of these, context only: at most half of a chunk
     seed: int = 1
     save_every: int = 500  # steps
     evaluate_every: int = 1000  # steps
@@ -40,6 +42,16 @@ class Schedule:
             raise OptionError(f"layer_steps {self.layer_steps} is more than all steps, {self.steps}")
         if not self.chunk_frames or min(self.chunk_frames) < 1:
             raise OptionError(f"chunk_frames are {self.chunk_frames}: expected positive numbers, at least one")
+        if not self.look_ahead_frames or min(self.look_ahead_frames) < 0:
+            raise OptionError(f"look_ahead_frames are {self.look_ahead_frames}: expected 0 or more, at least one")
+
+    def draw_chunk(self, step: int) -> tuple[int | None, int]:
+        """Frames that a chunk hears in a step (None: whole recordings), and how many of them are a look ahead."""
+        draw = random.Random(self.seed * 1_000_003 + step)
+        if draw.random() < self.whole_probability:
+            return None, 0
+        chunk_frames = draw.choice(self.chunk_frames)
+        return chunk_frames, min(draw.choice(self.look_ahead_frames), chunk_frames // 2)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983)."""

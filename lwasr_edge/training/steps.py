@@ -43,6 +43,7 @@ class TrainingOptions:
     output: Path
     device: torch.device
     precision: torch.dtype
+    freeze_front: bool  # leave the subsampling's convolutions as they are
     dropout: float
     max_bad: float  # share of unusable utterances, 0 to 1, from which on a run stops
     loss: dict[str, float]  # weights that differ from the step's own
@@ -69,6 +70,7 @@ class TrainingOptions:
             output=args.output,
             device=device,
             precision=choose_precision(args.precision, device),
+            freeze_front=args.freeze_front,
             dropout=args.dropout,
             max_bad=args.max_bad / 100,
             loss=parse_losses(args.loss),
@@ -212,6 +214,8 @@ def train(
     options: TrainingOptions,
 ) -> None:
     """Run the loop, from the newest state in the output folder if there is one."""
+    for student in family.values():
+        student.encoder.subsampling.requires_grad_(not options.freeze_front)
     notes = {"schedule": json.dumps(vars(options.schedule)), "losses": json.dumps(vars(weights))}
     notes["train"] = " ".join(path.stem for path in options.train)
     trainer = Trainer(
@@ -243,7 +247,7 @@ def load_noise(manifest: Path | None, device: torch.device) -> Tensor | None:
 def dev_measure(
     family: dict[str, AcousticModel], manifests: list[Path], device: torch.device
 ) -> Callable[[], dict[str, Any]] | None:
-    """A function that gives WER (%) of every student on every dev set, whole and in chunks of 640 ms."""
+    """A function that gives WER (%) of every student on every dev set, whole and in chunks of 640 ms, 160 ms ahead."""
     if not manifests:
         return None
     sets = {path.stem: load_corpus(read_manifest(path)) for path in manifests}
@@ -253,8 +257,8 @@ def dev_measure(
         wers = {}
         for student, model in family.items():
             for name, corpus in sets.items():
-                for label, chunk_frames in (("whole", None), ("640ms", 16)):
-                    result = evaluate(model, corpus, stores[name], chunk_frames)
+                for label, chunk in (("whole", (None, 0)), ("640ms", (16, 4))):
+                    result = evaluate(model, corpus, stores[name], *chunk)
                     wers[f"{student}/{name}/{label}"] = round(100 * result.wer, 2)
         print(" ".join(f"{key} {value}" for key, value in wers.items()), flush=True)
         return {"wer": wers}
