@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from lwasr_edge.errors import LwasrError
 SCHEDULE_HELP = {
     "steps": "optimiser steps",
     "layer_steps": "of these, first steps in which each layer learns alone",
-    "batch_s": "seconds of audio in a step",
+    "batch_s": "seconds of audio in a batch",
+    "batches_per_step": "batches whose gradients make a step; with torchrun, a multiple of its processes",
     "learning_rate": "at its peak",
     "warmup_steps": "steps to the peak",
     "final_ratio": "last learning rate over the peak",
@@ -156,6 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lwasr-train: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    finally:
+        if "WORLD_SIZE" in os.environ:
+            from lwasr_edge.training.distributed import leave_world
+
+            leave_world()
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import sys
 import time
@@ -20,6 +21,7 @@ from lwasr_edge.training.augment import Augmenter
 from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import save_checkpoint
 from lwasr_edge.training.device import choose_precision
+from lwasr_edge.training.distributed import World
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.objectives import Example, LossWeights, end_to_end, layer_by_layer
 from lwasr_edge.training.schedule import Schedule
@@ -32,10 +34,32 @@ LOG_EVERY = 50  # steps
 class Family:
     """The students that learn together, by name, and how to write them down."""
 
-    def __init__(self, students: dict[str, AcousticModel], tokenizer: bytes, notes: dict[str, str]) -> None:
+    def __init__(
+        self,
+        students: dict[str, AcousticModel],
+        tokenizer: bytes,
+        notes: dict[str, str],
+        masks: dict[str, dict[str, Tensor]] | None = None,
+    ) -> None:
+        """Gather.
+
+        Args:
+            students: by name.
+            tokenizer: the serialised SentencePiece model of all.
+            notes: how they came to be.
+            masks: of students with weights that must stay zero: by parameter, 0 there and 1 elsewhere.
+        """
         self.students = students
         self.tokenizer = tokenizer
         self.notes = notes
+        self.masks = masks or {}
+
+    @torch.no_grad()
+    def apply_masks(self) -> None:
+        """Bring pruned weights back to zero."""
+        for name, masks in self.masks.items():
+            for parameter, mask in masks.items():
+                self.students[name].get_parameter(parameter).mul_(mask)
 
     def save(self, folder: Path, half: bool = False) -> None:
         """Write every student as a checkpoint of its name."""
@@ -71,6 +95,7 @@ class Trainer:
         folder: Path,
         device: torch.device,
         precision: torch.dtype | None = None,
+        world: World | None = None,
     ) -> None:
         """Prepare.
 
@@ -86,6 +111,7 @@ class Trainer:
             folder: for students, state and log.
             device: where to train.
             precision: what encoders compute in; None for bfloat16 where ``device`` multiplies it, float32 elsewhere.
+            world: the processes that train together; None for this one alone.
 
         Raises:
             OptionError: models that cannot learn together, or losses without what they compare with.
@@ -93,6 +119,10 @@ class Trainer:
         compares = weights.needs_reference or schedule.layer_steps > 0
         if compares and reference is None:
             raise OptionError("these losses compare with a reference, and none was given: pass --reference")
+        self.world = world or World()
+        if schedule.batches_per_step % self.world.size:
+            n_batches, n_processes = schedule.batches_per_step, self.world.size
+            raise OptionError(f"--batches-per-step {n_batches}: expected a multiple of {n_processes}, the processes")
         check_family(family.students, reference if compares else None)
         self.family, self.store, self.batches = family, store, batches
         self.augmenter, self.weights, self.schedule = augmenter, weights, schedule
@@ -127,15 +157,19 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C or SIGTERM came; the state is saved.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        progress = tqdm(total=self.schedule.steps, initial=self.step, desc="train", unit="step", mininterval=2)
+        progress = tqdm(
+            total=self.schedule.steps, initial=self.step, desc="train", unit="step", mininterval=2,
+            disable=not self.world.leads,
+        )
         with StopRequest() as stop, progress:
-            for indices in self.remaining():
+            for batches in self.remaining():
                 began = time.monotonic()
-                for name, value in self.train_on(indices).items():
+                for name, value in self.train_on(batches).items():
                     self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + value
                 self.step, self.summed_steps = self.step + 1, self.summed_steps + 1
+                stops = self.world.any(stop.wanted, self.device)
                 ends = self.step == self.schedule.steps
-                saves = ends or stop.wanted or self.step % self.schedule.save_every == 0
+                saves = ends or stops or self.step % self.schedule.save_every == 0
                 evaluates = ends or self.step % self.schedule.evaluate_every == 0
                 means = self.means() if saves or evaluates or self.step % LOG_EVERY == 0 else {}
                 self.elapsed_s += time.monotonic() - began
@@ -145,12 +179,14 @@ class Trainer:
                     progress.set_postfix({name: f"{value:.3f}" for name, value in list(means.items())[:4]})
                 if saves:
                     self.save()
-                if stop.wanted:
+                if stops:
                     raise KeyboardInterrupt
-                if evaluates and evaluate:
+                if evaluates and evaluate and self.world.leads:
                     self.models.eval()
                     self.log(evaluate())
                     self.models.train()
+                if saves or evaluates:
+                    self.world.wait()
 
     def means(self) -> dict[str, float]:
         """Mean of each part of the loss since the last call; waits for the device."""
@@ -160,43 +196,57 @@ class Trainer:
             raise OptionError(f"the loss is not a number at step {self.step}: run again with a lower --learning-rate")
         return means
 
-    def remaining(self) -> Iterator[np.ndarray]:
-        """Batches from the present step to the last, epoch after epoch."""
-        epoch, seen = 0, 0
+    def remaining(self) -> Iterator[list[np.ndarray]]:
+        """The batches of each step from the present one to the last, epoch after epoch."""
+        n_batches = self.schedule.batches_per_step
+        upcoming = self.batches_from(self.step * n_batches)
         while self.step < self.schedule.steps:
-            order = self.batches.epoch(epoch)
-            for indices in order[max(0, self.step - seen) :]:
-                if self.step == self.schedule.steps:
-                    return
-                yield indices
-            epoch, seen = epoch + 1, seen + len(order)
+            yield list(itertools.islice(upcoming, n_batches))
 
-    def train_on(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """One optimiser step on the utterances ``indices``; returns each part of each student's loss."""
-        schedule = self.schedule
-        torch.manual_seed(schedule.seed * 1_000_003 + self.step)  # a resumed run draws what the unbroken one drew
+    def batches_from(self, number: int) -> Iterator[np.ndarray]:
+        """Batches, endless, from the one of that number on."""
+        seen = 0
+        for epoch in itertools.count():
+            order = self.batches.epoch(epoch)
+            yield from order[max(0, number - seen) :]
+            seen += len(order)
+
+    def train_on(self, batches: list[np.ndarray]) -> dict[str, Tensor]:
+        """One optimiser step on batches of utterances; returns each part of each student's loss, their mean."""
+        schedule, world = self.schedule, self.world
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.rate(self.step)
-        example = self.example(indices)
-        logged = {}
-        for name, student in self.copies.items():
-            if self.step < schedule.layer_steps:
-                parts = layer_by_layer(student, example)
-            else:
-                parts = end_to_end(student, example, self.weights)
-            torch.stack(list(parts.values())).sum().backward()
-            logged.update({f"{name}/{part}": value.detach() for part, value in parts.items()})
+        logged: dict[str, Tensor] = {}
+        for place, indices in enumerate(batches):
+            self.audio_s += float(self.store.lengths_s[indices].sum())
+            if place % world.size != world.rank:
+                continue
+            # a resumed run, and any number of processes, draw what one unbroken run drew
+            torch.manual_seed((schedule.seed * 1_000_003 + self.step) * len(batches) + place)
+            example = self.example(indices)
+            for name, student in self.copies.items():
+                if self.step < schedule.layer_steps:
+                    parts = layer_by_layer(student, example)
+                else:
+                    parts = end_to_end(student, example, self.weights)
+                (torch.stack(list(parts.values())).sum() / len(batches)).backward()
+                for part, value in parts.items():
+                    key = f"{name}/{part}"
+                    logged[key] = logged.get(key, 0.0) + value.detach() / len(batches)
+        world.sum(list(logged.values()))
         self.update()
         return logged
 
     def update(self) -> None:
         """Move the float32 weights by the copies' gradients, and the copies after them."""
+        self.world.sum([copied.grad for _, copies in self.parameters for copied in copies if copied.grad is not None])
         for weights, copies in self.parameters:
             for weight, copied in zip(weights, copies, strict=True):
                 weight.grad = None if copied.grad is None else copied.grad.float()
                 copied.grad = None
             nn.utils.clip_grad_norm_(weights, self.schedule.max_gradient)
         self.optimizer.step()
+        self.family.apply_masks()
         self.renew_copies()
 
     def make_copies(self) -> None:
@@ -217,7 +267,6 @@ class Trainer:
     def example(self, indices: np.ndarray) -> Example:
         """A batch, distorted, with what the reference makes of it."""
         batch = self.store.batch(indices)
-        self.audio_s += float(self.store.lengths_s[indices].sum())
         chunk = self.schedule.draw_chunk(self.step)
         first = next(iter(self.family.students.values()))
         with torch.no_grad():
@@ -235,11 +284,15 @@ class Trainer:
 
     def log(self, values: dict[str, Any]) -> None:
         """Add a line to the log: where the run stands, and ``values``."""
+        if not self.world.leads:
+            return
         where = {"step": self.step, "audio_s": round(self.audio_s), "elapsed_s": round(self.elapsed_s, 1)}
         append_log(self.folder, where | values)
 
     def save(self) -> None:
         """Write the students, then all that an exact resume needs."""
+        if not self.world.leads:
+            return
         self.family.save(self.folder)
         state = {
             "models": self.models.state_dict(),
@@ -269,6 +322,8 @@ class Trainer:
         self.step, self.audio_s, self.elapsed_s = state["step"], state["audio_s"], state["elapsed_s"]
         if self.step > self.schedule.steps:
             print(f"{self.folder} is already at step {self.step}: nothing to do", file=sys.stderr)
-        cut_log(self.folder, self.step)
-        remove_leftovers(self.folder)
+        self.world.wait()  # all have read the state before anything is tidied up
+        if self.world.leads:
+            cut_log(self.folder, self.step)
+            remove_leftovers(self.folder)
         return True

@@ -15,13 +15,14 @@ class Schedule:
 
     steps: int = 4000  # optimiser steps
     layer_steps: int = 0  # of these, first steps in which each layer learns alone
-    batch_s: float = 40.0  # s of audio in a step
+    batch_s: float = 40.0  # s of audio in a batch
+    batches_per_step: int = 1  # whose gradients are averaged; with torchrun a multiple of the processes, who share them
     learning_rate: float = 6e-4  # peak
     warmup_steps: int = 200
     final_ratio: float = 0.02  # last learning rate over peak
     weight_decay: float = 1e-3
     max_gradient: float = 1.0  # norm to clip at
-    whole_probability: float = 0.4  # steps on whole recordings; the others draw a chunk size
+    whole_probability: float = 0.4  # of steps on whole recordings; the others draw a chunk size
     chunk_frames: tuple[int, ...] = (8, 16, 16, 32, 100)  # that a chunk hears, of 40 ms
     look_ahead_frames: tuple[int, ...] = (0, 4, 8, 16)  # of these, context only: at most half of a chunk
     seed: int = 1
@@ -29,7 +30,7 @@ class Schedule:
     evaluate_every: int = 1000  # steps
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_s", "learning_rate", "max_gradient", "save_every", "evaluate_every"):
+        for name in ("steps", "batch_s", "batches_per_step", "learning_rate", "max_gradient", "save_every", "evaluate_every"):
             if not 0 < getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is {getattr(self, name)}: expected a positive number")
         for name in ("layer_steps", "warmup_steps", "weight_decay", "seed"):

@@ -19,6 +19,7 @@ from lwasr_edge.training.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint, sha256
 from lwasr_edge.training.device import choose_device, choose_precision
+from lwasr_edge.training.distributed import World, join_world, own_device
 from lwasr_edge.training.evaluate import evaluate
 from lwasr_edge.training.loop import Family, Trainer
 from lwasr_edge.training.manifest import Corpus, Fault, decode_corpus, load_corpus, read_manifest, refuse_faults
@@ -42,6 +43,7 @@ class TrainingOptions:
     noise: Path | None
     output: Path
     device: torch.device
+    world: World
     precision: torch.dtype
     freeze_front: bool  # leave the subsampling's convolutions as they are
     dropout: float
@@ -62,13 +64,14 @@ class TrainingOptions:
         for field in dataclasses.fields(Schedule):
             value = getattr(args, field.name)
             fields[field.name] = tuple(value) if isinstance(value, list) else value
-        device = choose_device(args.device)
+        device = own_device(choose_device(args.device))
         return cls(
             train=args.train,
             dev=args.dev,
             noise=args.noise,
             output=args.output,
             device=device,
+            world=join_world(device),
             precision=choose_precision(args.precision, device),
             freeze_front=args.freeze_front,
             dropout=args.dropout,
@@ -230,10 +233,11 @@ def train(
         options.output,
         options.device,
         options.precision,
+        options.world,
     )
     measure = dev_measure(family, options.dev, options.device)
     if trainer.resume():
-        print(f"resuming {options.output} at step {trainer.step}")
+        print(f"resuming {options.output} at step {trainer.step}", flush=True)
     trainer.run(measure)
 
 

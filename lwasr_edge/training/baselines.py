@@ -1,0 +1,132 @@
+"""What the two-step method is measured against. A baseline is a beginning, losses and a schedule: no other loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.objectives import LossWeights
+from lwasr_edge.training.students import inherit, layers_to_keep
+
+CTC = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
+
+
+def only(**weights: float) -> LossWeights:
+    """Losses of these weights alone."""
+    return dataclasses.replace(CTC, **({"ctc": 0.0} | weights))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a method's budget."""
+
+    share: float  # of the steps, 0 to 1
+    weights: LossWeights
+    by_layer: bool = False  # each layer alone, on the reference's hidden states
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a light-weight model comes to be."""
+
+    title: str
+    phases: tuple[Phase, ...]
+    start: str = "inherited"  # "random", "pruned" (all layers, small weights zero) or "inherited" (some layers)
+    layers: str = "least damage"  # which layers are inherited: "least damage", "evenly spaced" or "first"
+
+
+def step1(title: str, layers: str = "least damage", **weights: float) -> Method:
+    """An ablation of step 1: the same beginning and budget, other losses or layers; then the same step 2."""
+    return Method(title, (Phase(0.8, only(**weights)), Phase(0.2, CTC)), layers=layers)
+
+
+BASELINES = {
+    "scratch": Method("from scratch, CTC", (Phase(1.0, CTC),), start="random"),
+    "pruned": Method("reference pruned by magnitude, CTC", (Phase(1.0, CTC),), start="pruned"),
+    "dropped": Method("layers dropped, CTC", (Phase(1.0, CTC),)),
+    "logits": Method("layers dropped, logit distillation", (Phase(1.0, only(kl=1.0)),)),
+    "encrl": step1("EncRL (CLIP + MSE), then CTC", mse=1.0, clip=1.0),
+    "two-step": Method(
+        "layer by layer, MSE + CLIP + KL + inner layers, then CTC + KL",
+        (
+            Phase(0.3, only(mse=1.0), by_layer=True),
+            Phase(0.5, only(mse=1.0, clip=0.1, kl=1.0, hidden=0.5)),
+            Phase(0.2, only(ctc=1.0, kl=1.0)),
+        ),
+    ),
+}
+ABLATIONS = {
+    "clip": step1("step 1: CLIP", clip=1.0),
+    "mse": step1("step 1: MSE", mse=1.0),
+    "kl": step1("step 1: KL", kl=1.0),
+    "mse+kl": step1("step 1: MSE + KL", mse=1.0, kl=1.0),
+    "mse+clip+kl+hidden": step1("step 1: MSE + CLIP + KL + inner layers", mse=1.0, clip=0.1, kl=1.0, hidden=0.5),
+    "even layers": step1("step 1: CLIP + MSE, layers evenly spaced", "evenly spaced", mse=1.0, clip=1.0),
+    "first layers": step1("step 1: CLIP + MSE, first layers", "first", mse=1.0, clip=1.0),
+}
+METHODS = BASELINES | ABLATIONS
+
+
+def begin(
+    method: Method, reference: AcousticModel, n_layers: int, seed: int
+) -> tuple[AcousticModel, dict[str, Tensor]]:
+    """The model that a method begins with, and the masks of its pruned weights (see `loop.Family`).
+
+    Args:
+        method: one of `METHODS`.
+        reference: the teacher.
+        n_layers: of the student. A pruned model keeps all layers, and as many weights as this student has.
+        seed: of random weights.
+    """
+    keep = chosen_layers(method.layers, reference.config.encoder.n_layers, n_layers)
+    student = inherit(reference, keep)
+    if method.start == "random":
+        torch.manual_seed(seed)
+        return AcousticModel(student.config), {}
+    if method.start == "inherited":
+        return student, {}
+    whole = inherit(reference, tuple(range(reference.config.encoder.n_layers)))
+    removed = count_parameters(whole) - count_parameters(student)
+    return whole, magnitude_masks(whole, removed)
+
+
+def chosen_layers(rule: str, n_reference: int, n_student: int) -> tuple[int, ...]:
+    """Layers of the reference that a student inherits under a rule of `Method.layers`."""
+    if rule == "first":
+        return tuple(range(n_student))
+    if rule == "evenly spaced":
+        return tuple(round(i * (n_reference - 1) / max(1, n_student - 1)) for i in range(n_student))
+    return layers_to_keep(n_reference, n_student)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that training moves."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def magnitude_masks(model: AcousticModel, n_removed: int) -> dict[str, Tensor]:
+    """Masks that zero the ``n_removed`` smallest weights of the layers' products (Han et al. 2015, arXiv 1506.02626).
+
+    Returns:
+        By parameter name, 0 at the removed weights and 1 elsewhere.
+
+    Raises:
+        OptionError: the layers' products have not so many weights.
+    """
+    weights = {
+        f"{name}.weight": module.weight.detach()
+        for name, module in model.encoder.layers.named_modules(prefix="encoder.layers")
+        if isinstance(module, nn.Linear)
+    }
+    sizes = torch.cat([weight.abs().flatten() for weight in weights.values()])
+    if not 0 <= n_removed < len(sizes):
+        raise OptionError(f"{n_removed} weights cannot be pruned: the layers' products have {len(sizes)}")
+    if n_removed == 0:
+        return {name: torch.ones_like(weight) for name, weight in weights.items()}
+    threshold = sizes.kthvalue(n_removed).values
+    return {name: (weight.abs() > threshold).to(weight.dtype) for name, weight in weights.items()}

@@ -1,0 +1,123 @@
+"""`lwasr-train compare`: every method of `baselines` at the same cost, in one table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from lwasr_edge.training.augment import Augmenter
+from lwasr_edge.training.baselines import METHODS, Method, Phase, begin, count_parameters
+from lwasr_edge.training.batches import Batches, WaveformStore
+from lwasr_edge.training.checkpoint import load_checkpoint, write_atomically
+from lwasr_edge.training.compare_report import write_report
+from lwasr_edge.training.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.loop import Family, Trainer
+from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.schedule import Schedule
+from lwasr_edge.training.state import LOG_FILE
+from lwasr_edge.training.steps import TrainingOptions, load_noise, training_data
+from lwasr_edge.training.students import fit_running_norm
+
+RESULTS_FILE = "results.json"
+
+
+class Comparison:
+    """Methods that train the same sizes on the same batches, with the same number of steps."""
+
+    def __init__(
+        self, reference: Path, sizes: tuple[int, ...], n_dev_utterances: int | None, options: TrainingOptions
+    ) -> None:
+        """Load what all methods share.
+
+        Args:
+            reference: checkpoint of the teacher.
+            sizes: layers of each student.
+            n_dev_utterances: of each dev set; None for all.
+            options: as of a training step; ``schedule.steps`` is each method's whole budget.
+        """
+        self.sizes, self.options = sizes, options
+        self.reference, self.tokenizer = load_checkpoint(reference)
+        self.corpus, self.targets = training_data(self.reference, self.tokenizer, METHODS["scratch"].phases[0].weights, options)
+        self.store = WaveformStore(self.corpus, options.device)
+        self.augmenter = Augmenter(options.augment, load_noise(options.noise, options.device))
+        self.dev_sets = DevSets(options.dev, options.device, n_dev_utterances)
+
+    def run(self, names: list[str]) -> dict[str, Any]:
+        """Train by each method, or take up where a run was stopped, and write the report after each."""
+        schedule = self.options.schedule
+        results: dict[str, Any] = {
+            "steps": schedule.steps,
+            "batch_s": schedule.batch_s * schedule.batches_per_step,
+            "train": [path.stem for path in self.options.train],
+            "reference": self.dev_sets.measure({"reference": self.reference.to(self.options.device)}, (WHOLE,)),
+            "methods": {},
+        }
+        for name in names:
+            print(f"{name}: {METHODS[name].title}", flush=True)
+            results["methods"][name] = self.train_by(METHODS[name], self.options.output / name.replace(" ", "-"))
+            if self.options.world.leads:
+                text = json.dumps(results, indent=1) + "\n"
+                write_atomically(self.options.output / RESULTS_FILE, text.encode())
+                write_report(results, self.options.output)
+        return results
+
+    def train_by(self, method: Method, folder: Path) -> dict[str, Any]:
+        """Train a family by one method: its sizes, costs, and the error rates on the way."""
+        students: dict[str, AcousticModel] = {}
+        masks, kept = {}, {}
+        for n_layers in self.sizes:
+            name = f"layers{n_layers}"
+            student, masks[name] = begin(method, self.reference, n_layers, self.options.schedule.seed)
+            removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
+            kept[name] = count_parameters(student) - removed
+            students[name] = student.to(self.options.device)
+            fit_running_norm(students[name], self.store)
+        family = Family(students, self.tokenizer, {"method": method.title}, masks)
+        family.apply_masks()
+        curve: list[dict[str, Any]] = []
+        audio_s = elapsed_s = 0.0
+        for number, phase in enumerate(method.phases, 1):
+            trainer = self.train_phase(family, phase, folder / f"phase{number}")
+            for line in (trainer.folder / LOG_FILE).read_text(encoding="utf-8").splitlines():
+                entry = json.loads(line)
+                if "wer" in entry:
+                    costs = {"audio_s": audio_s + entry["audio_s"], "elapsed_s": elapsed_s + entry["elapsed_s"]}
+                    curve.append(costs | {"wer": entry["wer"]})
+            audio_s, elapsed_s = audio_s + trainer.audio_s, elapsed_s + trainer.elapsed_s
+        return {
+            "title": method.title,
+            "audio_s": round(audio_s),
+            "elapsed_s": round(elapsed_s, 1),
+            "parameters": kept,
+            "curve": curve,
+        }
+
+    def train_phase(self, family: Family, phase: Phase, folder: Path) -> Trainer:
+        """Train a family for one phase of a method, which has a schedule of its own."""
+        options, steps = self.options, max(1, round(phase.share * self.options.schedule.steps))
+        schedule: Schedule = dataclasses.replace(
+            options.schedule,
+            steps=steps,
+            layer_steps=steps if phase.by_layer else 0,
+            warmup_steps=min(options.schedule.warmup_steps, steps // 5),
+        )
+        compares = phase.by_layer or phase.weights.needs_reference
+        trainer = Trainer(
+            family,
+            self.reference if compares else None,
+            self.store,
+            self.targets,
+            Batches(self.corpus, schedule.batch_s, schedule.seed),
+            self.augmenter,
+            phase.weights,
+            schedule,
+            folder,
+            options.device,
+            options.precision,
+            options.world,
+        )
+        trainer.resume()
+        trainer.run(lambda: {"wer": self.dev_sets.measure(family.students, (WHOLE,))})
+        return trainer

@@ -1,0 +1,118 @@
+"""The comparison as Markdown and as plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lwasr_edge.training.checkpoint import write_atomically
+from lwasr_edge.training.dev_sets import WHOLE
+
+INT8_BYTES_PER_PARAMETER = 1.08  # of an exported int8 file (lwasr-export prints it)
+BASELINE = "dropped"  # whose last WER the others must reach: what people do who have a large model and no method
+
+
+def cost_to_reach(curve: list[dict[str, Any]], key: str, wer: float, cost: str) -> float | None:
+    """Cost at which a method first had an error rate this low, between measurements by a straight line.
+
+    Args:
+        curve: measurements in order of cost.
+        key: "student/set/mode".
+        wer: per cent.
+        cost: "audio_s" or "elapsed_s".
+
+    Returns:
+        None where it was never so low.
+    """
+    before: tuple[float, float] | None = None
+    for point in curve:
+        here = point["wer"][key], float(point[cost])
+        if here[0] <= wer:
+            if before is None or before[0] == here[0]:
+                return here[1]
+            share = (before[0] - wer) / (before[0] - here[0])
+            return before[1] + share * (here[1] - before[1])
+        before = here
+    return None
+
+
+def write_report(results: dict[str, Any], folder: Path) -> None:
+    """Write report.md and the plots into ``folder``."""
+    write_atomically(folder / "report.md", markdown(results).encode())
+    plot_costs(results, folder / "cost.png")
+    plot_sizes(results, folder / "size.png")
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """One table a size; WER (%) of whole recordings, greedy."""
+    methods = results["methods"]
+    sets = sorted({key.split("/")[1] for key in results["reference"]})
+    reference = ", ".join(f"{name} {results['reference'][f'reference/{name}/{WHOLE}']}" for name in sets)
+    lines = [
+        f"Each method: {results['steps']} steps of {results['batch_s']:g} s on {', '.join(results['train'])}; all sizes "
+        "of a method in one run, whose training time is given (evaluation left out).",
+        f"WER (%), greedy, whole recordings. The reference: {reference}.",
+    ]
+    for student in next(iter(methods.values()))["parameters"]:
+        first = f"{student}/{sets[0]}/{WHOLE}"
+        goal = methods[BASELINE]["curve"][-1]["wer"][first] if BASELINE in methods else None
+        head = ["method", "parameters", *sets, "audio, s", "time, s"]
+        head += [] if goal is None else [f"audio until {goal} on {sets[0]}, s", "speed-up"]
+        lines += ["", f"### {student}", "", row(head), row(["---"] * len(head))]
+        for method in methods.values():
+            last = method["curve"][-1]["wer"]
+            cells = [method["title"], f"{method['parameters'][student] / 1e6:.2f} M"]
+            cells += [f"{last[f'{student}/{name}/{WHOLE}']:.1f}" for name in sets]
+            cells += [str(method["audio_s"]), f"{method['elapsed_s']:.0f}"]
+            if goal is not None:
+                cost = cost_to_reach(method["curve"], first, goal, "audio_s")
+                baseline = cost_to_reach(methods[BASELINE]["curve"], first, goal, "audio_s")
+                speed_up = "-" if cost is None or baseline is None else f"{baseline / max(cost, 1):.1f}"
+                cells += ["-" if cost is None else f"{cost:.0f}", speed_up]
+            lines.append(row(cells))
+    return "\n".join(lines) + "\n"
+
+
+def row(cells: list[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def plot_costs(results: dict[str, Any], path: Path) -> None:
+    """WER against training cost, a panel for each size."""
+    from matplotlib.figure import Figure
+
+    methods = results["methods"]
+    students = list(next(iter(methods.values()))["parameters"])
+    name = sorted({key.split("/")[1] for key in results["reference"]})[0]
+    figure = Figure(figsize=(4.2 * len(students) + 2.5, 4), layout="constrained")
+    panels = figure.subplots(1, len(students), sharey=True, squeeze=False)[0]
+    for panel, student in zip(panels, students, strict=True):
+        for method in methods.values():
+            costs = [point["audio_s"] for point in method["curve"]]
+            wers = [point["wer"][f"{student}/{name}/{WHOLE}"] for point in method["curve"]]
+            panel.plot(costs, wers, marker="o", markersize=3, label=method["title"])
+        panel.set(title=student, xlabel="audio heard in training, s", ylim=(0, 105))
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel(f"WER on {name}, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def plot_sizes(results: dict[str, Any], path: Path) -> None:
+    """WER against the size of the int8 file."""
+    from matplotlib.figure import Figure
+
+    name = sorted({key.split("/")[1] for key in results["reference"]})[0]
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    panel = figure.subplots()
+    for method in results["methods"].values():
+        last = method["curve"][-1]["wer"]
+        megabytes = [n * INT8_BYTES_PER_PARAMETER / 1e6 for n in method["parameters"].values()]
+        wers = [last[f"{student}/{name}/{WHOLE}"] for student in method["parameters"]]
+        panel.plot(megabytes, wers, marker="o", label=method["title"])
+    panel.set(xlabel="int8 file, MB", ylabel=f"WER on {name}, %", ylim=(0, 105))
+    panel.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize=8)
+    figure.savefig(path, dpi=110)

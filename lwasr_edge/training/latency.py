@@ -1,0 +1,99 @@
+"""How fast a student that does not exist yet will run: arithmetic, scaled by models that were measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lwasr_edge.bench.recordings import CLIP, Item, Recordings
+from lwasr_edge.bench.results import read_report
+from lwasr_edge.bench.runner import Settings, run_benchmark
+from lwasr_edge.catalog import Catalog
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.config import EncoderConfig, ModelConfig
+
+
+def multiplications(config: ModelConfig) -> tuple[float, float]:
+    """Multiply-accumulate operations for a second of audio: of front and head, and of all layers.
+
+    Attention scores are left out: they depend on the chunk, and are a few per cent.
+    """
+    encoder, frontend = config.encoder, config.frontend
+    frames = frontend.sample_rate / frontend.hop_length / 4  # encoder frames a second
+    width, channels = encoder.d_model, encoder.subsampling_channels
+    bands = (frontend.n_mels + 1) // 2, ((frontend.n_mels + 1) // 2 + 1) // 2
+    front = 2 * bands[0] * channels * 9 + bands[1] * channels * channels * 9 + bands[1] * channels * width
+    head = width * len(config.vocabulary)
+    layer = 4 * width * encoder.d_feed_forward + 8 * width * width + width * encoder.conv_kernel
+    return frames * (front + head), frames * encoder.n_layers * layer
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """RTF = a x operations of front and head + b x operations of the layers, per operation a second."""
+
+    front_cost: float
+    layer_cost: float
+    source: str  # where the measurements are from
+
+    def rtf(self, config: ModelConfig) -> float:
+        """Real-time factor expected of a model."""
+        front, layers = multiplications(config)
+        return self.front_cost * front + self.layer_cost * layers
+
+    @classmethod
+    def fit(cls, report: dict[str, Any], family: ModelConfig, threads: int, precision: str, source: str) -> LatencyModel:
+        """Fit to the whole-file RTF of models of the family's widths in a report of `lwasr bench`.
+
+        With models of one depth alone, front and layers cost alike.
+
+        Args:
+            report: see docs/bench.md.
+            family: the reference's config: the measured models have its widths, and layers of their own.
+            threads: of the measurements to use.
+            precision: of the models to use, as in their files.
+            source: named in messages.
+
+        Raises:
+            OptionError: the report has no such measurement.
+        """
+        rows, rtfs = [], []
+        for model in report["models"]:
+            for measured in model["measurements"]:
+                wanted = measured["mode"] == "file" and measured["threads"] == threads
+                if wanted and model["precision"] == precision and model["layers"]:
+                    rows.append(multiplications(with_layers(family, model["layers"])))
+                    rtfs.append(measured["rtf"]["median"])
+        if not rows:
+            raise OptionError(f"{source}: no whole-file measurement of a {precision} model with {threads} thread(s)")
+        operations, measured_rtf = np.array(rows), np.array(rtfs)
+        if len(set(rows)) > 1:
+            costs = np.linalg.lstsq(operations, measured_rtf, rcond=None)[0]
+            if (costs > 0).all():
+                return cls(float(costs[0]), float(costs[1]), source)
+        cost = float((measured_rtf / operations.sum(1)).mean())
+        return cls(cost, cost, source)
+
+
+def with_layers(config: ModelConfig, n_layers: int) -> ModelConfig:
+    """The config of so many layers."""
+    encoder: EncoderConfig = dataclasses.replace(config.encoder, n_layers=n_layers)
+    return dataclasses.replace(config, encoder=encoder)
+
+
+def read_profile(path: Path, family: ModelConfig, threads: int, precision: str) -> LatencyModel:
+    """A latency model from a report that `lwasr bench --json` wrote, on the board or elsewhere."""
+    return LatencyModel.fit(read_report(path), family, threads, precision, str(path))
+
+
+def measure_here(family: ModelConfig, threads: int, precision: str) -> LatencyModel:
+    """A latency model from the installed models, measured on this machine for some seconds."""
+    paths = [entry.model_path for entry in Catalog().entries()]
+    settings = Settings(threads=(threads,), chunk_ms=(), look_ahead_ms=None, repeat=3, startups=1)
+    recordings = Recordings("the packaged recording", (Item(str(CLIP), None),))
+    report = run_benchmark(paths, recordings, settings, "lwasr-train search", lambda message: None)
+    return LatencyModel.fit(dataclasses.asdict(report), family, threads, precision, "this machine")

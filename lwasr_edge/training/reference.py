@@ -1,0 +1,72 @@
+"""A reference from nothing: a tokenizer of the transcripts, a full-context Conformer of any size, CTC."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import sentencepiece
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.batches import WaveformStore
+from lwasr_edge.training.checkpoint import write_atomically
+from lwasr_edge.training.config import EncoderConfig, FrontendConfig, ModelConfig
+from lwasr_edge.training.manifest import read_manifest
+from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.nemo import BLANK
+from lwasr_edge.training.objectives import LossWeights
+from lwasr_edge.training.steps import TrainingOptions, train, training_data
+from lwasr_edge.wer import normalize_text
+
+REFERENCE_WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
+TOKENIZER_FILE = "tokenizer.model"
+
+
+def train_tokenizer(texts: list[str], n_pieces: int) -> bytes:
+    """A SentencePiece model of byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909).
+
+    Args:
+        texts: transcripts, normalised.
+        n_pieces: size of the vocabulary without the blank.
+
+    Raises:
+        OptionError: the texts cannot give so many pieces, or are too few to hold their letters.
+    """
+    written = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=written, model_type="bpe", vocab_size=n_pieces,
+            character_coverage=1.0, bos_id=-1, eos_id=-1, unk_id=0, minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2] or str(error)
+        raise OptionError(f"--vocabulary {n_pieces}: these transcripts cannot give so many pieces: {reason}") from error
+    return written.getvalue()
+
+
+def reference_model(encoder: EncoderConfig, tokenizer: bytes, dropout: float) -> AcousticModel:
+    """A random full-context model over the tokenizer's pieces and a blank."""
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
+    vocabulary = (*(pieces.id_to_piece(token) for token in range(pieces.get_piece_size())), BLANK)
+    return AcousticModel(ModelConfig(FrontendConfig(), encoder, vocabulary), dropout)
+
+
+def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOptions) -> None:
+    """Train, from the newest state in the output folder if there is one; writes reference.safetensors there.
+
+    The tokenizer is made once and kept in the folder, so that a resumed run has the same tokens.
+    """
+    path = options.output / TOKENIZER_FILE
+    if not path.is_file():
+        write_atomically(path, train_tokenizer(transcripts(options.train), n_pieces))
+    tokenizer = path.read_bytes()
+    model = reference_model(encoder, tokenizer, options.dropout)
+    corpus, targets = training_data(model, tokenizer, REFERENCE_WEIGHTS, options)
+    store = WaveformStore(corpus, options.device)
+    train({"reference": model}, None, tokenizer, store, corpus, targets, REFERENCE_WEIGHTS, options)
+
+
+def transcripts(manifests: list[Path]) -> list[str]:
+    """Every transcript of the manifests, normalised; those without text left out."""
+    texts = [normalize_text(utterance.text) for path in manifests for utterance in read_manifest(path)]
+    return [text for text in texts if text]
