@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lwasr_edge.errors import ManifestError
 from lwasr_edge.training.manifest import Corpus
 
 
@@ -20,7 +21,9 @@ class Batch(NamedTuple):
 class Batches:
     """Batches of utterances of like duration, the same for the same seed and epoch."""
 
-    def __init__(self, corpus: Corpus, batch_s: float, seed: int, sample_rate: int = 16000) -> None:
+    def __init__(
+        self, corpus: Corpus, batch_s: float, seed: int, sample_rate: int = 16000, min_utterances: int = 1
+    ) -> None:
         """Prepare.
 
         Args:
@@ -28,8 +31,16 @@ class Batches:
             batch_s: seconds of audio in a batch, padding included.
             seed: of order and grouping.
             sample_rate: of the corpus, Hz.
+            min_utterances: fewest in a batch, even if it becomes longer than ``batch_s``: as many as there are
+                processes, so that none is without work (see `share`).
+
+        Raises:
+            ManifestError: the corpus has fewer utterances than a batch must have.
         """
+        if len(corpus.lengths) < min_utterances:
+            raise ManifestError(f"{len(corpus.lengths)} utterances are too few for batches of {min_utterances}")
         self.lengths = corpus.lengths
+        self.min_utterances = min_utterances
         self.batch_samples = int(batch_s * sample_rate)
         self.seed = seed
 
@@ -42,12 +53,24 @@ class Batches:
         longest = 0
         for index in order:
             longest = max(longest, int(self.lengths[index]))
-            if batch and longest * (len(batch) + 1) > self.batch_samples:
+            if len(batch) >= self.min_utterances and longest * (len(batch) + 1) > self.batch_samples:
                 batches.append(np.array(batch))
                 batch, longest = [], int(self.lengths[index])
             batch.append(index)
-        batches.append(np.array(batch))
+        if len(batch) < self.min_utterances:
+            batches[-1] = np.append(batches[-1], batch)
+        else:
+            batches.append(np.array(batch))
         return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def share(batch: np.ndarray, rank: int, n_ranks: int) -> np.ndarray:
+    """The utterances of a batch that one of ``n_ranks`` processes takes: like durations to each, and all of them once.
+
+    Every process makes the same batches (`Batches.epoch`) and takes its own share of each, so together they do, step by
+    step, what one would do. A share is empty where the batch has fewer utterances than there are processes.
+    """
+    return batch[rank::n_ranks]
 
 
 class WaveformStore:

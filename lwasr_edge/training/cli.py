@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,9 +44,13 @@ def add_schedule(parser: argparse.ArgumentParser, defaults: Any) -> None:
 
 def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any) -> None:
     """Options that both steps have."""
+    from lwasr_edge.training import distortions
+
     parser.add_argument("--train", nargs="+", type=Path, required=True, metavar="MANIFEST", help="JSONL manifests")
     parser.add_argument("--dev", nargs="*", type=Path, default=[], metavar="MANIFEST", help="to measure WER on")
-    parser.add_argument("--noise", type=Path, metavar="MANIFEST", help="background recordings to mix in")
+    noise = "background recordings to mix in: a manifest, or a folder of audio"
+    parser.add_argument("--noise", type=Path, metavar="SOURCE", help=noise)
+    distortions.add_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="resumes what it finds there")
     parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
     parser.add_argument(
@@ -68,7 +71,7 @@ def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any) -
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; loads torch for the defaults."""
-    from lwasr_edge.training import synthesise
+    from lwasr_edge.training import evaluate, prepare, synthesise
     from lwasr_edge.training.schedule import Schedule
     from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
 
@@ -92,12 +95,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_training(command, Schedule(learning_rate=2e-4), ADAPT_WEIGHTS)
 
     command = commands.add_parser("evaluate", help="greedy WER and CER")
-    command.add_argument("checkpoint", type=Path)
-    command.add_argument("manifests", nargs="+", type=Path)
-    command.add_argument("--chunk-ms", type=int, help="as a stream with chunks of this length; default: whole")
-    command.add_argument("--per-speaker", action="store_true")
-    command.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write scores and hypotheses there")
+    evaluate.add_arguments(command)
+
+    command = commands.add_parser("prepare", help="a published corpus becomes manifests")
+    prepare.add_arguments(command)
 
     command = commands.add_parser("synthesise", help="make synthetic speech for step 1")
     synthesise.add_arguments(command)
@@ -106,8 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out a command."""
-    from lwasr_edge.training import evaluate, steps, synthesise
-    from lwasr_edge.training.device import choose_device
+    from lwasr_edge.training import evaluate, prepare, steps, synthesise
 
     if args.command == "import-nemo":
         steps.import_reference(args.archive, args.output)
@@ -116,12 +116,9 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == "adapt":
         steps.adapt(args.students, args.reference, steps.TrainingOptions.from_args(args))
     elif args.command == "evaluate":
-        device = choose_device(args.device)
-        scores = evaluate.evaluate_checkpoint(
-            args.checkpoint, args.manifests, args.chunk_ms, args.per_speaker, device
-        )
-        if args.json:
-            args.json.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        evaluate.run(args)
+    elif args.command == "prepare":
+        prepare.run(args)
     elif args.command == "synthesise":
         synthesise.run(args)
 

@@ -19,9 +19,18 @@ from lwasr_edge.training.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint, sha256
 from lwasr_edge.training.device import choose_device, choose_precision
+from lwasr_edge.training.distortions import parse_augment
 from lwasr_edge.training.evaluate import evaluate
 from lwasr_edge.training.loop import Family, Trainer
-from lwasr_edge.training.manifest import Corpus, Fault, decode_corpus, load_corpus, read_manifest, refuse_faults
+from lwasr_edge.training.manifest import (
+    Corpus,
+    Fault,
+    decode_corpus,
+    load_corpus,
+    read_audio_folder,
+    read_manifest,
+    refuse_faults,
+)
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.nemo import import_nemo
 from lwasr_edge.training.objectives import LossWeights
@@ -46,6 +55,7 @@ class TrainingOptions:
     dropout: float
     max_bad: float  # share of unusable utterances, 0 to 1, from which on a run stops
     loss: dict[str, float]  # weights that differ from the step's own
+    augment: AugmentConfig
     schedule: Schedule
 
     def __post_init__(self) -> None:
@@ -72,6 +82,7 @@ class TrainingOptions:
             dropout=args.dropout,
             max_bad=args.max_bad / 100,
             loss=parse_losses(args.loss),
+            augment=parse_augment(args.augment),
             schedule=Schedule(**fields),
         )
 
@@ -213,6 +224,7 @@ def train(
 ) -> None:
     """Run the loop, from the newest state in the output folder if there is one."""
     notes = {"schedule": json.dumps(vars(options.schedule)), "losses": json.dumps(vars(weights))}
+    notes["augment"] = json.dumps(vars(options.augment))
     notes["train"] = " ".join(path.stem for path in options.train)
     trainer = Trainer(
         Family(family, tokenizer, notes),
@@ -220,7 +232,7 @@ def train(
         store,
         targets,
         Batches(corpus, options.schedule.batch_s, options.schedule.seed),
-        Augmenter(AugmentConfig(), load_noise(options.noise, options.device)),
+        Augmenter(options.augment, load_noise(options.noise, options.device)),
         weights,
         options.schedule,
         options.output,
@@ -233,11 +245,12 @@ def train(
     trainer.run(measure)
 
 
-def load_noise(manifest: Path | None, device: torch.device) -> Tensor | None:
-    """Background recordings end to end, (samples,) int16 at 16 kHz."""
-    if manifest is None:
+def load_noise(source: Path | None, device: torch.device) -> Tensor | None:
+    """Background recordings of a manifest or a folder end to end, (samples,) int16 at 16 kHz."""
+    if source is None:
         return None
-    return torch.from_numpy(load_corpus(read_manifest(manifest)).samples).to(device)
+    recordings = read_audio_folder(source) if source.is_dir() else read_manifest(source)
+    return torch.from_numpy(load_corpus(recordings).samples).to(device)
 
 
 def dev_measure(
