@@ -38,13 +38,19 @@ class AugmentConfig:
     time_mask_frames: int = 20  # mel frames
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not all(math.isfinite(number) for number in (value if isinstance(value, tuple) else (value,))):
+                raise OptionError(f"{name} is {value}: expected finite numbers")
         for name in ("pause_probability", "gain_step_probability", "noise_probability", "room_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is {getattr(self, name)}: expected a probability between 0 and 1")
         for name in ("gain_db", "snr_db", "reverberation_s"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise OptionError(f"{name} is {low} to {high}: expected the smaller number first")
+            ends = getattr(self, name)
+            if len(ends) != 2 or ends[0] > ends[1]:
+                raise OptionError(f"{name} is {' to '.join(map(str, ends))}: expected two numbers, the smaller first")
+        for name in ("pause_s", "band_masks", "band_mask_width", "time_masks", "time_mask_frames"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} is {getattr(self, name)}: expected 0 or more")
         if not self.speeds or min(self.speeds) <= 0:
             raise OptionError(f"speeds are {self.speeds}: expected positive numbers, at least one")
         if self.reverberation_s[0] <= 0:

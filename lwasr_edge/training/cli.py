@@ -3,79 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lwasr_edge.errors import LwasrError
-
-SCHEDULE_HELP = {
-    "steps": "optimiser steps",
-    "layer_steps": "of these, first steps in which each layer learns alone",
-    "batch_s": "seconds of audio in a batch",
-    "batches_per_step": "batches whose gradients make a step; with torchrun, a multiple of its processes",
-    "learning_rate": "at its peak",
-    "warmup_steps": "steps to the peak",
-    "final_ratio": "last learning rate over the peak",
-    "weight_decay": "of AdamW",
-    "max_gradient": "norm that gradients are clipped at",
-    "whole_probability": "share of steps on whole recordings; the others draw a chunk size",
-    "chunk_frames": "chunk sizes to draw from, in frames of 40 ms",
-    "look_ahead_frames": "frames at a chunk's end that are context only, to draw from; at most half of the chunk",
-    "seed": "of order, distortions and chunk sizes",
-    "save_every": "steps between checkpoints",
-    "evaluate_every": "steps between measurements on --dev",
-}
-
-
-def add_schedule(parser: argparse.ArgumentParser, defaults: Any) -> None:
-    """One option for each field of `Schedule`, which explains them."""
-    group = parser.add_argument_group("schedule")
-    for field in dataclasses.fields(defaults):
-        value = getattr(defaults, field.name)
-        kind = int if isinstance(value, tuple) else type(value)
-        many = "+" if isinstance(value, tuple) else None
-        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-        group.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, nargs=many, default=value,
-            help=f"{SCHEDULE_HELP[field.name]}; default {shown}",
-        )
-
-
-def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any) -> None:
-    """Options that both steps have."""
-    parser.add_argument("--train", nargs="+", type=Path, required=True, metavar="MANIFEST", help="JSONL manifests")
-    parser.add_argument("--dev", nargs="*", type=Path, default=[], metavar="MANIFEST", help="to measure WER on")
-    parser.add_argument("--noise", type=Path, metavar="MANIFEST", help="background recordings to mix in")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="resumes what it finds there")
-    parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
-    parser.add_argument(
-        "--precision", choices=("auto", "float32", "bfloat16"), default="auto",
-        help="auto: bfloat16 where the processor multiplies it, else float32",
-    )
-    parser.add_argument(
-        "--freeze-front", action="store_true",
-        help="leave the convolutions before the layers as they are: a third of a step's time, and less to forget",
-    )
-    parser.add_argument("--dropout", type=float, default=0.0, help="share of values dropped in training; default 0")
-    parser.add_argument(
-        "--max-bad", type=float, default=5.0, metavar="PERCENT",
-        help="stop if more utterances than this cannot be used; fewer are left out by name; default 5",
-    )
-    parser.add_argument(
-        "--loss", nargs="*", default=[], metavar="PART=WEIGHT",
-        help="parts: mse clip kl hidden ctc; default " + " ".join(f"{k}={v:g}" for k, v in vars(weights).items()),
-    )
-    add_schedule(parser, defaults)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; loads torch for the defaults."""
-    from lwasr_edge.training import synthesise
+    from lwasr_edge.training import compare, evaluate, plan, prepare, reference, search, synthesise
+    from lwasr_edge.training.options import add_training
     from lwasr_edge.training.schedule import Schedule
     from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
 
@@ -96,15 +35,31 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("adapt", help="step 2: students learn from transcripts")
     command.add_argument("students", nargs="+", type=Path, metavar="CHECKPOINT")
     command.add_argument("--reference", type=Path, metavar="CHECKPOINT", help="for losses that compare, as kl=0.5")
+    command.add_argument(
+        "--general", nargs="*", type=Path, default=[], metavar="MANIFEST",
+        help="general speech: WER before and after, and an error where too much of it was forgotten",
+    )
+    command.add_argument(
+        "--max-general-loss", type=float, default=1.0, metavar="PERCENT",
+        help="WER that may be lost on --general; default 1",
+    )
+    command.add_argument("--epochs", type=float, help="passes over the data, instead of --steps")
     add_training(command, Schedule(learning_rate=2e-4), ADAPT_WEIGHTS)
 
+    command = commands.add_parser("reference", help="train a Conformer-CTC of any size from nothing")
+    reference.add_arguments(command)
+    command = commands.add_parser("compare", help="every method at the same cost, as a table and plots")
+    compare.add_arguments(command)
+    command = commands.add_parser("plan", help="what reference, family and training from scratch would cost here")
+    plan.add_arguments(command)
+    command = commands.add_parser("search", help="layers, width and precision that fit a size and a speed")
+    search.add_arguments(command)
+
     command = commands.add_parser("evaluate", help="greedy WER and CER")
-    command.add_argument("checkpoint", type=Path)
-    command.add_argument("manifests", nargs="+", type=Path)
-    command.add_argument("--chunk-ms", type=int, help="as a stream with chunks of this length; default: whole")
-    command.add_argument("--per-speaker", action="store_true")
-    command.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write scores and hypotheses there")
+    evaluate.add_arguments(command)
+
+    command = commands.add_parser("prepare", help="a published corpus becomes manifests")
+    prepare.add_arguments(command)
 
     command = commands.add_parser("synthesise", help="make synthetic speech for step 1")
     synthesise.add_arguments(command)
@@ -113,24 +68,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out a command."""
-    from lwasr_edge.training import evaluate, steps, synthesise
-    from lwasr_edge.training.device import choose_device
+    from lwasr_edge.training import compare, evaluate, plan, prepare, reference, search, steps, synthesise
 
+    own = {module.__name__.rpartition(".")[2]: module.run for module in (compare, evaluate, plan, prepare, reference)}
+    own |= {"search": search.run, "synthesise": synthesise.run}
     if args.command == "import-nemo":
         steps.import_reference(args.archive, args.output)
     elif args.command == "represent":
         steps.represent(args.reference, args.keep, args.students, steps.TrainingOptions.from_args(args))
     elif args.command == "adapt":
-        steps.adapt(args.students, args.reference, steps.TrainingOptions.from_args(args))
-    elif args.command == "evaluate":
-        device = choose_device(args.device)
-        scores = evaluate.evaluate_checkpoint(
-            args.checkpoint, args.manifests, args.chunk_ms, args.per_speaker, device
-        )
-        if args.json:
-            args.json.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-    elif args.command == "synthesise":
-        synthesise.run(args)
+        options = steps.TrainingOptions.from_args(args)
+        steps.adapt(args.students, args.reference, args.general, args.max_general_loss, args.epochs, options)
+    else:
+        own[args.command](args)
 
 
 def is_ours_missing(error: Exception) -> bool:

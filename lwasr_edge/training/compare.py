@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from lwasr_edge.errors import OptionError
 from lwasr_edge.training.augment import Augmenter
-from lwasr_edge.training.baselines import METHODS, Method, Phase, begin, count_parameters
+from lwasr_edge.training.baselines import BASELINES, CTC, METHODS, Method, Phase, begin, count_parameters
 from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint, write_atomically
-from lwasr_edge.training.compare_report import write_report
+from lwasr_edge.training.compare_report import REPORT_FILE, write_report
 from lwasr_edge.training.dev_sets import WHOLE, DevSets
 from lwasr_edge.training.loop import Family, Trainer
 from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.options import add_training
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.state import LOG_FILE
 from lwasr_edge.training.steps import TrainingOptions, load_noise, training_data
@@ -39,7 +42,7 @@ class Comparison:
         """
         self.sizes, self.options = sizes, options
         self.reference, self.tokenizer = load_checkpoint(reference)
-        self.corpus, self.targets = training_data(self.reference, self.tokenizer, METHODS["scratch"].phases[0].weights, options)
+        self.corpus, self.targets = training_data(self.reference, self.tokenizer, CTC, options)
         self.store = WaveformStore(self.corpus, options.device)
         self.augmenter = Augmenter(options.augment, load_noise(options.noise, options.device))
         self.dev_sets = DevSets(options.dev, options.device, n_dev_utterances)
@@ -121,3 +124,32 @@ class Comparison:
         trainer.resume()
         trainer.run(lambda: {"wer": self.dev_sets.measure(family.students, (WHOLE,))})
         return trainer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `lwasr-train compare`."""
+    add = parser.add_argument
+    add("--reference", type=Path, required=True, metavar="CHECKPOINT")
+    add("--keep", default="8,5,3", help="layers of the students; default 8,5,3")
+    add(
+        "--methods", nargs="+", choices=list(METHODS), default=list(BASELINES), metavar="METHOD",
+        help=f"of {', '.join(METHODS)}; default: the first {len(BASELINES)}",
+    )
+    add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
+    defaults = Schedule(steps=300, batch_s=20, learning_rate=4e-4, warmup_steps=30, evaluate_every=100)
+    add_training(parser, defaults, CTC)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out `lwasr-train compare`."""
+    if not args.dev:
+        raise OptionError("--dev: error rates are what is compared: give at least one manifest")
+    if args.loss or args.layer_steps:
+        raise OptionError("--loss and --layer-steps are each method's own here: choose --methods")
+    try:
+        sizes = tuple(int(size) for size in args.keep.split(","))
+    except ValueError:
+        raise OptionError(f"--keep {args.keep}: expected numbers of layers, as in 8,5,3") from None
+    comparison = Comparison(args.reference, sizes, args.dev_utterances, TrainingOptions.from_args(args))
+    comparison.run(args.methods)
+    print(f"{args.output / REPORT_FILE}, {args.output / RESULTS_FILE} and plots are written")

@@ -8,6 +8,7 @@ from typing import Any
 from lwasr_edge.training.checkpoint import write_atomically
 from lwasr_edge.training.dev_sets import WHOLE
 
+REPORT_FILE = "report.md"
 INT8_BYTES_PER_PARAMETER = 1.08  # of an exported int8 file (lwasr-export prints it)
 BASELINE = "dropped"  # whose last WER the others must reach: what people do who have a large model and no method
 
@@ -38,7 +39,7 @@ def cost_to_reach(curve: list[dict[str, Any]], key: str, wer: float, cost: str) 
 
 def write_report(results: dict[str, Any], folder: Path) -> None:
     """Write report.md and the plots into ``folder``."""
-    write_atomically(folder / "report.md", markdown(results).encode())
+    write_atomically(folder / REPORT_FILE, markdown(results).encode())
     plot_costs(results, folder / "cost.png")
     plot_sizes(results, folder / "size.png")
 

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from lwasr_edge.training.batches import WaveformStore
-from lwasr_edge.training.evaluate import Score, evaluate
+from lwasr_edge.training.evaluate import evaluate
 from lwasr_edge.training.manifest import load_corpus, read_manifest
 from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.scores import Score
 
 WHOLE, STREAM = "whole", "640ms"
 CHUNKS = {WHOLE: (None, 0), STREAM: (16, 4)}  # frames of 40 ms that a chunk hears, of these a look ahead

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import argparse
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -16,9 +15,10 @@ from tqdm import tqdm
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint
-from lwasr_edge.training.manifest import Corpus, load_corpus, read_manifest
+from lwasr_edge.training.device import choose_device
+from lwasr_edge.training.manifest import Corpus, Utterance, load_corpus, read_manifest
 from lwasr_edge.training.model import AcousticModel
-from lwasr_edge.wer import normalize_text
+from lwasr_edge.training.scores import Score, aligned, by_speaker, score, speaker_table, worst
 
 
 def greedy_tokens(log_probs: torch.Tensor, blank_id: int) -> list[int]:
@@ -30,45 +30,6 @@ def greedy_tokens(log_probs: torch.Tensor, blank_id: int) -> list[int]:
 def tokens_to_text(tokens: list[int], vocabulary: tuple[str, ...]) -> str:
     """Pieces joined; each word mark becomes a space."""
     return "".join(vocabulary[token] for token in tokens).replace("▁", " ").strip()
-
-
-@dataclass(frozen=True)
-class Score:
-    """Errors of a set of hypotheses against their references."""
-
-    wer: float  # fraction
-    cer: float  # fraction
-    substitutions: int
-    deletions: int
-    insertions: int
-    words: int
-
-    def __str__(self) -> str:
-        counts = f"{self.substitutions} sub, {self.deletions} del, {self.insertions} ins of {self.words} words"
-        return f"WER {100 * self.wer:.2f} %  CER {100 * self.cer:.2f} %  ({counts})"
-
-
-def score(references: list[str], hypotheses: list[str]) -> Score:
-    """Score by jiwer after `normalize_text` on both sides.
-
-    Where nothing was said (an empty reference), every word of the hypothesis is an insertion. Rates are errors over
-    words, and over characters, of the references; with no words at all, over one.
-    """
-    pairs = [(normalize_text(said), normalize_text(heard)) for said, heard in zip(references, hypotheses, strict=True)]
-    spoken = [pair for pair in pairs if pair[0]]
-    invented = [heard for said, heard in pairs if not said]
-    substitutions = deletions = insertions = words = characters = wrong_characters = 0
-    if spoken:
-        said, heard = map(list, zip(*spoken, strict=True))
-        by_word, by_character = jiwer.process_words(said, heard), jiwer.process_characters(said, heard)
-        substitutions, deletions, insertions = by_word.substitutions, by_word.deletions, by_word.insertions
-        words = by_word.hits + by_word.substitutions + by_word.deletions
-        characters = by_character.hits + by_character.substitutions + by_character.deletions
-        wrong_characters = by_character.substitutions + by_character.deletions + by_character.insertions
-    insertions += sum(len(heard.split()) for heard in invented)
-    wrong_characters += sum(map(len, invented))
-    wer = (substitutions + deletions + insertions) / max(1, words)
-    return Score(wer, wrong_characters / max(1, characters), substitutions, deletions, insertions, words)
 
 
 def batches_by_duration(corpus: Corpus, batch_s: float, sample_rate: int = 16000) -> Iterator[np.ndarray]:
@@ -116,33 +77,67 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    checkpoint: Path, manifests: list[Path], chunk_ms: int | None, per_speaker: bool, device: torch.device
+    checkpoint: Path,
+    manifests: list[Path],
+    chunk_ms: int | None,
+    per_speaker: bool,
+    device: torch.device,
+    n_worst: int = 0,
 ) -> dict[str, Any]:
-    """Print and return greedy WER and CER of a checkpoint on each manifest.
+    """Print and return greedy WER and CER of a checkpoint on each manifest, and over all of them.
 
     Args:
         checkpoint: of a reference or a student.
         manifests: what to transcribe; known by their names without suffix.
         chunk_ms: as a stream with chunks of this length; None for whole recordings.
-        per_speaker: also print each speaker's WER.
+        per_speaker: also print a line for each speaker.
         device: where to run.
+        n_worst: also print so many utterances of each manifest, those with most errors.
+
+    Returns:
+        For each set its `Score`, its hypotheses by id, and what else was asked for; of several sets, "total" too.
 
     Raises:
-        OptionError: ``chunk_ms`` is not a multiple of a frame, or the model cannot run in chunks.
+        OptionError: ``chunk_ms`` is not a multiple of a frame, the model cannot run in chunks, or two manifests have
+            one name.
     """
+    names = [path.stem for path in manifests]
+    if len({*names, "total"}) <= len(names):
+        raise OptionError(f"the manifests are called {', '.join(names)}: expected names that differ, and none 'total'")
     model = load_checkpoint(checkpoint)[0].to(device)
     chunk_frames = frames_in_chunk(model, chunk_ms)
     results: dict[str, Any] = {}
+    said: list[str] = []
+    heard: list[str] = []
     for path in manifests:
         corpus = load_corpus(read_manifest(path))
         texts = transcribe_corpus(model, corpus, WaveformStore(corpus, device), chunk_frames)
-        total = score([utterance.text for utterance in corpus.utterances], texts)
-        print(f"{path.stem}: {total}")
-        ids = [utterance.id for utterance in corpus.utterances]
-        results[path.stem] = {**vars(total), "hypotheses": dict(zip(ids, texts, strict=True))}
-        if per_speaker:
-            results[path.stem]["speakers"] = by_speaker(corpus, texts)
+        results[path.stem] = report(path.stem, corpus.utterances, texts, per_speaker, n_worst)
+        said += [utterance.text for utterance in corpus.utterances]
+        heard += texts
+    if len(manifests) > 1:
+        total = score(said, heard)
+        print(f"total: {total}")
+        results["total"] = vars(total)
     return results
+
+
+def report(name: str, utterances: list[Utterance], texts: list[str], per_speaker: bool, n_worst: int) -> dict[str, Any]:
+    """Print what is asked for of one set, and return it as JSON can hold it."""
+    whole = score([utterance.text for utterance in utterances], texts)
+    print(f"{name}: {whole}")
+    ids = [utterance.id for utterance in utterances]
+    result: dict[str, Any] = {**vars(whole), "hypotheses": dict(zip(ids, texts, strict=True))}
+    if per_speaker:
+        speakers = by_speaker(utterances, texts)
+        print(speaker_table(speakers))
+        result["speakers"] = {speaker: vars(one) for speaker, one in speakers.items()}
+    if n_worst:
+        found = worst(utterances, texts, n_worst)
+        for utterance, one, text in found:
+            print(f"  {utterance.id}: {one}\n{aligned(utterance.text, text)}")
+        result["worst"] = [{"id": u.id, "reference": u.text, "hypothesis": t, **vars(one)} for u, one, t in found]
+    return result
 
 
 def frames_in_chunk(model: AcousticModel, chunk_ms: int | None) -> int | None:
@@ -157,14 +152,25 @@ def frames_in_chunk(model: AcousticModel, chunk_ms: int | None) -> int | None:
     return chunk_ms // frame_ms
 
 
-def by_speaker(corpus: Corpus, texts: list[str]) -> dict[str, float]:
-    """WER (%) of each speaker, printed worst first."""
-    said: defaultdict[str, list[str]] = defaultdict(list)
-    heard: defaultdict[str, list[str]] = defaultdict(list)
-    for utterance, text in zip(corpus.utterances, texts, strict=True):
-        said[utterance.speaker].append(utterance.text)
-        heard[utterance.speaker].append(text)
-    wers = {speaker: 100 * score(said[speaker], heard[speaker]).wer for speaker in said}
-    for speaker, wer in sorted(wers.items(), key=lambda item: -item[1]):
-        print(f"  {speaker or '(unnamed)'}: WER {wer:.2f} %")
-    return wers
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `lwasr-train evaluate`."""
+    add = parser.add_argument
+    add("checkpoint", type=Path)
+    add("manifests", nargs="+", type=Path)
+    add("--chunk-ms", type=int, help="as a stream with chunks of this length; default: whole")
+    add("--per-speaker", action="store_true", help="also a table with a line for each speaker, the worst first")
+    add("--worst", type=int, default=0, metavar="N", help="also the N utterances of each set with most errors, aligned")
+    add("--device", help="cpu or cuda; default: cuda where there is one")
+    add("--json", type=Path, metavar="FILE", help="write scores and hypotheses there")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out `lwasr-train evaluate`."""
+    if args.worst < 0:
+        raise OptionError(f"--worst {args.worst}: expected 0 or more")
+    device = choose_device(args.device)
+    scores = evaluate_checkpoint(
+        args.checkpoint, args.manifests, args.chunk_ms, args.per_speaker, device, args.worst
+    )
+    if args.json:
+        args.json.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")

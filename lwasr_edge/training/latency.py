@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lwasr_edge.bench.recordings import CLIP, Item, Recordings
+from lwasr_edge.bench.recordings import built_in
 from lwasr_edge.bench.results import read_report
 from lwasr_edge.bench.runner import Settings, run_benchmark
-from lwasr_edge.catalog import Catalog
+from lwasr_edge.catalog import installed_models
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.config import EncoderConfig, ModelConfig
 
@@ -92,8 +92,7 @@ def read_profile(path: Path, family: ModelConfig, threads: int, precision: str) 
 
 def measure_here(family: ModelConfig, threads: int, precision: str) -> LatencyModel:
     """A latency model from the installed models, measured on this machine for some seconds."""
-    paths = [entry.model_path for entry in Catalog().entries()]
-    settings = Settings(threads=(threads,), chunk_ms=(), look_ahead_ms=None, repeat=3, startups=1)
-    recordings = Recordings("the packaged recording", (Item(str(CLIP), None),))
-    report = run_benchmark(paths, recordings, settings, "lwasr-train search", lambda message: None)
+    paths = [model.path for model in installed_models()]
+    settings = Settings(threads=(threads,), chunk_ms=(), look_ahead_ms=None, repeat=5, startups=1)
+    report = run_benchmark(paths, built_in(), settings, "lwasr-train search", lambda message: None)
     return LatencyModel.fit(dataclasses.asdict(report), family, threads, precision, "this machine")

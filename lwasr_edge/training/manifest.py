@@ -7,29 +7,31 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from lwasr_edge.audio import load_audio
+from lwasr_edge.audio import AudioReader, load_audio
 from lwasr_edge.errors import AudioError, AudioWarning, ManifestError
 
 SHOWN_FAULTS = 20
+AUDIO_SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".sph", ".wav"})
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording of a manifest."""
+    """One recording of a manifest, or one stretch of a long recording."""
 
     id: str
     path: Path
     duration_s: float
     text: str  # "" where there is no transcript
     speaker: str
+    offset_s: float | None = None  # where a stretch begins; None for the whole recording
 
 
 @dataclass(frozen=True)
@@ -52,33 +54,81 @@ def read_manifest(path: Path) -> list[Utterance]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: expected a JSONL manifest in UTF-8: {error}") from error
-    utterances = []
+    utterances: list[Utterance] = []
+    names: set[str] = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            utterances.append(parse_entry(json.loads(line), path.parent))
+            entry = json.loads(line)
+            utterance = parse_entry(entry, path.parent)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             expected = "expected a JSON object with audio_filepath and duration"
             raise ManifestError(f"{path}, line {number}: {expected}: {error!r}") from error
+        if utterance.id in names and entry.get("id") is None:  # NeMo's have no ids: a/1.wav and b/1.wav are two
+            utterance = replace(utterance, id=f"{utterance.path.with_suffix('')}@{utterance.offset_s or 0:g}")
+        names.add(utterance.id)
+        utterances.append(utterance)
     if not utterances:
         raise ManifestError(f"{path}: the manifest is empty")
     return utterances
 
 
 def parse_entry(entry: dict[str, object], folder: Path) -> Utterance:
-    """One line of a manifest whose audio lies relative to ``folder``."""
+    """One line of a manifest whose audio lies relative to ``folder``; impossible times are found when it is decoded."""
     audio = folder / str(entry["audio_filepath"])
-    duration_s = float(str(entry["duration"]))
-    if not 0 < duration_s < math.inf:
-        raise ValueError(f"duration is {duration_s}")
+    offset = entry.get("offset")
     return Utterance(
-        id=str(entry.get("id", audio.stem)),
+        id=audio.stem if entry.get("id") is None else str(entry["id"]),
         path=audio,
-        duration_s=duration_s,
+        duration_s=float(str(entry["duration"])),
         text=str(entry.get("text") or ""),
         speaker=str(entry.get("speaker") or ""),
+        offset_s=None if offset is None else float(str(offset)),
     )
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write what `read_manifest` reads; the file is replaced as a whole. Audio beside it is named relative to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent.resolve()
+    partial_file = path.with_suffix(".part")
+    with partial_file.open("w", encoding="utf-8") as file:
+        for utterance in utterances:
+            audio = utterance.path.absolute()
+            inside = audio.is_relative_to(folder)
+            row: dict[str, object] = {"id": utterance.id}
+            row["audio_filepath"] = (audio.relative_to(folder) if inside else audio).as_posix()
+            if utterance.offset_s is not None:
+                row["offset"] = round(utterance.offset_s, 4)
+            row |= {"duration": round(utterance.duration_s, 4), "text": utterance.text, "speaker": utterance.speaker}
+            file.write(json.dumps(row) + "\n")
+    partial_file.replace(path)
+
+
+def recording_s(path: Path) -> float:
+    """Seconds that a recording's header announces.
+
+    Raises:
+        AudioError: it is missing, not a recording, or empty.
+    """
+    with AudioReader(path) as audio:
+        if not audio.total_samples:
+            raise AudioError(f"{path} holds no audio: 0 samples")
+        return audio.total_samples / audio.sample_rate
+
+
+def read_audio_folder(folder: Path) -> list[Utterance]:
+    """Every recording in a folder and below it, without transcripts.
+
+    Raises:
+        AudioError: a file that is named as a recording is none.
+        ManifestError: there are no recordings.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        raise ManifestError(f"{folder}: the folder holds no recordings ({', '.join(sorted(AUDIO_SUFFIXES))})")
+    return [Utterance(str(path.relative_to(folder)), path, recording_s(path), "", "") for path in files]
 
 
 @dataclass(frozen=True)
@@ -89,6 +139,11 @@ class Corpus:
     samples: np.ndarray  # int16, (all samples,)
     starts: np.ndarray  # int64, (n,) first sample of each utterance
     lengths: np.ndarray  # int64, (n,) samples of each utterance
+
+    @property
+    def seconds(self) -> float:
+        """Audio in all, at the 16 kHz of training."""
+        return float(self.lengths.sum()) / 16000
 
     def select(self, places: list[int]) -> Corpus:
         """The corpus of these utterances alone; the samples are shared, not copied."""
@@ -109,33 +164,64 @@ def load_corpus(utterances: Iterable[Utterance], sample_rate: int = 16000) -> Co
 def decode_corpus(utterances: Iterable[Utterance], sample_rate: int = 16000) -> tuple[Corpus, list[Fault]]:
     """Decode what can be decoded; the others come back with the reason."""
     utterances = list(utterances)
+    results: list[np.ndarray | Fault | None] = list(impossible(utterances))
+    by_file: dict[Path, list[int]] = {}  # a long recording is decoded once for all its stretches
+    for place, (utterance, fault) in enumerate(zip(utterances, results, strict=True)):
+        if fault is None:
+            by_file.setdefault(utterance.path, []).append(place)
 
-    def decode(utterance: Utterance) -> np.ndarray | Fault:
+    def decode(path: Path) -> list[np.ndarray | Fault]:
+        wanted = [utterances[place] for place in by_file[path]]
         try:
-            waveform = load_audio(utterance.path, target_hz=sample_rate)
+            waveform = load_audio(path, target_hz=sample_rate)
         except AudioError as error:
-            return Fault(utterance, str(error))
-        reason = duration_fault(utterance, len(waveform) / sample_rate)
-        if reason:
-            return Fault(utterance, reason)
-        return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
+            return [Fault(utterance, str(error)) for utterance in wanted]
+        samples = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
+        return [cut(samples, utterance, sample_rate) for utterance in wanted]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", AudioWarning)  # a file cut short is told by its duration
-        decoded = pool.map(decode, utterances)
-        pieces = list(tqdm(decoded, total=len(utterances), desc="decode", unit="file", mininterval=1))
-    good = [(u, piece) for u, piece in zip(utterances, pieces, strict=True) if not isinstance(piece, Fault)]
-    faults = [piece for piece in pieces if isinstance(piece, Fault)]
+        decoded = tqdm(pool.map(decode, by_file), total=len(by_file), desc="decode", unit="file", mininterval=1)
+        for places, pieces in zip(by_file.values(), decoded, strict=True):
+            for place, piece in zip(places, pieces, strict=True):
+                results[place] = piece
+    good = [(u, piece) for u, piece in zip(utterances, results, strict=True) if isinstance(piece, np.ndarray)]
+    faults = [piece for piece in results if isinstance(piece, Fault)]
     lengths = np.array([len(piece) for _, piece in good], np.int64)
     samples = np.concatenate([piece for _, piece in good]) if good else np.zeros(0, np.int16)
     return Corpus([u for u, _ in good], samples, np.cumsum(lengths) - lengths, lengths), faults
 
 
+def impossible(utterances: Iterable[Utterance]) -> Iterator[Fault | None]:
+    """For each utterance, what is wrong with it before its audio is even looked at: times, or an id that came before."""
+    first: dict[str, Path] = {}
+    for utterance in utterances:
+        if not 0 < utterance.duration_s < math.inf:
+            yield Fault(utterance, f"its manifest says that it lasts {utterance.duration_s:g} s")
+        elif utterance.offset_s is not None and not 0 <= utterance.offset_s < math.inf:
+            yield Fault(utterance, f"its manifest says that it begins at {utterance.offset_s:g} s")
+        elif utterance.id in first:
+            yield Fault(utterance, f"its id came before, with {first[utterance.id]}")
+        else:
+            first[utterance.id] = utterance.path
+            yield None
+
+
+def cut(samples: np.ndarray, utterance: Utterance, sample_rate: int) -> np.ndarray | Fault:
+    """An utterance's own samples out of its recording's, (N,)."""
+    if utterance.offset_s is not None:
+        start = round(utterance.offset_s * sample_rate)
+        samples = samples[start : start + round(utterance.duration_s * sample_rate)].copy()
+    reason = duration_fault(utterance, len(samples) / sample_rate)
+    return Fault(utterance, reason) if reason else samples
+
+
 def duration_fault(utterance: Utterance, found_s: float) -> str | None:
-    """Say so if a recording is not as long as its manifest states, by more than 0.25 s and 2 %."""
-    if abs(found_s - utterance.duration_s) <= 0.25 + 0.02 * utterance.duration_s:
+    """Say so if an utterance is not as long as its manifest states, by more than 0.25 s and 2 %, or has no samples."""
+    if found_s > 0 and abs(found_s - utterance.duration_s) <= 0.25 + 0.02 * utterance.duration_s:
         return None
-    return f"lasts {found_s:.2f} s; its manifest says {utterance.duration_s:.2f} s"
+    where = "" if utterance.offset_s is None else f" from {utterance.offset_s:.2f} s on"
+    return f"lasts {found_s:.2f} s{where}; its manifest says {utterance.duration_s:.2f} s"
 
 
 def refuse_faults(faults: list[Fault], total: int, max_bad: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from lwasr_edge.training.manifest import read_manifest
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.nemo import BLANK
 from lwasr_edge.training.objectives import LossWeights
+from lwasr_edge.training.options import add_training
+from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.steps import TrainingOptions, train, training_data
 from lwasr_edge.wer import normalize_text
 
@@ -64,6 +67,30 @@ def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOpti
     corpus, targets = training_data(model, tokenizer, REFERENCE_WEIGHTS, options)
     store = WaveformStore(corpus, options.device)
     train({"reference": model}, None, tokenizer, store, corpus, targets, REFERENCE_WEIGHTS, options)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `lwasr-train reference`; the defaults are the sizes of Hannan et al. 2025."""
+    add = parser.add_argument
+    add("--layers", type=int, default=12, help="of the encoder; default 12")
+    add("--width", type=int, default=256, help="of the encoder; default 256")
+    add("--heads", type=int, default=4, help="of attention; default 4")
+    add("--feed-forward", type=int, default=1024, metavar="WIDTH", help="default 1024")
+    add("--kernel", type=int, default=31, metavar="FRAMES", help="of the depth-wise convolution; default 31")
+    add("--vocabulary", type=int, default=256, metavar="PIECES", help="of byte-pair encoding; default 256")
+    add_training(parser, Schedule(steps=100_000, warmup_steps=10_000, whole_probability=1.0), REFERENCE_WEIGHTS)
+    parser.set_defaults(dropout=0.1)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out `lwasr-train reference`."""
+    encoder = EncoderConfig(
+        n_layers=args.layers, d_model=args.width, n_heads=args.heads, d_feed_forward=args.feed_forward,
+        conv_kernel=args.kernel, conv_norm="layer_norm", subsampling_channels=args.width,
+    )
+    if args.whole_probability != 1 or args.layer_steps:
+        raise OptionError("a reference hears whole recordings: leave --whole-probability at 1 and --layer-steps at 0")
+    train_reference(encoder, args.vocabulary, TrainingOptions.from_args(args))
 
 
 def transcripts(manifests: list[Path]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from dataclasses import dataclass
@@ -45,6 +46,13 @@ class Schedule:
             raise OptionError(f"chunk_frames are {self.chunk_frames}: expected positive numbers, at least one")
         if not self.look_ahead_frames or min(self.look_ahead_frames) < 0:
             raise OptionError(f"look_ahead_frames are {self.look_ahead_frames}: expected 0 or more, at least one")
+
+    def for_epochs(self, epochs: float, audio_s: float) -> Schedule:
+        """This schedule over so many passes through ``audio_s`` seconds of audio; a fifth of it warms up at most."""
+        if not 0 < epochs < math.inf:
+            raise OptionError(f"--epochs {epochs}: expected a positive number")
+        steps = max(1, round(epochs * audio_s / (self.batch_s * self.batches_per_step)))
+        return dataclasses.replace(self, steps=steps, layer_steps=0, warmup_steps=min(self.warmup_steps, steps // 5))
 
     def draw_chunk(self, step: int) -> tuple[int | None, int]:
         """Frames that a chunk hears in a step (None: whole recordings), and how many of them are a look ahead."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,21 @@ from torch import Tensor
 from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.training.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.batches import Batches, WaveformStore
-from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint, sha256
+from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint, sha256, write_atomically
+from lwasr_edge.training.dev_sets import DevSets
 from lwasr_edge.training.device import choose_device, choose_precision
+from lwasr_edge.training.distortions import parse_augment
 from lwasr_edge.training.distributed import World, join_world, own_device
-from lwasr_edge.training.evaluate import evaluate
 from lwasr_edge.training.loop import Family, Trainer
-from lwasr_edge.training.manifest import Corpus, Fault, decode_corpus, load_corpus, read_manifest, refuse_faults
+from lwasr_edge.training.manifest import (
+    Corpus,
+    Fault,
+    decode_corpus,
+    load_corpus,
+    read_audio_folder,
+    read_manifest,
+    refuse_faults,
+)
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.nemo import import_nemo
 from lwasr_edge.training.objectives import LossWeights
@@ -49,6 +57,7 @@ class TrainingOptions:
     dropout: float
     max_bad: float  # share of unusable utterances, 0 to 1, from which on a run stops
     loss: dict[str, float]  # weights that differ from the step's own
+    augment: AugmentConfig
     schedule: Schedule
 
     def __post_init__(self) -> None:
@@ -77,6 +86,7 @@ class TrainingOptions:
             dropout=args.dropout,
             max_bad=args.max_bad / 100,
             loss=parse_losses(args.loss),
+            augment=parse_augment(args.augment),
             schedule=Schedule(**fields),
         )
 
@@ -155,8 +165,27 @@ def represent(reference: Path, keep: str, students: list[Path], options: Trainin
     train(family, teacher, tokenizer, store, corpus, targets, weights, options)
 
 
-def adapt(students: list[Path], reference: Path | None, options: TrainingOptions) -> None:
-    """Step 2: students learn from transcripts by CTC, on general speech or on that of one place."""
+def adapt(
+    students: list[Path],
+    reference: Path | None,
+    general: list[Path],
+    max_general_loss: float,
+    epochs: float | None,
+    options: TrainingOptions,
+) -> None:
+    """Step 2: students learn from transcripts by CTC, on general speech or on that of one place.
+
+    Args:
+        students: checkpoints to go on with.
+        reference: teacher, for losses that compare.
+        general: manifests of general speech, on which the students are measured before and after.
+        max_general_loss: per cent of WER that a student may lose there.
+        epochs: passes over the data, instead of the schedule's steps; None for those.
+        options: data, schedule, output folder.
+
+    Raises:
+        OptionError: a student forgot more than ``max_general_loss``; it is in the output folder all the same.
+    """
     weights = dataclasses.replace(ADAPT_WEIGHTS, **options.loss)
     if reference and not weights.needs_reference:
         raise OptionError("--reference is given and no loss compares with it: add, say, --loss kl=0.5")
@@ -164,7 +193,38 @@ def adapt(students: list[Path], reference: Path | None, options: TrainingOptions
     family = load_family(students, tokenizer, options.dropout)
     teacher = load_checkpoint(reference)[0] if reference else None
     corpus, targets = training_data(next(iter(family.values())), tokenizer, weights, options)
+    if epochs is not None:
+        options = dataclasses.replace(options, schedule=options.schedule.for_epochs(epochs, corpus.seconds))
+    guard = Guard(DevSets(general, options.device), {name: path for name, path in zip(family, students, strict=True)})
     train(family, teacher, tokenizer, WaveformStore(corpus, options.device), corpus, targets, weights, options)
+    if general and options.world.leads:
+        guard.check(family, max_general_loss, options.output)
+
+
+class Guard:
+    """Measures students on general speech before and after they learn a place's."""
+
+    def __init__(self, general: DevSets, before: dict[str, Path]) -> None:
+        self.general, self.before = general, before
+
+    def check(self, family: dict[str, AcousticModel], max_loss: float, folder: Path) -> None:
+        """Print and keep WER before and after.
+
+        Raises:
+            OptionError: a student lost more than ``max_loss`` per cent on a set.
+        """
+        device = next(iter(family.values())).head.weight.device
+        before = self.general.measure({name: load_checkpoint(path)[0].to(device) for name, path in self.before.items()})
+        after = self.general.measure(family)
+        for key, wer in after.items():
+            print(f"general speech, {key}: WER {before[key]:.2f} % before, {wer:.2f} % after")
+        write_atomically(folder / "general.json", json.dumps({"before": before, "after": after}, indent=1).encode())
+        forgot = [key for key in after if after[key] - before[key] > max_loss]
+        if forgot:
+            raise OptionError(
+                f"general speech was forgotten, by more than {max_loss:g} % WER on {', '.join(forgot)}: train fewer "
+                f"epochs, at a lower rate, or mix general speech into --train (the students are in {folder})"
+            )
 
 
 def load_family(paths: list[Path], tokenizer: bytes, dropout: float) -> dict[str, AcousticModel]:
@@ -220,6 +280,7 @@ def train(
     for student in family.values():
         student.encoder.subsampling.requires_grad_(not options.freeze_front)
     notes = {"schedule": json.dumps(vars(options.schedule)), "losses": json.dumps(vars(weights))}
+    notes["augment"] = json.dumps(vars(options.augment))
     notes["train"] = " ".join(path.stem for path in options.train)
     trainer = Trainer(
         Family(family, tokenizer, notes),
@@ -227,7 +288,7 @@ def train(
         store,
         targets,
         Batches(corpus, options.schedule.batch_s, options.schedule.seed),
-        Augmenter(AugmentConfig(), load_noise(options.noise, options.device)),
+        Augmenter(options.augment, load_noise(options.noise, options.device)),
         weights,
         options.schedule,
         options.output,
@@ -235,36 +296,21 @@ def train(
         options.precision,
         options.world,
     )
-    measure = dev_measure(family, options.dev, options.device)
-    if trainer.resume():
-        print(f"resuming {options.output} at step {trainer.step}", flush=True)
-    trainer.run(measure)
-
-
-def load_noise(manifest: Path | None, device: torch.device) -> Tensor | None:
-    """Background recordings end to end, (samples,) int16 at 16 kHz."""
-    if manifest is None:
-        return None
-    return torch.from_numpy(load_corpus(read_manifest(manifest)).samples).to(device)
-
-
-def dev_measure(
-    family: dict[str, AcousticModel], manifests: list[Path], device: torch.device
-) -> Callable[[], dict[str, Any]] | None:
-    """A function that gives WER (%) of every student on every dev set, whole and in chunks of 640 ms, 160 ms ahead."""
-    if not manifests:
-        return None
-    sets = {path.stem: load_corpus(read_manifest(path)) for path in manifests}
-    stores = {name: WaveformStore(corpus, device) for name, corpus in sets.items()}
+    dev_sets = DevSets(options.dev, options.device)
 
     def measure() -> dict[str, Any]:
-        wers = {}
-        for student, model in family.items():
-            for name, corpus in sets.items():
-                for label, chunk in (("whole", (None, 0)), ("640ms", (16, 4))):
-                    result = evaluate(model, corpus, stores[name], *chunk)
-                    wers[f"{student}/{name}/{label}"] = round(100 * result.wer, 2)
+        wers = dev_sets.measure(family)
         print(" ".join(f"{key} {value}" for key, value in wers.items()), flush=True)
         return {"wer": wers}
 
-    return measure
+    if trainer.resume():
+        print(f"resuming {options.output} at step {trainer.step}", flush=True)
+    trainer.run(measure if options.dev else None)
+
+
+def load_noise(source: Path | None, device: torch.device) -> Tensor | None:
+    """Background recordings of a manifest or a folder end to end, (samples,) int16 at 16 kHz."""
+    if source is None:
+        return None
+    recordings = read_audio_folder(source) if source.is_dir() else read_manifest(source)
+    return torch.from_numpy(load_corpus(recordings).samples).to(device)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
@@ -34,23 +35,57 @@ def layers_to_keep(n_reference: int, n_student: int) -> tuple[int, ...]:
     return tuple(round(i * (n_reference - 1) / (n_student - 1)) for i in range(n_student))  # evenly spaced
 
 
-def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:
-    """A streaming student with the front, the layers ``keep`` and the CTC head of the reference."""
+def inherit(
+    reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0, d_feed_forward: int | None = None
+) -> AcousticModel:
+    """A streaming student with the front, the layers ``keep`` and the CTC head of the reference.
+
+    Args:
+        reference: the teacher.
+        keep: layers, in rising order.
+        dropout: of the student.
+        d_feed_forward: hidden units that each feed-forward module keeps, those of the largest weights; None for all.
+    """
     depth = reference.config.encoder.n_layers
     if not keep or any(not 0 <= layer < depth for layer in keep) or list(keep) != sorted(set(keep)):
         raise OptionError(f"a student of layers {keep}: expected different ones of 0 to {depth - 1}, in rising order")
     config = dataclasses.replace(
         reference.config,
         frontend=dataclasses.replace(reference.config.frontend, normalization="running"),
-        encoder=dataclasses.replace(reference.config.encoder, n_layers=len(keep)),
+        encoder=dataclasses.replace(
+            reference.config.encoder,
+            n_layers=len(keep),
+            d_feed_forward=d_feed_forward or reference.config.encoder.d_feed_forward,
+        ),
         reference_layers=keep,
     )
     student = AcousticModel(config, dropout)
     student.encoder.subsampling.load_state_dict(reference.encoder.subsampling.state_dict())
     for layer, index in zip(student.encoder.layers, keep, strict=True):
-        layer.load_state_dict(reference.encoder.layers[index].state_dict())
+        layer.load_state_dict(narrowed(reference.encoder.layers[index].state_dict(), d_feed_forward))
     student.head.load_state_dict(reference.head.state_dict())
     return student
+
+
+def narrowed(state: dict[str, Tensor], d_feed_forward: int | None) -> dict[str, Tensor]:
+    """A layer's state with fewer hidden units in its feed-forward modules.
+
+    Those stay whose weights in and out have the largest product of norms: what they can do to the output.
+
+    Raises:
+        OptionError: more units than there are.
+    """
+    state = dict(state)
+    for name in ("feed_forward1", "feed_forward2"):
+        rows, bias, columns = (state[f"{name}.{part}"] for part in ("linear1.weight", "linear1.bias", "linear2.weight"))
+        if d_feed_forward is None or d_feed_forward == len(bias):
+            continue
+        if not 1 <= d_feed_forward < len(bias):
+            raise OptionError(f"{d_feed_forward} units of a feed-forward module: the reference has {len(bias)}")
+        kept = (rows.norm(dim=1) * columns.norm(dim=0)).topk(d_feed_forward).indices.sort().values
+        state |= {f"{name}.linear1.weight": rows[kept], f"{name}.linear1.bias": bias[kept]}
+        state[f"{name}.linear2.weight"] = columns[:, kept]
+    return state
 
 
 @torch.inference_mode()

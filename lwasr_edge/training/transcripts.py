@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -39,8 +41,7 @@ def encode_transcripts(corpus: Corpus, pieces: Tokenizer, frames: list[int]) -> 
         if not tokens:
             result.append(Fault(utterance, "it has no transcript"))
         elif pieces.unk_id() in tokens:
-            foreign = " ".join(sorted(set(text) - known - {" "}))
-            result.append(Fault(utterance, f"characters outside the vocabulary: {foreign}"))
+            result.append(Fault(utterance, foreign_reason(set(text) - known - {" "})))
         elif n_frames < frames_needed(tokens):
             reason = f"{len(tokens)} tokens need {frames_needed(tokens)} frames; the recording has {n_frames}"
             result.append(Fault(utterance, reason))
@@ -49,6 +50,22 @@ def encode_transcripts(corpus: Corpus, pieces: Tokenizer, frames: list[int]) -> 
     return result
 
 
-def frames_needed(tokens: list[int]) -> int:
+def foreign_reason(characters: set[str]) -> str:
+    """Why a text with these characters cannot be learnt."""
+    return f"characters outside the vocabulary: {' '.join(sorted(characters))}"
+
+
+def spoken_beyond_letters(text: str) -> set[str]:
+    """Characters that are spoken and that `normalize_text` would drop: digits, letters beyond a to z, signs as % and $."""
+    return {
+        character
+        for character in text.lower()
+        if (character.isalnum() and not "a" <= character <= "z")
+        or character in "%&@#+="
+        or unicodedata.category(character) == "Sc"
+    }
+
+
+def frames_needed(tokens: Sequence[object]) -> int:
     """Fewest frames that CTC can align: one a token, and a blank between two that are equal."""
     return len(tokens) + sum(first == second for first, second in pairwise(tokens))

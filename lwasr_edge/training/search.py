@@ -1,0 +1,180 @@
+"""`lwasr-train search`: which layers, which width and which precision fit a size, a speed and an error rate.
+
+The cheapest evidence comes first: the size is counted, the speed follows from arithmetic and measured models
+(`latency`), and only what fits both is trained, all candidates from the same batches, for a short step 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.augment import Augmenter
+from lwasr_edge.training.baselines import count_parameters
+from lwasr_edge.training.batches import Batches, WaveformStore
+from lwasr_edge.training.checkpoint import load_checkpoint, write_atomically
+from lwasr_edge.training.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.latency import LatencyModel, measure_here, read_profile
+from lwasr_edge.training.loop import Family, Trainer
+from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.options import add_training
+from lwasr_edge.training.schedule import Schedule
+from lwasr_edge.training.steps import REPRESENT_WEIGHTS, TrainingOptions, load_noise, training_data
+from lwasr_edge.training.students import fit_running_norm, inherit, layers_to_keep
+
+BYTES_PER_PARAMETER = {"int8": 1.08, "float32": 4.03}  # of an exported file, graph and vocabulary included
+RESULTS_FILE = "search.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student that could be made."""
+
+    n_layers: int
+    d_feed_forward: int
+    precision: str
+    megabytes: float  # of the exported file
+    rtf: float  # expected, whole files
+    wer: float = math.nan  # per cent, mean over the dev sets after the short step 1
+
+    @property
+    def student(self) -> str:
+        """Name of the checkpoint: precisions share it."""
+        return f"layers{self.n_layers}_ff{self.d_feed_forward}"
+
+    def costs(self) -> tuple[float, float, float]:
+        """What should be small."""
+        return self.megabytes, self.rtf, self.wer
+
+
+def pareto(candidates: list[Candidate]) -> list[Candidate]:
+    """Those that no other beats in one of size, speed and error rate while being no worse in the others."""
+
+    def beaten(one: Candidate) -> bool:
+        return any(
+            other.costs() != one.costs() and all(a <= b for a, b in zip(other.costs(), one.costs(), strict=True))
+            for other in candidates
+        )
+
+    return sorted((one for one in candidates if not beaten(one)), key=Candidate.costs)
+
+
+class Search:
+    """Candidates of one reference, judged step by step."""
+
+    def __init__(self, reference: Path, options: TrainingOptions) -> None:
+        self.reference, self.tokenizer = load_checkpoint(reference)
+        self.options = options
+
+    def make(self, n_layers: int, d_feed_forward: int) -> AcousticModel:
+        """The student to begin with."""
+        keep = layers_to_keep(self.reference.config.encoder.n_layers, n_layers)
+        return inherit(self.reference, keep, self.options.dropout, d_feed_forward)
+
+    def candidates(
+        self, layers: list[int], shares: list[float], latencies: dict[str, LatencyModel]
+    ) -> list[Candidate]:
+        """All combinations, with sizes and speeds.
+
+        Args:
+            layers: numbers of layers to keep.
+            shares: of the reference's feed-forward units, above 0 to 1.
+            latencies: a latency model for each precision.
+        """
+        found = []
+        for n_layers, share in itertools.product(layers, shares):
+            if not 0 < share <= 1:
+                raise OptionError(f"--feed-forward {share}: expected shares above 0, to 1")
+            units = max(1, round(share * self.reference.config.encoder.d_feed_forward))
+            student = self.make(n_layers, units)
+            for precision, latency in latencies.items():
+                megabytes = count_parameters(student) * BYTES_PER_PARAMETER[precision] / 1e6
+                rtf = latency.rtf(student.config)
+                found.append(Candidate(n_layers, units, precision, round(megabytes, 2), round(rtf, 5)))
+        return found
+
+    def measure(self, candidates: list[Candidate], dev_sets: DevSets) -> list[Candidate]:
+        """Train every student of the candidates for a short step 1, and measure it."""
+        options = self.options
+        corpus, targets = training_data(self.reference, self.tokenizer, REPRESENT_WEIGHTS, options)
+        store = WaveformStore(corpus, options.device)
+        family: dict[str, AcousticModel] = {}
+        for one in candidates:
+            if one.student not in family:
+                family[one.student] = self.make(one.n_layers, one.d_feed_forward).to(options.device)
+                fit_running_norm(family[one.student], store)
+        trainer = Trainer(
+            Family(family, self.tokenizer, {"search": "a short step 1"}), self.reference, store, targets,
+            Batches(corpus, options.schedule.batch_s, options.schedule.seed),
+            Augmenter(options.augment, load_noise(options.noise, options.device)), REPRESENT_WEIGHTS,
+            options.schedule, options.output, options.device, options.precision, options.world,
+        )
+        trainer.resume()
+        trainer.run()
+        wers = dev_sets.measure(family, (WHOLE,))
+        means = {
+            name: sum(wers[f"{name}/{one}/{WHOLE}"] for one in dev_sets.corpora) / len(dev_sets.corpora)
+            for name in family
+        }
+        return [dataclasses.replace(one, wer=round(means[one.student], 2)) for one in candidates]
+
+
+def table(candidates: list[Candidate]) -> str:
+    """A line each."""
+    lines = [f"{'layers':>6} {'feed-forward':>12} {'precision':>9} {'MB':>6} {'RTF':>8} {'WER %':>6}"]
+    for one in candidates:
+        lines.append(
+            f"{one.n_layers:6} {one.d_feed_forward:12} {one.precision:>9} {one.megabytes:6.2f} {one.rtf:8.4f} {one.wer:6.1f}"
+        )
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `lwasr-train search`."""
+    add = parser.add_argument
+    add("--reference", type=Path, required=True, metavar="CHECKPOINT")
+    add("--max-mb", type=float, default=math.inf, help="largest exported file, MB")
+    add("--max-rtf", type=float, default=math.inf, help="largest processing time / audio time, whole files")
+    add("--max-wer", type=float, default=math.inf, help="largest WER, %%, after the short step 1")
+    add("--layers", nargs="+", type=int, default=[3, 5, 6, 8, 10], help="numbers to try; default 3 5 6 8 10")
+    add("--feed-forward", nargs="+", type=float, default=[1.0, 0.5], metavar="SHARE", help="widths; default 1 0.5")
+    add("--precisions", nargs="+", choices=list(BYTES_PER_PARAMETER), default=["int8"], help="default int8")
+    add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
+    add("--threads", type=int, default=1, help="on the board; default 1")
+    add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
+    add_training(parser, Schedule(steps=200, layer_steps=100, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS)
+
+
+def latency_models(args: argparse.Namespace, search: Search) -> dict[str, LatencyModel]:
+    """A latency model for each precision: int8's measurements stand for it, float's are its own."""
+    family = search.reference.config
+    if args.profile:
+        return {one: read_profile(args.profile, family, args.threads, one) for one in args.precisions}
+    return {one: measure_here(family, args.threads, one) for one in args.precisions}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out `lwasr-train search`."""
+    if not args.dev:
+        raise OptionError("--dev: error rates decide: give at least one manifest")
+    options = TrainingOptions.from_args(args)
+    search = Search(args.reference, options)
+    everything = search.candidates(args.layers, args.feed_forward, latency_models(args, search))
+    fitting = [one for one in everything if one.megabytes <= args.max_mb and one.rtf <= args.max_rtf]
+    print(f"{len(fitting)} of {len(everything)} candidates fit --max-mb {args.max_mb:g} and --max-rtf {args.max_rtf:g}")
+    if not fitting:
+        raise OptionError(f"nothing fits; the candidates are\n{table(everything)}")
+    measured = search.measure(fitting, DevSets(args.dev, options.device, args.dev_utterances))
+    best = pareto([one for one in measured if one.wer <= args.max_wer])
+    content = {"candidates": [vars(one) for one in measured], "pareto": [vars(one) for one in best]}
+    write_atomically(options.output / RESULTS_FILE, json.dumps(content, indent=1).encode())
+    print(table(measured))
+    if not best:
+        raise OptionError(f"no candidate is at or under --max-wer {args.max_wer:g} after {options.schedule.steps} steps")
+    print(f"none is beaten in size, speed and errors at once:\n{table(best)}")
