@@ -11,7 +11,6 @@ from small_models import small_model
 from lwasr_edge.training.conformer import (
     MEL_CONTEXT,
     Chunks,
-    ConvModule,
     FixedBatchNorm,
     LayerPast,
     Limits,

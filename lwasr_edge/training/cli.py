@@ -30,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--reference", type=Path, required=True, metavar="CHECKPOINT")
     command.add_argument("--keep", default="8", help="layers of each student: 8,5,3, or layers of the reference: 0+5+9")
     command.add_argument("--students", nargs="*", type=Path, default=[], metavar="CHECKPOINT", help="go on with these")
-    add_training(command, Schedule(layer_steps=1000), REPRESENT_WEIGHTS)
+    add_training(command, Schedule(), REPRESENT_WEIGHTS)
+    command.set_defaults(layer_steps=None)
 
     command = commands.add_parser("adapt", help="step 2: students learn from transcripts")
     command.add_argument("students", nargs="+", type=Path, metavar="CHECKPOINT")
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> None:
     if args.command == "import-nemo":
         steps.import_reference(args.archive, args.output)
     elif args.command == "represent":
+        if args.layer_steps is None:
+            args.layer_steps = 0 if args.students else args.steps // 4
         steps.represent(args.reference, args.keep, args.students, steps.TrainingOptions.from_args(args))
     elif args.command == "adapt":
         options = steps.TrainingOptions.from_args(args)

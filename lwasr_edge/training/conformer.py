@@ -184,7 +184,8 @@ class RelativeAttention(nn.Module):
         query = query.unflatten(2, (self.n_heads, -1))  # (B, U, H, D / H)
         content = (query + self.content_bias).transpose(1, 2)
         position = (query + self.position_bias).transpose(1, 2)
-        distances = self.position(limits.positions).unflatten(1, (self.n_heads, -1)).permute(1, 2, 0)  # (H, D / H, S + U - 1)
+        distances = self.position(limits.positions).unflatten(1, (self.n_heads, -1))
+        distances = distances.permute(1, 2, 0)  # (H, D / H, S + U - 1)
         scale = 1 / math.sqrt(query.shape[3])
         bias = self.by_key(position @ distances, keys.shape[1]) * scale
         if limits.mask is not None:

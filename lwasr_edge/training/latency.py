@@ -46,7 +46,9 @@ class LatencyModel:
         return self.front_cost * front + self.layer_cost * layers
 
     @classmethod
-    def fit(cls, report: dict[str, Any], family: ModelConfig, threads: int, precision: str, source: str) -> LatencyModel:
+    def fit(
+        cls, report: dict[str, Any], family: ModelConfig, threads: int, precision: str, source: str
+    ) -> LatencyModel:
         """Fit to the whole-file RTF of models of the family's widths in a report of `lwasr bench`.
 
         With models of one depth alone, front and layers cost alike.

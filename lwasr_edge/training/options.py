@@ -11,7 +11,7 @@ from lwasr_edge.training import distortions
 
 SCHEDULE_HELP = {
     "steps": "optimiser steps",
-    "layer_steps": "of these, first steps in which each layer learns alone",
+    "layer_steps": "of these, first steps in which each layer learns alone (represent: a quarter, 0 with --students)",
     "batch_s": "seconds of audio in a batch",
     "batches_per_step": "batches whose gradients make a step; with torchrun, a multiple of its processes",
     "learning_rate": "at its peak",
@@ -50,7 +50,8 @@ def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any, w
     parser.add_argument("--noise", type=Path, metavar="SOURCE", help=noise)
     distortions.add_arguments(parser)
     if writes:
-        parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="resumes what it finds there")
+        resumes = "resumes what it finds there"
+        parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help=resumes)
     else:
         parser.set_defaults(output=Path())
     parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")

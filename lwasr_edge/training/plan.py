@@ -97,7 +97,8 @@ def table(found: list[Cost]) -> str:
     lines = [f"{'what':48} {'passes':>7} {'audio-s/s':>10} {'hours':>9}"]
     lines += [f"{one.what:48} {one.epochs:7g} {one.audio_s_per_s:10.1f} {one.hours:9.2f}" for one in found]
     family, scratch = found[1].hours, sum(one.hours for one in found[2:])
-    lines.append(f"the family costs {family:.2f} h; each of it from scratch {scratch:.2f} h: {scratch / family:.1f} times")
+    times = f"{scratch / family:.1f} times"
+    lines.append(f"the family costs {family:.2f} h, each of it from scratch {scratch:.2f} h together: {times}")
     return "\n".join(lines)
 
 

@@ -31,7 +31,8 @@ class Schedule:
     evaluate_every: int = 1000  # steps
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_s", "batches_per_step", "learning_rate", "max_gradient", "save_every", "evaluate_every"):
+        sizes = ("steps", "batch_s", "batches_per_step", "save_every", "evaluate_every")
+        for name in (*sizes, "learning_rate", "max_gradient"):
             if not 0 < getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is {getattr(self, name)}: expected a positive number")
         for name in ("layer_steps", "warmup_steps", "weight_decay", "seed"):

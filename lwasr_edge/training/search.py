@@ -129,9 +129,8 @@ def table(candidates: list[Candidate]) -> str:
     """A line each."""
     lines = [f"{'layers':>6} {'feed-forward':>12} {'precision':>9} {'MB':>6} {'RTF':>8} {'WER %':>6}"]
     for one in candidates:
-        lines.append(
-            f"{one.n_layers:6} {one.d_feed_forward:12} {one.precision:>9} {one.megabytes:6.2f} {one.rtf:8.4f} {one.wer:6.1f}"
-        )
+        costs = f"{one.megabytes:6.2f} {one.rtf:8.4f} {one.wer:6.1f}"
+        lines.append(f"{one.n_layers:6} {one.d_feed_forward:12} {one.precision:>9} {costs}")
     return "\n".join(lines)
 
 
@@ -176,5 +175,5 @@ def run(args: argparse.Namespace) -> None:
     write_atomically(options.output / RESULTS_FILE, json.dumps(content, indent=1).encode())
     print(table(measured))
     if not best:
-        raise OptionError(f"no candidate is at or under --max-wer {args.max_wer:g} after {options.schedule.steps} steps")
+        raise OptionError(f"no candidate reaches --max-wer {args.max_wer:g} in {options.schedule.steps} steps")
     print(f"none is beaten in size, speed and errors at once:\n{table(best)}")

@@ -153,6 +153,8 @@ def represent(reference: Path, keep: str, students: list[Path], options: Trainin
     weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
     teacher, tokenizer = load_checkpoint(reference)
     if students:
+        if options.schedule.layer_steps:
+            raise OptionError("--layer-steps: --students that learnt end to end would forget it: leave it at 0")
         family = load_family(students, tokenizer, options.dropout)
     else:
         kept = parse_keep(keep, teacher.config.encoder.n_layers)
@@ -195,7 +197,7 @@ def adapt(
     corpus, targets = training_data(next(iter(family.values())), tokenizer, weights, options)
     if epochs is not None:
         options = dataclasses.replace(options, schedule=options.schedule.for_epochs(epochs, corpus.seconds))
-    guard = Guard(DevSets(general, options.device), {name: path for name, path in zip(family, students, strict=True)})
+    guard = Guard(DevSets(general, options.device), dict(zip(family, students, strict=True)))
     train(family, teacher, tokenizer, WaveformStore(corpus, options.device), corpus, targets, weights, options)
     if general and options.world.leads:
         guard.check(family, max_general_loss, options.output)
