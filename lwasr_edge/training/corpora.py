@@ -78,11 +78,11 @@ def read_librispeech_part(part: Path) -> Split:
 
 def read_tedlium(source: Path) -> dict[str, Split]:
     """TED-LIUM release 3 (legacy/PART/sph and stm) or 2 (PART/sph and stm); an utterance is a stretch of a talk."""
-    roots = [root for root in (source / "legacy", source) if any((root / part / "stm").is_dir() for part in TEDLIUM_PARTS)]
-    if not roots:
-        raise ManifestError(f"{source}: expected TED-LIUM's train, dev and test, each with sph and stm, or legacy with them")
-    parts = [part for part in TEDLIUM_PARTS if (roots[0] / part / "stm").is_dir()]
-    return {part: read_tedlium_part(roots[0] / part) for part in parts}
+    for root in (source / "legacy", source):
+        parts = [root / part for part in TEDLIUM_PARTS if (root / part / "stm").is_dir()]
+        if parts:
+            return {part.name: read_tedlium_part(part) for part in parts}
+    raise ManifestError(f"{source}: expected TED-LIUM's train, dev and test with sph and stm, or legacy with them")
 
 
 def read_tedlium_part(part: Path) -> Split:
@@ -140,7 +140,8 @@ def read_kaldi(source: Path) -> dict[str, Split]:
 
     if not (source / "wav.scp").is_file():
         raise ManifestError(f"{source}: expected a Kaldi data directory; it has no wav.scp")
-    rows = [line.split(maxsplit=1) for line in (source / "wav.scp").read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = (source / "wav.scp").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
     paths = {row[0]: kaldi_audio(row[-1], source) for row in rows}
     lengths = dict(zip(paths, in_parallel(length_or_reason, paths.values(), source.name), strict=True))
     with tempfile.TemporaryDirectory(prefix="lwasr-kaldi-") as folder:
@@ -158,8 +159,9 @@ def read_kaldi(source: Path) -> dict[str, Split]:
     stretches = (source / "segments").is_file()
     split = Split()
     for one in supervisions:
-        length, offset_s = lengths.get(one.recording_id, "wav.scp does not name its recording"), one.start if stretches else None
+        length = lengths.get(one.recording_id, f"wav.scp does not name its recording, {one.recording_id}")
         path = paths.get(one.recording_id, source / "wav.scp")
+        offset_s = one.start if stretches else None
         utterance = Utterance(one.id, path, one.duration, one.text or "", one.speaker or "", offset_s)
         reason = length if isinstance(length, str) else duration_fault(utterance, min(one.duration, length - one.start))
         if reason:
@@ -175,8 +177,8 @@ def kaldi_audio(entry: str, folder: Path) -> Path:
         command = shlex.split(entry.rstrip().rstrip("|"))
         files = [word for word in command[1:] if Path(word).suffix.lower() in (".flac", ".sph", ".wav")]
         if not command or Path(command[0]).name not in _UNPACKERS or len(files) != 1:
-            expected = "expected a file, or flac, sph2pipe or cat that unpacks one"
-            raise ManifestError(f"{folder / 'wav.scp'}: {entry}: {expected}; commands are not run: write its audio to a file")
+            expected = "expected a file, or flac, sph2pipe or cat that unpacks one; other commands are not run"
+            raise ManifestError(f"{folder / 'wav.scp'}: {entry}: {expected}: write its audio to a file")
         entry = files[0]
     path = Path(entry)
     return path if path.is_absolute() or path.is_file() else folder / path

@@ -193,7 +193,7 @@ def decode_corpus(utterances: Iterable[Utterance], sample_rate: int = 16000) -> 
 
 
 def impossible(utterances: Iterable[Utterance]) -> Iterator[Fault | None]:
-    """For each utterance, what is wrong with it before its audio is even looked at: times, or an id that came before."""
+    """For each utterance, what is wrong before its audio is even looked at: times, or an id that came before."""
     first: dict[str, Path] = {}
     for utterance in utterances:
         if not 0 < utterance.duration_s < math.inf:

@@ -56,7 +56,7 @@ def foreign_reason(characters: set[str]) -> str:
 
 
 def spoken_beyond_letters(text: str) -> set[str]:
-    """Characters that are spoken and that `normalize_text` would drop: digits, letters beyond a to z, signs as % and $."""
+    """Characters that `normalize_text` would drop though they are spoken: digits, letters beyond a to z, % and $."""
     return {
         character
         for character in text.lower()
