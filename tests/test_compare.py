@@ -1,0 +1,208 @@
+"""Baselines begin as they say; the comparison trains them all and writes what they cost; plan and search."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import letters_tokenizer, small_config, small_model, write_test_manifest
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.baselines import BASELINES, METHODS, begin, chosen_layers, count_parameters, magnitude_masks
+from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint
+from lwasr_edge.training.cli import main
+from lwasr_edge.training.compare_report import cost_to_reach
+from lwasr_edge.training.latency import LatencyModel, multiplications, with_layers
+from lwasr_edge.training.search import Candidate, pareto
+from lwasr_edge.training.students import inherit
+
+SHORT = ["--batch-s", "8", "--warmup-steps", "1", "--precision", "float32"]
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    path = tmp_path / "reference.safetensors"
+    save_checkpoint(path, small_model(n_layers=4), letters_tokenizer())
+    return path
+
+
+def test_every_method_spends_its_whole_budget() -> None:
+    for name, method in METHODS.items():
+        assert sum(phase.share for phase in method.phases) == pytest.approx(1.0), name
+
+
+@pytest.mark.parametrize(
+    ("rule", "layers"), [("first", (0, 1, 2)), ("evenly spaced", (0, 8, 15)), ("least damage", (0, 5, 15))]
+)
+def test_layers_of_a_rule(rule: str, layers: tuple[int, ...]) -> None:
+    assert chosen_layers(rule, 16, 3) == layers
+
+
+def test_masks_keep_the_largest_weights() -> None:
+    model = small_model(n_layers=2)
+    masks = magnitude_masks(model, 1000)
+    assert sum(int((mask == 0).sum()) for mask in masks.values()) == 1000
+    kept = [model.get_parameter(name)[mask == 1].abs() for name, mask in masks.items()]
+    removed = [model.get_parameter(name)[mask == 0].abs() for name, mask in masks.items()]
+    assert torch.cat(removed).max().item() <= torch.cat(kept).min().item()
+    with pytest.raises(OptionError, match="cannot be pruned"):
+        magnitude_masks(model, 10**6)
+
+
+def test_beginnings() -> None:
+    reference = small_model(n_layers=4)
+    student, masks = begin(BASELINES["dropped"], reference, 2, seed=1)
+    assert not masks and student.config.reference_layers == (0, 3)
+    assert torch.equal(student.encoder.layers[1].norm.weight, reference.encoder.layers[3].norm.weight)
+    random, _ = begin(BASELINES["scratch"], reference, 2, seed=1)
+    assert random.config == student.config and not torch.equal(random.head.weight, student.head.weight)
+    pruned, masks = begin(BASELINES["pruned"], reference, 2, seed=1)
+    removed = sum(int((mask == 0).sum()) for mask in masks.values())
+    assert count_parameters(pruned) - removed == count_parameters(student)
+
+
+def test_compare_writes_table_plots_and_resumes(tmp_path: Path, reference: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    command = ["compare", "--reference", str(reference), "--keep", "2,1", "--train", manifest, "--dev", manifest]
+    command += ["--steps", "5", "--evaluate-every", "2", "--methods", "dropped", "pruned", "two-step", *SHORT]
+    command += ["-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(results["methods"]) == {"dropped", "pruned", "two-step"}
+    for method in results["methods"].values():
+        assert method["audio_s"] > 0 and method["curve"][-1]["audio_s"] == pytest.approx(method["audio_s"], abs=1)
+        assert set(method["curve"][-1]["wer"]) == {"layers2/data/whole", "layers1/data/whole"}
+    assert results["methods"]["pruned"]["parameters"] == results["methods"]["dropped"]["parameters"]
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "### layers2" in report and "reference pruned by magnitude" in report
+    assert all((tmp_path / "out" / name).stat().st_size > 5000 for name in ("cost.png", "size.png"))
+    pruned = load_checkpoint(tmp_path / "out" / "pruned" / "phase1" / "layers1.safetensors")[0]
+    zeros = sum(int((p == 0).sum()) for name, p in pruned.named_parameters() if "encoder.layers" in name)
+    assert zeros >= count_parameters(pruned) - results["methods"]["dropped"]["parameters"]["layers1"] > 0
+    assert main(command) == 0  # all is there already
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
+
+
+def test_cost_to_reach() -> None:
+    curve = [{"audio_s": cost, "wer": {"k": wer}} for cost, wer in ((100, 90.0), (200, 50.0), (300, 40.0))]
+    assert cost_to_reach(curve, "k", 70.0, "audio_s") == 150
+    assert cost_to_reach(curve, "k", 95.0, "audio_s") == 100
+    assert cost_to_reach(curve, "k", 39.0, "audio_s") is None
+
+
+def test_reference_from_nothing_teaches_a_student(tmp_path: Path) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    sizes = ["--layers", "3", "--width", "16", "--heads", "2", "--feed-forward", "32", "--kernel", "5"]
+    command = ["reference", *sizes, "--vocabulary", "32", "--train", manifest, *SHORT, "-o", str(tmp_path / "out")]
+    assert main([*command, "--steps", "2"]) == 0
+    first = (tmp_path / "out" / "tokenizer.model").read_bytes()
+    assert main([*command, "--steps", "4", "--dev", manifest]) == 0  # goes on with the tokens it began with
+    model, tokenizer = load_checkpoint(tmp_path / "out" / "reference.safetensors")
+    assert tokenizer == first and len(model.config.vocabulary) == 33 and model.config.vocabulary[-1] == "<blank>"
+    represent = ["represent", "--reference", str(tmp_path / "out" / "reference.safetensors"), "--keep", "2"]
+    assert main([*represent, "--train", manifest, *SHORT, "--steps", "2", "-o", str(tmp_path / "student")]) == 0
+
+
+def test_a_vocabulary_that_transcripts_cannot_give(tmp_path: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    assert main(["reference", "--vocabulary", "5000", "--train", manifest, *SHORT, "-o", str(tmp_path / "out")]) == 2
+    assert "--vocabulary 5000: these transcripts cannot give so many pieces" in capsys.readouterr().err
+
+
+def test_plan_measures_and_extrapolates(tmp_path: Path, reference: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    command = ["plan", "--reference", str(reference), "--keep", "2,1", "--train", manifest, *SHORT]
+    assert main([*command, "--seconds", "0.2", "--hours", "100", "--epochs", "10", "20", "30"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["what", "reference,", "family", "layers2", "layers1", "the"]
+    passes, rate, hours = (float(number) for number in lines[1].split()[-3:])
+    assert passes == 10 and hours == pytest.approx(10 * 100 / rate, rel=0.05)
+
+
+def test_narrow_student_keeps_the_strongest_units() -> None:
+    reference = small_model(n_layers=2)
+    feed_forward = reference.encoder.layers[0].feed_forward1
+    with torch.no_grad():
+        feed_forward.linear1.weight[5] *= 100
+    student = inherit(reference, (0, 1), d_feed_forward=1).encoder.layers[0].feed_forward1
+    assert torch.equal(student.linear1.weight[0], feed_forward.linear1.weight[5])
+    assert torch.equal(student.linear2.weight[:, 0], feed_forward.linear2.weight[:, 5])
+    with pytest.raises(OptionError, match="the reference has 32"):
+        inherit(reference, (0,), d_feed_forward=33)
+
+
+def test_latency_follows_the_measured_models() -> None:
+    family = small_config()
+    cost = {"front": 2e-12, "layers": 5e-12}
+
+    def model(n_layers: int) -> dict[str, object]:
+        front, layers = multiplications(with_layers(family, n_layers))
+        rtf = {"median": front * cost["front"] + layers * cost["layers"]}
+        return {"layers": n_layers, "precision": "int8", "measurements": [{"mode": "file", "threads": 1, "rtf": rtf}]}
+
+    report = {"models": [model(8), model(3)]}
+    fitted = LatencyModel.fit(report, family, 1, "int8", "board.json")
+    assert fitted.front_cost == pytest.approx(2e-12) and fitted.layer_cost == pytest.approx(5e-12)
+    single = LatencyModel.fit({"models": [model(8)]}, family, 1, "int8", "board.json")
+    assert single.rtf(with_layers(family, 8)) == pytest.approx(report["models"][0]["measurements"][0]["rtf"]["median"])
+    with pytest.raises(OptionError, match=r"board.json: no whole-file measurement of a float32 model with 1 thread"):
+        LatencyModel.fit(report, family, 1, "float32", "board.json")
+
+
+def test_pareto_leaves_out_what_is_beaten() -> None:
+    best, small, beaten = (
+        Candidate(8, 32, "int8", 8.0, 0.006, 10.0), Candidate(3, 32, "int8", 4.0, 0.003, 30.0),
+        Candidate(5, 32, "int8", 8.0, 0.007, 12.0),
+    )
+    assert pareto([best, beaten, small]) == [small, best]
+
+
+def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    rtf = {"median": 0.01}
+    profile = {
+        "format": "lwasr-bench", "schema_version": 1,
+        "models": [{"layers": 4, "precision": "int8", "measurements": [{"mode": "file", "threads": 1, "rtf": rtf}]}],
+    }
+    (tmp_path / "board.json").write_text(json.dumps(profile))
+    command = ["search", "--reference", str(reference), "--layers", "1", "2", "4", "--feed-forward", "1", "0.5"]
+    command += ["--train", manifest, "--dev", manifest, "--profile", str(tmp_path / "board.json"), *SHORT]
+    command += ["--steps", "2", "--layer-steps", "1", "-o", str(tmp_path / "out")]
+    assert main([*command, "--max-rtf", "0.0085"]) == 0
+    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert "4 of 6 candidates fit" in capsys.readouterr().out
+    assert {one["n_layers"] for one in found["candidates"]} == {1, 2} and found["pareto"]
+    assert all(math.isfinite(one["wer"]) for one in found["candidates"])
+    assert main([*command, "--max-mb", "0.0001"]) == 2
+    assert "nothing fits" in capsys.readouterr().err
+
+
+def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    student = tmp_path / "student.safetensors"
+    save_checkpoint(student, small_model(normalization="running"), letters_tokenizer())
+    command = ["adapt", str(student), "--train", manifest, *SHORT, "--epochs", "2", "--freeze-front"]
+    command += ["--general", manifest, "-o", str(tmp_path / "out")]
+    assert main([*command, "--max-general-loss", "300"]) == 0
+    assert "general speech, student/data/whole: WER" in capsys.readouterr().out
+    adapted = load_checkpoint(tmp_path / "out" / "student.safetensors")[0]
+    before = load_checkpoint(student)[0].encoder.subsampling
+    assert torch.equal(adapted.encoder.subsampling.linear.weight, before.linear.weight)
+    kept = json.loads((tmp_path / "out" / "general.json").read_text())
+    assert set(kept) == {"before", "after"} and set(kept["before"]) == set(kept["after"])
+    assert main([*command, "--max-general-loss", "-1000"]) == 2
+    assert "general speech was forgotten" in capsys.readouterr().err
+
+
+def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    save_checkpoint(tmp_path / "student.safetensors", inherit(load_checkpoint(reference)[0], (0, 2)), letters_tokenizer())
+    command = ["represent", "--reference", str(reference), "--students", str(tmp_path / "student.safetensors")]
+    command += ["--train", manifest, *SHORT, "--steps", "4", "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert all("student/layers" not in line for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines())
+    assert main([*command, "--layer-steps", "2"]) == 2
+    assert "would forget it" in capsys.readouterr().err
