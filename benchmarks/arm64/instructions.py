@@ -59,7 +59,7 @@ def count(folder: Path, processor: str, arguments: list[str]) -> int:
     """Instructions of one process."""
     native = folder / "qemu"
     libraries = ":".join(str(native / path) for path in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"))
-    python = next((folder / "root/usr/bin").glob("python3.[0-9]*"))
+    python = next((folder / "rootfs/usr/bin").glob("python3.[0-9]*"))
     command = [
         # by its own loader, because its libraries are not installed
         *(str(native / "lib64/ld-linux-x86-64.so.2"), "--library-path", libraries),
@@ -67,7 +67,7 @@ def count(folder: Path, processor: str, arguments: list[str]) -> int:
         *("-plugin", str(folder / "count.so"), "-d", "plugin"),
         *(str(python), str(HERE / "hear.py"), *arguments),
     ]
-    paths = {"PYTHONHOME": str(folder / "root/usr"), "PYTHONPATH": f"{folder / 'site'}:{CHECKOUT}"}
+    paths = {"PYTHONHOME": str(folder / "rootfs/usr"), "PYTHONPATH": f"{folder / 'site'}:{CHECKOUT}"}
     ended = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=False)
     printed = re.search(r"^instructions (\d+)$", ended.stderr, re.MULTILINE)
     if ended.returncode != 0 or printed is None:

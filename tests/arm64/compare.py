@@ -62,9 +62,9 @@ def main() -> int:
 
 def emulator(folder: Path, processor: str, arguments: list[str]) -> tuple[list[str], list[str], dict[str, str]]:
     """Command, arguments and environment of an emulated Python with our base install."""
-    python = next((folder / "root/usr/bin").glob("python3.[0-9]*"))
+    python = next((folder / "rootfs/usr/bin").glob("python3.[0-9]*"))
     command = [str(folder / "qemu/usr/bin/qemu-aarch64-static"), "-cpu", processor, "-L", str(folder / "rootfs")]
-    paths = {"PYTHONHOME": str(folder / "root/usr"), "PYTHONPATH": f"{folder / 'site'}:{CHECKOUT}"}
+    paths = {"PYTHONHOME": str(folder / "rootfs/usr"), "PYTHONPATH": f"{folder / 'site'}:{CHECKOUT}"}
     return [*command, str(python)], arguments, paths
 
 

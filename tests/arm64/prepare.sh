@@ -8,7 +8,7 @@ folder=$(mkdir -p "$1" && cd "$1" && pwd)
 python=${2:-python3}
 ready="$folder/.ready"
 [ -e "$ready" ] && exit 0
-rm -rf "$folder"/{arm64,native,root,qemu,site}
+rm -rf "$folder"/{arm64,native,rootfs,qemu,site}
 
 unpack() { # ARCHITECTURE TARGET PACKAGE...: the packages and all that they need
   local state="$folder/$1" target="$2"
