@@ -11,15 +11,9 @@ from small_models import letters_tokenizer, small_model, two_utterances, write_t
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.checkpoint import save_checkpoint
-from lwasr_edge.training.evaluate import (
-    by_speaker,
-    evaluate_checkpoint,
-    greedy_tokens,
-    normalize_text,
-    score,
-    tokens_to_text,
-    transcribe_corpus,
-)
+from lwasr_edge.training.evaluate import evaluate_checkpoint, greedy_tokens, report, tokens_to_text, transcribe_corpus
+from lwasr_edge.training.scores import aligned, by_speaker, score, worst
+from lwasr_edge.wer import normalize_text
 
 
 def test_normalize_text() -> None:
@@ -71,10 +65,53 @@ def test_order_and_batches_change_nothing(tmp_path: Path) -> None:
 
 
 def test_per_speaker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus = two_utterances(tmp_path)  # of rms, then of slt
-    texts = [corpus.utterances[0].text, ""]
-    assert by_speaker(corpus, texts) == {"rms": 0.0, "slt": 100.0}
-    assert capsys.readouterr().out == "  slt: WER 100.00 %\n  rms: WER 0.00 %\n"
+    utterances = two_utterances(tmp_path).utterances  # of rms, then of slt
+    said = [utterance.text for utterance in utterances]
+    n_words = [len(text.split()) for text in said]
+    scores = by_speaker(utterances, [said[0] + " again", ""])
+    assert list(scores) == ["slt", "rms"]  # the worst first
+    assert (scores["slt"].deletions, scores["slt"].words, scores["slt"].wer) == (n_words[1], n_words[1], 1.0)
+    assert (scores["rms"].insertions, scores["rms"].words) == (1, n_words[0])
+    result = report("dev", utterances, [said[0] + " again", ""], True, 0)
+    head, slt, rms = capsys.readouterr().out.splitlines()[1:]
+    assert head.split() == ["speaker", "WER", "%", "CER", "%", "words", "sub", "del", "ins"]
+    assert slt.split() == ["slt", "100.00", "100.00", str(n_words[1]), "0", str(n_words[1]), "0"]
+    assert rms.split()[0] == "rms" and rms.split()[3:] == [str(n_words[0]), "0", "0", "1"]
+    assert result["speakers"]["slt"]["deletions"] == n_words[1]
+
+
+def test_words_are_aligned() -> None:
+    assert aligned("the Cat sat down", "a cat sat right there").splitlines() == [
+        "    said:  THE cat sat ***   DOWN",
+        "    heard: A   cat sat RIGHT THERE",
+    ]
+    assert aligned("", "oh").splitlines() == ["    said:  ***", "    heard: OH"]
+
+
+def test_the_worst_have_most_errors_and_those_without_are_not_among_them(tmp_path: Path) -> None:
+    utterances = two_utterances(tmp_path).utterances
+    said = [utterance.text for utterance in utterances]
+    found = worst(utterances, [said[0] + " again", ""], 5)
+    assert [utterance.id for utterance, _, _ in found] == ["slt_16k", "rms_16k"]
+    assert [one.errors for _, one, _ in found] == [len(said[1].split()), 1]
+    assert worst(utterances, [said[0] + " again", ""], 1) == found[:1]
+    assert worst(utterances, said, 5) == []
+
+
+def test_sets_and_their_total(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, small_model(), letters_tokenizer())
+    first = write_test_manifest(tmp_path, ("slt_16k.flac",)).rename(tmp_path / "first.jsonl")
+    second = write_test_manifest(tmp_path, ("rms_16k.opus", "gb_22k.wav")).rename(tmp_path / "second.jsonl")
+    found = evaluate_checkpoint(path, [first, second], None, False, torch.device("cpu"), n_worst=1)
+    for count in ("substitutions", "deletions", "insertions", "words"):
+        assert found["total"][count] == found["first"][count] + found["second"][count]
+    assert found["total"]["words"] == 31 and len(found["second"]["worst"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines if line[0] != " "] == ["first", "second", "total"]
+    assert lines[1].startswith("  slt_16k: WER ") and lines[2].startswith("    said:  ")
+    with pytest.raises(OptionError, match="the manifests are called first, first: expected names that differ"):
+        evaluate_checkpoint(path, [first, first], None, False, torch.device("cpu"))
 
 
 def test_chunks_are_refused_where_they_cannot_be(tmp_path: Path) -> None:

@@ -10,8 +10,17 @@ import pytest
 import soundfile
 from small_models import DATA, letters, write_test_manifest
 
-from lwasr_edge.errors import ManifestError
-from lwasr_edge.training.manifest import Fault, decode_corpus, load_corpus, read_manifest, refuse_faults
+from lwasr_edge.errors import AudioError, ManifestError
+from lwasr_edge.training.manifest import (
+    Fault,
+    Utterance,
+    decode_corpus,
+    load_corpus,
+    read_audio_folder,
+    read_manifest,
+    refuse_faults,
+    write_manifest,
+)
 from lwasr_edge.training.transcripts import encode_transcripts, frames_needed
 
 
@@ -36,7 +45,7 @@ def test_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     ["{", "[1]", '"text"', '{"duration": 1}', '{"audio_filepath": "a"}', '{"audio_filepath": "a", "duration": "long"}',
-     '{"audio_filepath": "a", "duration": -1}', '{"audio_filepath": "a", "duration": NaN}'],
+     '{"audio_filepath": "a", "duration": 1, "offset": "late"}'],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: str) -> None:
     path = write(tmp_path, {"audio_filepath": "a", "duration": 1}, line)
@@ -100,9 +109,7 @@ def test_where_all_must_be_good_one_fault_stops(faulty: Path) -> None:
 
 def test_transcripts_that_ctc_cannot_learn(tmp_path: Path) -> None:
     texts = ["", "my sister", "MY SISTER", "room 42", "aab"]
-    corpus, _ = decode_corpus(read_manifest(write_test_manifest(tmp_path, ("slt_16k.flac",))) * len(texts))
-    utterances = [type(one)(f"u{i}", one.path, 3.39, texts[i], "") for i, one in enumerate(corpus.utterances)]
-    corpus = type(corpus)(utterances, corpus.samples, corpus.starts, corpus.lengths)
+    corpus, _ = decode_corpus(Utterance(f"u{i}", DATA / "slt_16k.flac", 3.39, text, "") for i, text in enumerate(texts))
     found = encode_transcripts(corpus, letters(), [85, 85, 85, 85, 4])
     assert [one.reason for one in found if isinstance(one, Fault)] == [
         "it has no transcript",
@@ -114,3 +121,118 @@ def test_transcripts_that_ctc_cannot_learn(tmp_path: Path) -> None:
 
 def test_frames_needed() -> None:
     assert [frames_needed(tokens) for tokens in ([], [1], [1, 2], [1, 1], [1, 1, 1, 2])] == [0, 1, 2, 3, 6]
+
+
+def test_a_stretch_of_a_recording(tmp_path: Path) -> None:
+    row = {"audio_filepath": str(DATA / "slt_16k.flac"), "text": "left"}
+    path = write(
+        tmp_path,
+        {**row, "duration": 0.5, "offset": 1.25},
+        {**row, "duration": 1.0, "offset": 0},
+        {**row, "duration": 3.39},
+        {**row, "duration": 1.0, "offset": 3.0},
+        {**row, "duration": 1.0, "offset": 9.0},
+    )
+    corpus, faults = decode_corpus(read_manifest(path))
+    whole, _ = soundfile.read(DATA / "slt_16k.flac", dtype="int16")
+    wanted = [whole[20_000:28_000], whole[:16_000], whole]
+    for start, n, expected in zip(corpus.starts, corpus.lengths, wanted, strict=True):
+        assert np.array_equal(corpus.samples[start : start + n], expected)
+    assert [fault.reason for fault in faults] == [
+        "lasts 0.39 s from 3.00 s on; its manifest says 1.00 s",
+        "lasts 0.00 s from 9.00 s on; its manifest says 1.00 s",
+    ]
+
+
+def test_a_long_recording_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+
+    def counted(path: Path, **options: int) -> np.ndarray:
+        decoded.append(path)
+        return np.zeros(160_000, np.float32)
+
+    monkeypatch.setattr("lwasr_edge.training.manifest.load_audio", counted)
+    row = {"audio_filepath": "talk.sph", "duration": 1.0}
+    path = write(tmp_path, *({**row, "offset": second} for second in range(10)))
+    assert len(load_corpus(read_manifest(path)).utterances) == 10
+    assert decoded == [tmp_path / "talk.sph"]
+
+
+def test_utterances_without_ids_that_share_a_file_name_stay_apart(tmp_path: Path) -> None:
+    rows = [{"audio_filepath": name, "duration": 1} for name in ("a/1.wav", "b/1.wav")]
+    path = write(tmp_path, *rows, {"audio_filepath": "b/1.wav", "duration": 1, "offset": 2.5})
+    assert [one.id for one in read_manifest(path)] == ["1", "1@2", "1@3"]
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    inside = Utterance("x", tmp_path / "audio" / "x.flac", 1.5, "it's", "s1")
+    outside = Utterance("y", Path("/far/y.sph"), 2.25, "", "", 7.125)
+    path = tmp_path / "m.jsonl"
+    write_manifest(path, [inside, outside])
+    assert read_manifest(path) == [inside, outside]
+    assert json.loads(path.read_text().splitlines()[0])["audio_filepath"] == "audio/x.flac"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["m.jsonl"]
+
+
+def test_a_folder_of_recordings(tmp_path: Path) -> None:
+    (tmp_path / "street").mkdir()
+    soundfile.write(tmp_path / "street" / "b.wav", np.zeros(8000, np.float32), 16000)
+    soundfile.write(tmp_path / "a.FLAC", np.zeros(16000, np.float32), 16000, format="FLAC")
+    (tmp_path / "README.md").write_text("noise")
+    found = read_audio_folder(tmp_path)
+    assert [(one.id, one.duration_s) for one in found] == [("a.FLAC", 1.0), ("street/b.wav", 0.5)]
+    assert load_corpus(found).lengths.tolist() == [16_000, 8_000]
+    (tmp_path / "bad.ogg").write_text("no audio")
+    with pytest.raises(AudioError, match="bad.ogg is not a recording"):
+        read_audio_folder(tmp_path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ManifestError, match="the folder holds no recordings"):
+        read_audio_folder(tmp_path / "none")
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """One good utterance among one of each fault."""
+    good = {"audio_filepath": str(DATA / "slt_16k.flac"), "duration": 3.39, "text": "my sister left"}
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16000)
+    (tmp_path / "nothing.flac").write_bytes(b"")
+    (tmp_path / "cut.flac").write_bytes((DATA / "slt_16k.flac").read_bytes()[:20_000])
+    return write(
+        tmp_path,
+        {**good, "id": "good"},
+        {**good, "id": "missing", "audio_filepath": "missing.wav"},
+        {**good, "id": "wrong-duration", "duration": 9.0},
+        {**good, "id": "foreign", "text": "room 42 caf\u00e9"},
+        {**good, "id": "too-long", "text": "my sister left " * 20},
+        {**good, "id": "empty", "audio_filepath": "empty.wav", "duration": 0.1},
+        {**good, "id": "nothing", "audio_filepath": "nothing.flac"},
+        {**good, "id": "cut", "audio_filepath": "cut.flac"},
+        {**good, "id": "zero-duration", "duration": 0},
+        {**good, "id": "nan-duration", "duration": float("nan")},
+        {**good, "id": "infinite-duration", "duration": float("inf")},
+        {**good, "id": "negative-offset", "offset": -1},
+        {**good, "id": "good"},
+    )
+
+
+def test_a_manifest_full_of_faults(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus, faults = decode_corpus(read_manifest(damaged))
+    assert [one.id for one in corpus.utterances] == ["good", "foreign", "too-long"]
+    found = encode_transcripts(corpus, letters(), [85, 85, 85])
+    faults += [one for one in found if isinstance(one, Fault)]
+    reasons = {fault.utterance.id: fault.reason for fault in faults}
+    assert len(faults) == 12
+    assert reasons["missing"] == f"no such audio file: {damaged.parent / 'missing.wav'}"
+    assert reasons["wrong-duration"] == "lasts 3.39 s; its manifest says 9.00 s"
+    assert reasons["foreign"] == "characters outside the vocabulary: 2 4 \u00e9"
+    assert reasons["too-long"].endswith("frames; the recording has 85")
+    assert "0 samples" in reasons["empty"] and "0 bytes" in reasons["nothing"]
+    assert reasons["cut"].endswith("its manifest says 3.39 s") or "cannot be decoded" in reasons["cut"]
+    assert reasons["zero-duration"] == "its manifest says that it lasts 0 s"
+    assert reasons["nan-duration"] == "its manifest says that it lasts nan s"
+    assert reasons["infinite-duration"] == "its manifest says that it lasts inf s"
+    assert reasons["negative-offset"] == "its manifest says that it begins at -1 s"
+    assert reasons["good"] == f"its id came before, with {DATA / 'slt_16k.flac'}"
+    with pytest.raises(ManifestError, match=r"12 of 13 utterances cannot be used \(the limit is 5 %\)"):
+        refuse_faults(faults, 13, max_bad=0.05)
+    assert capsys.readouterr().err.count("left out: ") == 12

@@ -42,7 +42,8 @@ def test_from_the_archive_to_error_rates(tmp_path: Path, capsys: pytest.CaptureF
     assert "reference.safetensors: 4 layers of width 16, 29 tokens" in capsys.readouterr().out
 
     step1 = ["represent", "--reference", str(reference), "--train", str(manifest), *SHORT, "--layer-steps", "1"]
-    step1 += ["--keep", "2,0+1+3", "--noise", str(manifest), "--dev", str(manifest), "-o", str(tmp_path / "step1")]
+    step1 += ["--keep", "2,0+1+3", "--noise", str(DATA), "--augment", "snr_db=5,20"]
+    step1 += ["--dev", str(manifest), "-o", str(tmp_path / "step1")]
     assert main(step1) == 0
     assert "layers2/data/whole" in capsys.readouterr().out
     assert load_checkpoint(tmp_path / "step1" / "layers0-1-3.safetensors")[0].config.reference_layers == (0, 1, 3)
@@ -80,7 +81,7 @@ def test_bad_entries_stop_a_run_or_are_left_out(tmp_path: Path, reference: Path,
     assert main([*command, "--max-bad", "40"]) == 0
     left_out = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
     assert left_out[0].startswith("left out: gone: ")
-    assert left_out[1] == "left out: slt_16k: characters outside the vocabulary: 2 4"
+    assert left_out[1] == "left out: slt_16k@5: characters outside the vocabulary: 2 4"
 
 
 def test_missing_extra(tmp_path: Path, reference: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +107,10 @@ def test_a_missing_module_of_our_own_is_no_missing_extra(reference: Path, monkey
         (["--keep", "3+1"], "in rising order"),
         (["--dropout", "1"], "--dropout 1.0: expected a share"),
         (["--max-bad", "120"], "--max-bad 120: expected per cent"),
+        (["--augment", "echo=1"], "--augment echo: expected one of speeds, pause_probability"),
+        (["--augment", "snr_db=loud"], "--augment snr_db=loud: expected float as in snr_db=0,30"),
+        (["--augment", "snr_db=5,1"], "snr_db is 5.0 to 1.0: expected two numbers, the smaller first"),
+        (["--noise", "none.jsonl"], "none.jsonl: no such manifest"),
         (["--loss", "kd=1"], "--loss kd=1: expected PART=WEIGHT"),
         (["--loss", "kl"], "--loss kl: expected PART=WEIGHT"),
         (["--loss", "kl=nan"], "the weight of kl is nan"),

@@ -66,7 +66,7 @@ def read_manifest(path: Path) -> list[Utterance]:
             expected = "expected a JSON object with audio_filepath and duration"
             raise ManifestError(f"{path}, line {number}: {expected}: {error!r}") from error
         if utterance.id in names and entry.get("id") is None:  # NeMo's have no ids: a/1.wav and b/1.wav are two
-            utterance = replace(utterance, id=f"{utterance.path.with_suffix('')}@{utterance.offset_s or 0:g}")
+            utterance = replace(utterance, id=f"{utterance.id}@{number}")  # of the line
         names.add(utterance.id)
         utterances.append(utterance)
     if not utterances:
