@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lwasr_edge.errors import ManifestError
-from lwasr_edge.training.batches import Batches, WaveformStore, share
+from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.manifest import Corpus, Utterance
 
 RATE = 16_000
@@ -58,25 +57,6 @@ def test_same_seed_same_batches_and_another_epoch_others(speech: Corpus) -> None
 def test_an_utterance_longer_than_a_batch_stands_alone() -> None:
     batches = Batches(corpus([RATE, 50 * RATE, RATE]), 10, seed=1).epoch(0)
     assert sorted(len(batch) for batch in batches) == [1, 2]
-
-
-@pytest.mark.parametrize("n_ranks", [1, 2, 3, 8])
-def test_shares_are_the_batch_and_none_is_empty(speech: Corpus, n_ranks: int) -> None:
-    for batch in Batches(speech, 40, seed=1, min_utterances=n_ranks).epoch(0):
-        shares = [share(batch, rank, n_ranks) for rank in range(n_ranks)]
-        assert sorted(np.concatenate(shares).tolist()) == sorted(batch.tolist())
-        assert {len(one) for one in shares} <= {len(batch) // n_ranks, -(-len(batch) // n_ranks)}
-        assert min(map(len, shares)) >= 1
-        seconds = [speech.lengths[one].sum() / RATE / len(one) for one in shares]
-        assert max(seconds) - min(seconds) < 3  # like durations to each
-
-
-def test_batches_of_at_least_so_many() -> None:
-    batches = Batches(corpus([RATE, 50 * RATE, RATE, 50 * RATE, RATE]), 10, seed=1, min_utterances=2).epoch(0)
-    assert sorted(np.concatenate(batches).tolist()) == [0, 1, 2, 3, 4]
-    assert min(len(batch) for batch in batches) == 2
-    with pytest.raises(ManifestError, match="1 utterances are too few for batches of 2"):
-        Batches(corpus([RATE]), 10, seed=1, min_utterances=2)
 
 
 def test_the_store_pads_with_zeros() -> None:

@@ -199,7 +199,8 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
 
 def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
-    save_checkpoint(tmp_path / "student.safetensors", inherit(load_checkpoint(reference)[0], (0, 2)), letters_tokenizer())
+    student = inherit(load_checkpoint(reference)[0], (0, 2))
+    save_checkpoint(tmp_path / "student.safetensors", student, letters_tokenizer())
     command = ["represent", "--reference", str(reference), "--students", str(tmp_path / "student.safetensors")]
     command += ["--train", manifest, *SHORT, "--steps", "4", "-o", str(tmp_path / "out")]
     assert main(command) == 0

@@ -108,7 +108,7 @@ def test_a_missing_module_of_our_own_is_no_missing_extra(reference: Path, monkey
         (["--dropout", "1"], "--dropout 1.0: expected a share"),
         (["--max-bad", "120"], "--max-bad 120: expected per cent"),
         (["--augment", "echo=1"], "--augment echo: expected one of speeds, pause_probability"),
-        (["--augment", "snr_db=loud"], "--augment snr_db=loud: expected float as in snr_db=0,30"),
+        (["--augment", "snr_db=loud"], "--augment snr_db=loud: expected float as in snr_db=3,30"),
         (["--augment", "snr_db=5,1"], "snr_db is 5.0 to 1.0: expected two numbers, the smaller first"),
         (["--noise", "none.jsonl"], "none.jsonl: no such manifest"),
         (["--loss", "kd=1"], "--loss kd=1: expected PART=WEIGHT"),
