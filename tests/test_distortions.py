@@ -56,4 +56,4 @@ def test_help_explains_every_setting() -> None:
     assert list(FIELD_HELP) == [field.name for field in dataclasses.fields(AugmentConfig)]
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    assert "snr_db=0,30 (speech over noise, dB)" in " ".join(parser.format_help().split())
+    assert "snr_db=3,30 (speech over noise, dB)" in " ".join(parser.format_help().split())
