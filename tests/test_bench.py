@@ -107,6 +107,17 @@ def test_compare(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert row[5] == "2.00"
     assert "the machines differ" in printed
     assert printed.count("only in one: tiny float32 stream 640") == 2
+    assert "start-up B / A 1.00, file size B / A 1.00: tiny float32" in printed
+
+
+def test_compare_keeps_look_aheads_apart(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = json.loads(report_path.read_text())
+    stream = next(one for one in other["models"][0]["measurements"] if one["mode"] == "stream")
+    stream["hop_ms"] -= 160
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(other))
+    assert main(["bench", "compare", str(report_path), str(path)]) == 0
+    assert capsys.readouterr().out.count("only in one: tiny float32 stream 640") == 2
 
 
 @pytest.mark.parametrize(

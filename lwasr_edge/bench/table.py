@@ -72,6 +72,13 @@ def comparison_text(before: dict[str, Any], after: dict[str, Any]) -> str:
             )
         )
     lines += ["", *_aligned(rows)] if common else ["", "nothing was measured in both"]
+    others = {(model["name"], model["precision"]): model for model in after["models"]}
+    for a in before["models"]:
+        b = others.get((a["name"], a["precision"]))
+        if b is not None:
+            startup = _ratio(a["startup"]["total"]["median"], b["startup"]["total"]["median"])
+            size = _ratio(a["bytes"], b["bytes"])
+            lines.append(f"start-up B / A {startup}, file size B / A {size}: {a['name']} {a['precision']}")
     alone = sorted({" ".join(map(str, key)) for key in measured_before.keys() ^ measured_after.keys()})
     lines += [f"only in one: {key}" for key in alone]
     return "\n".join(lines) + "\n"
@@ -134,8 +141,9 @@ def _measurement_row(measurement: Measurement) -> Row:
 
 
 def _by_key(report: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    keys = ("mode", "chunk_ms", "hop_ms", "threads")
     return {
-        (model["name"], model["precision"], item["mode"], item["chunk_ms"] or 0, item["threads"]): item
+        (model["name"], model["precision"], *(item[key] or 0 for key in keys)): item
         for model in report["models"]
         for item in model["measurements"]
     }
