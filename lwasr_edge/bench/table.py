@@ -73,12 +73,12 @@ def comparison_text(before: dict[str, Any], after: dict[str, Any]) -> str:
         )
     lines += ["", *_aligned(rows)] if common else ["", "nothing was measured in both"]
     others = {(model["name"], model["precision"]): model for model in after["models"]}
-    for a in before["models"]:
-        b = others.get((a["name"], a["precision"]))
-        if b is not None:
-            startup = _ratio(a["startup"]["total"]["median"], b["startup"]["total"]["median"])
-            size = _ratio(a["bytes"], b["bytes"])
-            lines.append(f"start-up B / A {startup}, file size B / A {size}: {a['name']} {a['precision']}")
+    for model in before["models"]:
+        other = others.get((model["name"], model["precision"]))
+        if other is not None:
+            startup = _ratio(model["startup"]["total"]["median"], other["startup"]["total"]["median"])
+            size = _ratio(model["bytes"], other["bytes"])
+            lines.append(f"start-up B / A {startup}, file size B / A {size}: {model['name']} {model['precision']}")
     alone = sorted({" ".join(map(str, key)) for key in measured_before.keys() ^ measured_after.keys()})
     lines += [f"only in one: {key}" for key in alone]
     return "\n".join(lines) + "\n"
