@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,14 +59,15 @@ def run(args: argparse.Namespace) -> None:
         raise OptionError("--max-wer-loss needs --int8 and --verify MANIFEST")
     from lwasr_edge.export import pipeline
     from lwasr_edge.export.metadata import Description
+    from lwasr_edge.export.workplace import workplace
 
     write = {"onnx": pipeline.export, "ort": pipeline.export_ort, "sherpa-onnx": pipeline.export_sherpa}[args.format]
     description = Description(args.name or args.output.stem, args.language, args.licence, args.attribution)
     is_folder = args.format == "sherpa-onnx"
     report_name = "report.json" if is_folder else args.output.with_suffix(".report.json").name
     try:
-        with tempfile.TemporaryDirectory(dir=args.output.parent, prefix=f".{args.output.name}.") as temporary:
-            folder = Path(temporary, "files")
+        with workplace(args.output) as temporary:
+            folder = temporary / "files"
             folder.mkdir()
             path = folder if is_folder else folder / args.output.name
             report = write(args.checkpoint, path, args.precision, description, args.verify, args.max_wer_loss)

@@ -119,7 +119,7 @@ def export_ort(
     Raises:
         CheckpointError, ManifestError, AudioError, VerificationError: as `export`.
     """
-    with tempfile.TemporaryDirectory(prefix="lwasr-export-") as folder:
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix="onnx-") as folder:
         path = Path(folder, "model.onnx")
         report = export(checkpoint, path, precision, description, manifest, max_wer_loss)
         convert(path, output)
@@ -157,7 +157,7 @@ def export_sherpa(
     proto = trace_sherpa(sherpa_model(model))
     path = output / MODEL_FILE
     found = None
-    with tempfile.TemporaryDirectory(prefix="lwasr-export-") as folder:
+    with tempfile.TemporaryDirectory(dir=output, prefix="float-") as folder:
         float_path = Path(folder, MODEL_FILE)
         onnx.save(write_metadata(proto, metadata), float_path)
         parity = sherpa_parity(model, float_path)
