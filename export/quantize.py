@@ -1,4 +1,7 @@
-"""Dynamic int8: 8-bit weights by output channel, activations quantised as they come.
+"""Dynamic int8: weights of seven bits by output channel, activations of eight quantised as they come.
+
+Weights of eight would overflow on x86 processors without VNNI, which add pairs of products in 16 bits, silently: en-base
+had 29.8 % WER there and 14.7 % with seven bits (float 14.5 %). The file is no larger.
 
 `onnxruntime.quantization` does the replacing (it is what became of onnxruntime-tools). Two things are ours:
 
@@ -21,6 +24,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from lwasr_edge.export.graph import prepend, quiet, store_as_float16
 
+LARGEST_WEIGHT = 64  # of a quantised product: 2 x 255 x 64 is within 16 bits
 POSITION_SUFFIX = ".attention.position"
 FRONTEND_WEIGHTS = ("log_mel.filters",)
 MOVES_DATA = ("Reshape", "Gather", "Pad")  # 0 stays 0 under Pad: what is padded is never negative
@@ -76,6 +80,7 @@ def _quantize_dynamic(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelPro
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=names,
             per_channel=True,
+            reduce_range=True,  # see LARGEST_WEIGHT
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True},
         )

@@ -20,7 +20,7 @@ from lwasr_edge.audio import load_audio
 from lwasr_edge.export import cli, pipeline
 from lwasr_edge.export.graph import store_as_float16, trace
 from lwasr_edge.export.metadata import Description, describe, write_metadata
-from lwasr_edge.export.quantize import matmul_names, quantize
+from lwasr_edge.export.quantize import LARGEST_WEIGHT, matmul_names, quantize
 from lwasr_edge.export.run import log_probs_of, padded, run_in_chunks
 from lwasr_edge.export.sensitivity import damage, divergence, keep_float, rounded_to_int8
 from lwasr_edge.export.streaming import exported_model
@@ -191,6 +191,18 @@ def test_int8_covers_every_product_with_weights(float_proto: onnx.ModelProto) ->
     assert operators.count("Gemm") <= 1  # the first convolution, on purpose
     scales = {tensor.name: tensor.dims[0] for tensor in quantized.graph.initializer if tensor.name.endswith("_scale")}
     assert max(scales.values()) > 1  # by channel
+
+
+def test_int8_weights_cannot_overflow_16_bits(int8_path: Path) -> None:
+    """Two products of an unsigned activation and a weight are added in 16 bits by x86 processors without VNNI."""
+    weights = [
+        numpy_helper.to_array(tensor).astype(int)
+        for tensor in onnx.load(int8_path).graph.initializer
+        if tensor.name.endswith("_quantized")
+    ]
+    assert len(weights) > 10
+    assert max(int(np.abs(weight).max()) for weight in weights) == LARGEST_WEIGHT
+    assert 2 * 255 * LARGEST_WEIGHT < 2**15
 
 
 def test_int8_quantises_before_it_gathers(float_proto: onnx.ModelProto) -> None:
