@@ -1,7 +1,7 @@
 """Dynamic int8: weights of seven bits by output channel, activations of eight quantised as they come.
 
-Weights of eight would overflow on x86 processors without VNNI, which add pairs of products in 16 bits: silently, en-base
-had 29.8 % WER there and 14.7 % with seven bits (float 14.5 %). The file is no larger.
+Weights of eight would overflow, silently, on x86 processors without VNNI, which add pairs of products in 16 bits:
+en-base had 29.8 % WER there, and 14.7 % with seven bits (float 14.5 %). The file is no larger.
 
 `onnxruntime.quantization` does the replacing (it is what became of onnxruntime-tools). Two things are ours:
 
