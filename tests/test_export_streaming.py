@@ -15,7 +15,7 @@ from lwasr_edge.export.balance import balance_pair
 from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, neighbours
 from lwasr_edge.export.streaming import collapse, exported_model
 from lwasr_edge.training.config import FrontendConfig
-from lwasr_edge.training.conformer import MEL_CONTEXT, LayerPast, relative_positions
+from lwasr_edge.training.conformer import MEL_CONTEXT, LayerPast, Limits, relative_positions
 from lwasr_edge.training.frontend import LogMel
 from lwasr_edge.training.model import AcousticModel
 
@@ -99,7 +99,7 @@ def layer_by_layer(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> 
         x = model.encoder.embed(features)
         positions = relative_positions(size, size + past[0].keys.shape[1], width, x)
         for i, layer in enumerate(model.encoder.layers):
-            x, now = layer(x, positions, past=past[i])
+            x, now = layer(x, Limits(positions), past[i])
             past[i] = LayerPast(*(kept[:, -config.left_context_frames :] for kept in now[:2]), now.conv)
         result.append(model.head(x).log_softmax(2)[0])
         start += size
