@@ -55,12 +55,15 @@ def test_nothing_is_reported_and_nothing_left_behind(model_path: Path, tmp_path:
 
 def test_the_package_alone_is_all_but_free() -> None:
     assert "numpy" not in modules_after("import lwasr_edge")
-    code = "import time; t = time.process_time(); from lwasr_edge import Recognizer; print(time.process_time() - t)"
-    seconds = min(
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    )
-    assert seconds < 0.3  # processor seconds, so that a busy machine passes too; numpy is most of it
+
+    def seconds(statement: str) -> float:
+        code = f"import time; t = time.process_time(); {statement}; print(time.process_time() - t)"
+        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+    # by turns and as a ratio, so that a slow or busy machine passes too; numpy is most of it (measured: 1.2 to 1.4)
+    turns = [(seconds("import numpy"), seconds("from lwasr_edge import Recognizer")) for _ in range(7)]
+    numpy_s, package_s = (min(times) for times in zip(*turns, strict=True))
+    assert package_s < 1.8 * numpy_s
 
 
 def test_every_public_name_is_there() -> None:
