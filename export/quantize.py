@@ -1,5 +1,8 @@
 """Dynamic int8: 8-bit weights by output channel, activations quantised as they come.
 
+Weights are unsigned, with a zero point of each output. Signed ones would meet an instruction (vpmaddubsw) on x86-64
+processors without VNNI whose sums of two products stop at 16 bits: there the model heard something else.
+
 `onnxruntime.quantization` does the replacing (it is what became of onnxruntime-tools). Two things are ours:
 
 * The large convolution of the subsampling is a product over gathered neighbours (`MatMulSubsampling`), and its input is
@@ -35,7 +38,7 @@ def matmul_names(proto: onnx.ModelProto) -> list[str]:
         if node.op_type == "MatMul"
         and node.input[1] in weights
         and node.input[1] not in FRONTEND_WEIGHTS
-        and not node.name.endswith(POSITION_SUFFIX)
+        and not node.input[1].endswith(f"{POSITION_SUFFIX}.weight")
     ]
 
 
@@ -76,7 +79,7 @@ def _quantize_dynamic(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelPro
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=names,
             per_channel=True,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
             extra_options={"MatMulConstBOnly": True},
         )
         return onnx.load(target)
