@@ -37,7 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--int8", dest="precision", action="store_const", const="int8", help="a quarter of the file, and faster"
     )
     parser.set_defaults(precision="float32")
-    parser.add_argument("--verify", type=Path, metavar="MANIFEST", help="measure WER on these recordings too")
+    parser.add_argument(
+        "--verify",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="measure WER on these recordings too; may be given several times: each set is held to the limit",
+    )
     parser.add_argument(
         "--max-wer-loss",
         type=float,
@@ -55,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     check_output(args.output, args.format, args.force)
-    if args.max_wer_loss is not None and (args.verify is None or args.precision != "int8"):
+    if args.max_wer_loss is not None and (not args.verify or args.precision != "int8"):
         raise OptionError("--max-wer-loss needs --int8 and --verify MANIFEST")
     from lwasr_edge.export import pipeline
     from lwasr_edge.export.metadata import Description

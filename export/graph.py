@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,23 +51,41 @@ def trace(model: StreamingModel | WholeModel) -> onnx.ModelProto:
     waveform[0] = 1.0
     beginning = model.beginning()
     frames = torch.export.Dim("frames", min=2, max=1 << 20)
+    proto = to_onnx(
+        _Flat(model),
+        (waveform, beginning),
+        ["waveform", *([LOOK_AHEAD] if state else []), *(f"state_{tensor.name}" for tensor in state)],
+        [*CHUNK_OUTPUTS, *(f"next_{tensor.name}" for tensor in state)],
+        {"waveform": {0: samples_per_frame * frames}, "state": [{}] * len(beginning)},
+    )
+    _name_dimensions(proto, model)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def to_onnx(
+    module: nn.Module,
+    example: tuple[Any, ...],
+    input_names: list[str],
+    output_names: list[str],
+    dynamic_shapes: dict[str, Any],
+) -> onnx.ModelProto:
+    """What every format is traced with: no constant is stored that is cheaper to compute at load."""
     with quiet():
         program = torch.onnx.export(
-            _Flat(model),
-            (waveform, beginning),
-            input_names=["waveform", *([LOOK_AHEAD] if state else []), *(f"state_{tensor.name}" for tensor in state)],
-            output_names=[*CHUNK_OUTPUTS, *(f"next_{tensor.name}" for tensor in state)],
-            dynamic_shapes={"waveform": {0: samples_per_frame * frames}, "state": [{}] * len(beginning)},
+            module,
+            example,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=dynamic_shapes,
             opset_version=OPSET,
             dynamo=True,
             optimize=False,
             verbose=False,
         )
         optimizer.optimize_ir(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
-    proto = program.model_proto
+    proto: onnx.ModelProto = program.model_proto
     tidy(proto)
-    _name_dimensions(proto, model)
-    onnx.checker.check_model(proto)
     return proto
 
 
@@ -106,12 +125,15 @@ def tidy(proto: onnx.ModelProto) -> None:
         tensor.name = rename[tensor.name]
         tensor.doc_string = ""
         del tensor.metadata_props[:]
+    named: set[str] = set()
     for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
         node.input[:] = [rename.get(name, name) for name in node.input]
         if node.op_type == "MatMul" and node.input[1].endswith(".weight"):
-            node.name = node.input[1].removesuffix(".weight")
+            name = node.input[1].removesuffix(".weight")
+            node.name = name if name not in named else f"{name}.{node.output[0]}"  # products may share a weight
+            named.add(name)
     for value in [*graph.input, *graph.output]:
         del value.metadata_props[:]
         value.doc_string = ""

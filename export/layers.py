@@ -17,6 +17,7 @@ Shape letters as in `lwasr_edge.training.conformer`; B is always 1.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -160,6 +161,24 @@ class StreamingFeedForward(nn.Module):
         return self.linear2(F.silu(self.linear1(self.norm(x))))
 
 
+class Positions(NamedTuple):
+    """Sinusoids of the distances S down to 1 - U of a chunk, in parts of which some may be constant.
+
+    A part that does not depend on the chunk is projected once, at load: onnxruntime folds what follows from constants.
+    """
+
+    parts: tuple[Tensor, ...]  # (1, any, D) each; side by side they hold at least the distances wanted
+    start: int  # of these, among the rows of all parts
+    count: int  # S + U
+
+    def projected(self, product: MatMulLinear, n_heads: int) -> Tensor:
+        """(H, D / H, S + U)."""
+        by_head = [product(part).squeeze(0).unflatten(1, (n_heads, -1)).permute(1, 2, 0) for part in self.parts]
+        if len(by_head) == 1:
+            return by_head[0]
+        return torch.cat(by_head, 2).narrow(2, self.start, self.count)
+
+
 class StreamingAttention(nn.Module):
     """`RelativeAttention` with keys and values kept by head, as the products want them."""
 
@@ -179,13 +198,13 @@ class StreamingAttention(nn.Module):
         self.content_to_position = nn.Parameter(between.unsqueeze(1))  # (H, 1, D / H)
 
     def forward(
-        self, x: Tensor, positions: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None
+        self, x: Tensor, positions: Positions, mask: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend from the frames of ``x`` to those of the past and of ``x``.
 
         Args:
             x: (1, U, D).
-            positions: (1, S + U, D), distances from S down to 1 - U.
+            positions: distances from S down to 1 - U.
             mask: (S,), added to the scores.
             past: keys and values of the L frames before, (H, L, D / H) each, or None.
 
@@ -198,7 +217,7 @@ class StreamingAttention(nn.Module):
         if past is not None:
             keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
         n_keys = keys.shape[1]
-        distances = self.position(positions).view(n_keys + n_frames, self.n_heads, -1).permute(1, 2, 0)
+        distances = positions.projected(self.position, self.n_heads)
         by_distance = torch.matmul(query + self.content_to_position, distances)  # (H, U, S + U)
         # Row u holds key s at place U - u + s. Without the first U numbers, rows are one shorter and keys in line
         # (arXiv 1901.02860, appendix B; the distance S, which no key has, spares the padding).
@@ -255,7 +274,7 @@ class StreamingLayer(nn.Module):
         self.norm = layer.norm
 
     def forward(
-        self, x: Tensor, positions: Tensor, mask: Tensor, heard: Tensor | None, past: LayerPast | None
+        self, x: Tensor, positions: Positions, mask: Tensor, heard: Tensor | None, past: LayerPast | None
     ) -> tuple[Tensor, LayerPast]:
         """(1, U, D) -> (1, U, D), and keys, values and gated values of past and chunk, for the caller to cut."""
         x = x + self.feed_forward1(x)

@@ -17,7 +17,7 @@ from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, conv
 
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.graph import quiet
-from lwasr_edge.export.verify import Recording, agreement
+from lwasr_edge.export.verify import RecordingSet, agreements
 
 CONFIG_SUFFIX = ".required_operators.config"
 MIN_ALIKE = 0.97  # share of frames
@@ -53,8 +53,8 @@ def convert(model: Path, output: Path) -> Path:
     return config
 
 
-def require_same(model: Path, converted: Path, recordings: Sequence[Recording]) -> None:
-    """Compare two files over ``recordings``.
+def require_same(model: Path, converted: Path, sets: Sequence[RecordingSet]) -> None:
+    """Compare two files over each of ``sets``.
 
     They add in different orders (the ONNX file gets this processor's own convolutions at load), which int8 turns into
     another step of rounding here and there: nearly all frames must have the same best token, not all.
@@ -62,7 +62,7 @@ def require_same(model: Path, converted: Path, recordings: Sequence[Recording]) 
     Raises:
         VerificationError: they are not the same model.
     """
-    alike = agreement(model, converted, recordings).frames_alike
+    alike = min(found.frames_alike for found in agreements(model, converted, sets))
     if alike < MIN_ALIKE:
         raise VerificationError(
             f"only {100 * alike:.1f} % of the frames have the best token of the ONNX file in the ORT file; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -18,7 +19,7 @@ from lwasr_edge.export.sensitivity import keep_float
 from lwasr_edge.export.sherpa import (
     MODEL_FILE,
     TOKENS_FILE,
-    sherpa_agreement,
+    sherpa_agreements,
     sherpa_metadata,
     sherpa_model,
     sherpa_parity,
@@ -28,10 +29,12 @@ from lwasr_edge.export.sherpa import (
 from lwasr_edge.export.streaming import exported_model
 from lwasr_edge.export.verify import (
     MAX_WER_LOSS,
-    agreement,
+    Agreement,
+    RecordingSet,
+    agreements,
     float_parity,
     made_up_recordings,
-    read_recordings,
+    read_sets,
     require_agreement,
 )
 from lwasr_edge.model import Model
@@ -45,7 +48,7 @@ def export(
     output: Path,
     precision: str,
     description: Description,
-    manifest: Path | None = None,
+    manifests: Sequence[Path] = (),
     max_wer_loss: float | None = None,
 ) -> Report:
     """Write and verify one model file.
@@ -55,7 +58,7 @@ def export(
         output: where to write; the caller moves it to its place if this returns.
         precision: "float32", "float16" or "int8".
         description: name and rights.
-        manifest: recordings with transcripts; None verifies on made-up signals.
+        manifests: recordings with transcripts, each a set of its own; none verifies on made-up signals.
         max_wer_loss: percent, absolute: keep products in float until int8 loses no more; None keeps none.
 
     Raises:
@@ -65,7 +68,7 @@ def export(
     """
     model, _ = load_checkpoint(checkpoint)
     sample_rate = model.config.frontend.sample_rate
-    recordings = made_up_recordings(sample_rate) if manifest is None else read_recordings(manifest, sample_rate)
+    sets = read_sets(manifests, sample_rate)
     source = sha256(checkpoint)
     exported = exported_model(model)
     float_proto = trace(exported)
@@ -73,20 +76,15 @@ def export(
     with tempfile.TemporaryDirectory(dir=output.parent, prefix="float-") as folder:
         float_path = Path(folder, "model.onnx")
         onnx.save(write_metadata(float_proto, describe(model, description, "float32", source)), float_path)
-        parity = float_parity(model, float_path, recordings[:PARITY_RECORDINGS])
+        parity = float_parity(model, float_path, sets[0].recordings[:PARITY_RECORDINGS])
         metadata = describe(model, description, precision, source)
-        if precision == "int8":
-            if max_wer_loss is not None:
-                kept = keep_float(exported, float_proto, float_path, metadata, recordings, max_wer_loss)
-            proto = quantize(float_proto, kept)
-        elif precision == "float16":
-            proto = store_as_float16(float_proto)
-        else:
-            proto = float_proto
+        if precision == "int8" and max_wer_loss is not None:
+            kept = keep_float(exported, float_proto, float_path, metadata, sets, max_wer_loss)
+        proto = stored(float_proto, precision, kept)
         onnx.save(write_metadata(proto, metadata), output)
-        found = None
+        found: list[Agreement] = []
         if precision != "float32":
-            found = agreement(float_path, output, recordings)
+            found = agreements(float_path, output, sets)
             require_agreement(found, MAX_WER_LOSS if max_wer_loss is None else max_wer_loss)
     return Report(
         model=description.name,
@@ -103,12 +101,19 @@ def export(
     )
 
 
+def stored(proto: onnx.ModelProto, precision: str, kept: Sequence[str] = ()) -> onnx.ModelProto:
+    """A traced float32 graph in the precision wanted; ``kept`` names products that int8 leaves in float."""
+    if precision == "int8":
+        return quantize(proto, kept)
+    return store_as_float16(proto) if precision == "float16" else proto
+
+
 def export_ort(
     checkpoint: Path,
     output: Path,
     precision: str,
     description: Description,
-    manifest: Path | None = None,
+    manifests: Sequence[Path] = (),
     max_wer_loss: float | None = None,
 ) -> Report:
     """Write and verify one file in onnxruntime's own format, and the list of its operators beside it.
@@ -121,13 +126,13 @@ def export_ort(
     """
     with tempfile.TemporaryDirectory(dir=output.parent, prefix="onnx-") as folder:
         path = Path(folder, "model.onnx")
-        report = export(checkpoint, path, precision, description, manifest, max_wer_loss)
+        report = export(checkpoint, path, precision, description, manifests, max_wer_loss)
         convert(path, output)
         sample_rate = Model(path).info.sample_rate
         recordings = made_up_recordings(sample_rate)
-        if manifest is not None:
-            recordings += read_recordings(manifest, sample_rate, limit=PARITY_RECORDINGS)
-        require_same(path, output, recordings)
+        if manifests:
+            recordings += read_sets(manifests[:1], sample_rate)[0].recordings[:PARITY_RECORDINGS]
+        require_same(path, output, [RecordingSet("signals", recordings)])
     return dataclasses.replace(report, format="ort", bytes=output.stat().st_size)
 
 
@@ -136,7 +141,7 @@ def export_sherpa(
     output: Path,
     precision: str,
     description: Description,
-    manifest: Path | None = None,
+    manifests: Sequence[Path] = (),
     max_wer_loss: float | None = None,
 ) -> SherpaReport:
     """Write and verify a model.onnx and a tokens.txt for sherpa-onnx.
@@ -151,24 +156,20 @@ def export_sherpa(
     """
     model, _ = load_checkpoint(checkpoint)
     sample_rate = model.config.frontend.sample_rate
-    recordings = made_up_recordings(sample_rate) if manifest is None else read_recordings(manifest, sample_rate)
+    sets = read_sets(manifests, sample_rate)
     described = describe(model, description, precision, sha256(checkpoint))
     metadata = sherpa_metadata(model, {MODEL_KEY: described[MODEL_KEY]})
     proto = trace_sherpa(sherpa_model(model))
     path = output / MODEL_FILE
-    found = None
+    found: list[Agreement] = []
     with tempfile.TemporaryDirectory(dir=output, prefix="float-") as folder:
         float_path = Path(folder, MODEL_FILE)
         onnx.save(write_metadata(proto, metadata), float_path)
         parity = sherpa_parity(model, float_path)
-        if precision == "int8":
-            proto = quantize(proto)
-        elif precision == "float16":
-            proto = store_as_float16(proto)
-        onnx.save(write_metadata(proto, metadata), path)
+        onnx.save(write_metadata(stored(proto, precision), metadata), path)
         write_tokens(output / TOKENS_FILE, model)
         if precision != "float32":
-            found = sherpa_agreement(model, float_path, path, recordings)
+            found = sherpa_agreements(model, float_path, path, sets)
             require_agreement(found, MAX_WER_LOSS if max_wer_loss is None else max_wer_loss)
     return SherpaReport(
         model=description.name,

@@ -39,7 +39,7 @@ def matmul_names(proto: onnx.ModelProto) -> list[str]:
         if node.op_type == "MatMul"
         and node.input[1] in weights
         and node.input[1] not in FRONTEND_WEIGHTS
-        and not node.name.endswith(POSITION_SUFFIX)
+        and not node.input[1].endswith(f"{POSITION_SUFFIX}.weight")
     ]
 
 

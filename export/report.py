@@ -35,7 +35,7 @@ class Report:
     ir_version: int
     graph: Graph
     parity: list[Parity]
-    agreement: Agreement | None  # None for float32
+    agreement: list[Agreement]  # of each set of recordings; none for float32
     kept_float: list[str] = field(default_factory=list)  # products that int8 leaves alone
     rtf: dict[str, float] = field(default_factory=dict)  # chunk -> real-time factor on one thread here
     format: str = "onnx"  # or "ort": then `bytes` are of that file, `graph` and `rtf` of the ONNX file it was made from
@@ -72,7 +72,7 @@ class SherpaReport:
     parameters: int
     bytes: int
     parity: float  # largest difference of log-probabilities, torch against float ONNX
-    agreement: Agreement | None  # None for float32
+    agreement: list[Agreement]  # of each set of recordings; none for float32
 
     def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self) | {"format": "sherpa-onnx"}
@@ -87,12 +87,14 @@ class SherpaReport:
         return "\n".join(lines)
 
 
-def _agreement_lines(found: Agreement | None) -> list[str]:
-    if found is None:
-        return []
-    lines = [f"best tokens like float's: {100 * found.frames_alike:.2f} % of the frames"]
-    if found.wer is not None:
-        lines.append(f"WER {found.wer:.2f} %, float {found.float_wer:.2f} %, {found.recordings} recordings")
+def _agreement_lines(found: list[Agreement]) -> list[str]:
+    lines = []
+    for one in found:
+        lines.append(
+            f"{one.name}, {one.recordings} recordings: best tokens like float's in {100 * one.frames_alike:.2f} % of "
+            f"the frames, divergence {one.divergence:.5f} nats a frame"
+            + ("" if one.wer is None else f", WER {one.wer:.2f} %, float {one.float_wer:.2f} %")
+        )
     return lines
 
 

@@ -16,9 +16,9 @@ from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.metadata import write_metadata
 from lwasr_edge.export.quantize import LARGEST_WEIGHT, matmul_names, quantize
 from lwasr_edge.export.streaming import StreamingModel, WholeModel
-from lwasr_edge.export.verify import Recording, agreement
+from lwasr_edge.export.verify import Recording, RecordingSet, agreements, divergence
 
-PROBE_RECORDINGS = 4  # enough to rank the products
+PROBE_RECORDINGS = 8  # spread over all sets: enough to rank the products
 PROBE_SECONDS = 8.0  # of each
 
 
@@ -27,7 +27,7 @@ def keep_float(
     proto: onnx.ModelProto,
     float_path: Path,
     metadata: dict[str, str],
-    recordings: Sequence[Recording],
+    sets: Sequence[RecordingSet],
     max_wer_loss: float,
 ) -> list[str]:
     """Keep the products that hurt most in float until int8 loses no more than ``max_wer_loss``.
@@ -37,19 +37,20 @@ def keep_float(
     Args:
         model, proto, float_path: the float model as a module, as a graph (`trace`) and as a file.
         metadata: for the files that are tried.
-        recordings: calibration recordings with transcripts.
-        max_wer_loss: percent, absolute.
+        sets: calibration recordings with transcripts.
+        max_wer_loss: percent, absolute, on each set.
 
     Returns:
         Names of products; empty if int8 is good enough as it is.
     """
-    if wer_loss(proto, float_path, metadata, recordings, ()) <= max_wer_loss:
+    if wer_loss(proto, float_path, metadata, sets, ()) <= max_wer_loss:
         return []
+    recordings = [recording for one in sets for recording in one.recordings]
     picked = np.linspace(0, len(recordings) - 1, min(PROBE_RECORDINGS, len(recordings))).round().astype(int)
     ranked = list(damage(model, matmul_names(proto), [recordings[i] for i in picked]))
     n_kept = 1
     while n_kept < len(ranked):
-        if wer_loss(proto, float_path, metadata, recordings, ranked[:n_kept]) <= max_wer_loss:
+        if wer_loss(proto, float_path, metadata, sets, ranked[:n_kept]) <= max_wer_loss:
             return ranked[:n_kept]
         n_kept *= 2
     return ranked
@@ -59,15 +60,15 @@ def wer_loss(
     proto: onnx.ModelProto,
     float_path: Path,
     metadata: dict[str, str],
-    recordings: Sequence[Recording],
+    sets: Sequence[RecordingSet],
     kept: Collection[str],
 ) -> float:
-    """WER that int8 adds with ``kept`` in float, percent, absolute; infinite without transcripts."""
+    """WER that int8 adds with ``kept`` in float on the worst set, percent, absolute; infinite without transcripts."""
     with tempfile.TemporaryDirectory(dir=float_path.parent, prefix="try-") as folder:
         path = Path(folder, "int8.onnx")
         onnx.save(write_metadata(quantize(proto, kept), metadata), path)
-        loss = agreement(float_path, path, recordings).wer_loss
-    return float("inf") if loss is None else loss
+        losses = [found.wer_loss for found in agreements(float_path, path, sets)]
+    return max(float("inf") if loss is None else loss for loss in losses)
 
 
 @torch.inference_mode()
@@ -91,18 +92,13 @@ def damage(
         n_samples = min(len(recording.waveform), round(PROBE_SECONDS * frontend.sample_rate))
         waveforms.append(torch.from_numpy(recording.waveform[: n_samples // samples_per_frame * samples_per_frame]))
     beginning = model.beginning()
-    wanted = [model(waveform, *beginning)[3] for waveform in waveforms]
+    wanted = [model(waveform, *beginning)[3].numpy() for waveform in waveforms]
     moved = {}
     for name in names:
         with rounded_to_int8(model.get_submodule(name)):
-            found = [model(waveform, *beginning)[3] for waveform in waveforms]
-        moved[name] = float(np.mean([divergence(*pair) for pair in zip(wanted, found, strict=True)]))
+            found = [model(waveform, *beginning)[3].numpy() for waveform in waveforms]
+        moved[name] = float(np.mean(np.concatenate([divergence(*pair) for pair in zip(wanted, found, strict=True)])))
     return dict(sorted(moved.items(), key=lambda item: -item[1]))
-
-
-def divergence(log_probs: Tensor, other: Tensor) -> float:
-    """Mean Kullback-Leibler divergence of the frames, in nats. (U, V) each."""
-    return float((log_probs.exp() * (log_probs - other)).sum(1).mean())
 
 
 @contextlib.contextmanager

@@ -18,14 +18,13 @@ import onnx
 import onnxruntime as ort
 import torch
 from onnx import helper
-from onnxscript import optimizer
 from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError, VerificationError
 from lwasr_edge.export.balance import balance_pair
-from lwasr_edge.export.graph import FOLD_LIMIT, OPSET, quiet, tidy
+from lwasr_edge.export.graph import to_onnx
 from lwasr_edge.export.layers import MatMulLinear
-from lwasr_edge.export.verify import Agreement, Recording
+from lwasr_edge.export.verify import Agreement, Heard, Recording, RecordingSet, compare
 from lwasr_edge.training.evaluate import greedy_tokens, tokens_to_text
 from lwasr_edge.training.frontend import SUBSAMPLING_FACTOR, RunningNorm
 from lwasr_edge.training.model import AcousticModel
@@ -116,21 +115,13 @@ def trace_sherpa(model: SherpaModel) -> onnx.ModelProto:
     n_mels, n_pieces = model.config.frontend.n_mels, len(model.config.vocabulary)
     features = torch.randn(2, n_mels, 41) - 8
     batch, time = torch.export.Dim("batch", min=1, max=1 << 12), torch.export.Dim("time", min=4, max=1 << 22)
-    with quiet():
-        program = torch.onnx.export(
-            model,
-            (features, torch.tensor([41, 33])),
-            input_names=["features", "features_length"],
-            output_names=["log_probs"],
-            dynamic_shapes={"features": {0: batch, 2: time}, "feature_lengths": {0: batch}},
-            opset_version=OPSET,
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-        )
-        optimizer.optimize_ir(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
-    proto = program.model_proto
-    tidy(proto)
+    proto = to_onnx(
+        model,
+        (features, torch.tensor([41, 33])),
+        ["features", "features_length"],
+        ["log_probs"],
+        {"features": {0: batch, 2: time}, "feature_lengths": {0: batch}},
+    )
     sizes = {"features": ["batch", n_mels, "time"], "features_length": ["batch"]}
     for value in proto.graph.input:
         value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, sizes[value.name]))
@@ -209,19 +200,22 @@ def sherpa_parity(model: AcousticModel, path: Path) -> float:
 
 
 @torch.inference_mode()
-def sherpa_agreement(model: AcousticModel, float_path: Path, path: Path, recordings: Sequence[Recording]) -> Agreement:
-    """Run both files over ``recordings``, one at a time, with our own features in the place of sherpa-onnx's."""
+def sherpa_agreements(
+    model: AcousticModel, float_path: Path, path: Path, sets: Sequence[RecordingSet]
+) -> list[Agreement]:
+    """Run both files over each set, a recording at a time, with our own features in the place of sherpa-onnx's."""
     sessions = open_sherpa(float_path), open_sherpa(path)
-    alike, n_frames = 0, 0
-    texts: tuple[list[str], list[str]] = ([], [])
-    for recording in recordings:
+
+    def heard(recording: Recording) -> tuple[Heard, Heard]:
         log_mel = model.padded_log_mel(torch.from_numpy(recording.waveform)[None])
         lengths = torch.tensor([log_mel.shape[1]])
         features = log_mel if isinstance(model.norm, RunningNorm) else model.norm(log_mel, lengths)
-        found = [run_sherpa(s, features.transpose(1, 2).numpy().copy(), lengths.numpy())[0] for s in sessions]
-        alike += int((found[0].argmax(1) == found[1].argmax(1)).sum())
-        n_frames += len(found[0])
-        for log_probs, transcripts in zip(found, texts, strict=True):
-            tokens = greedy_tokens(torch.from_numpy(log_probs), model.config.blank_id)
-            transcripts.append(tokens_to_text(tokens, model.config.vocabulary))
-    return Agreement.of(recordings, alike / n_frames, *texts)
+        inputs = features.transpose(1, 2).numpy().copy(), lengths.numpy()
+        wanted, found = (run_sherpa(session, *inputs)[0] for session in sessions)
+        return as_heard(wanted), as_heard(found)
+
+    def as_heard(log_probs: np.ndarray) -> Heard:
+        tokens = greedy_tokens(torch.from_numpy(log_probs), model.config.blank_id)
+        return Heard(log_probs, tokens_to_text(tokens, model.config.vocabulary))
+
+    return [compare(one, map(heard, one.recordings)) for one in sets]

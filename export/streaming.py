@@ -7,17 +7,19 @@ the same chunk size, chunk by chunk; tests/test_export_streaming.py holds the tw
 from __future__ import annotations
 
 import copy
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lwasr_edge.export.balance import balance
-from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, MatMulSubsampling, StreamingLayer
+from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, MatMulSubsampling, Positions, StreamingLayer
 from lwasr_edge.training.conformer import MASKED, MEL_CONTEXT, LayerPast, relative_positions
 from lwasr_edge.training.frontend import FRAME_DELAY, SUBSAMPLING_FACTOR, RunningNorm
 from lwasr_edge.training.model import AcousticModel
 
+TABLE_FRAMES = 100  # chunks up to this size find all their positions in a table made at load
 CHUNK_OUTPUTS = ("tokens", "frames", "scores", "log_probs")
 TENSORS_PER_LAYER = 3
 
@@ -151,7 +153,7 @@ class StreamingModel(ExportedModel):
         x = self.subsampling(features)
         n_frames = x.shape[1]
         n_keys = left_context + n_frames
-        positions = relative_positions(n_frames, n_keys + 1, self.config.encoder.d_model, x).unsqueeze(0)
+        positions = chunk_positions(n_frames, left_context, self.config.encoder.d_model, x)
         mask = torch.where(torch.arange(n_keys) < left_context - heard, MASKED, 0.0)
         state = []
         for i, layer in enumerate(self.layers):
@@ -161,6 +163,35 @@ class StreamingModel(ExportedModel):
             state += [before(tensor, 1, consumed, left_context) for tensor in (keys, values)]
             state.append(before(gated, 1, consumed, half_kernel))
         return x, state
+
+
+def chunk_positions(n_frames: int, left_context: int, d_model: int, like: Tensor) -> Positions:
+    """Positions of a chunk of a stream: those of chunks up to `TABLE_FRAMES` frames depend on no input.
+
+    A larger chunk adds what it has farther back and farther ahead; for the others these two parts are empty.
+
+    Args:
+        n_frames: U, a symbol while the graph is traced.
+        left_context: L; distances run from L + U down to 1 - U.
+        d_model: D.
+        like: a tensor of the dtype wanted.
+    """
+    n_table = left_context + 2 * TABLE_FRAMES
+    n_beyond = torch.sym_max(n_frames - TABLE_FRAMES, 0)
+    parts = (
+        sinusoids(left_context + n_frames, n_beyond, d_model, like),
+        sinusoids(left_context + TABLE_FRAMES, n_table, d_model, like),
+        sinusoids(-TABLE_FRAMES, n_beyond, d_model, like),
+    )
+    return Positions(parts, torch.sym_max(TABLE_FRAMES - n_frames, 0), left_context + 2 * n_frames)
+
+
+def sinusoids(farthest: int, count: int, d_model: int, like: Tensor) -> Tensor:
+    """Rows of `relative_positions` for ``count`` distances from ``farthest`` down. (1, count, D)"""
+    distance = farthest - torch.arange(count, dtype=torch.float32)
+    rate = torch.arange(0, d_model, 2, dtype=torch.float32) * (-math.log(10000.0) / d_model)
+    angle = distance[:, None] * torch.exp(rate)
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1).unsqueeze(0).to(like.dtype)
 
 
 def before(x: Tensor, dim: int, consumed: Tensor, length: int) -> Tensor:
@@ -193,7 +224,8 @@ class WholeModel(ExportedModel):
         features = self.feature_norm(log_mel.unsqueeze(0), mel_lengths.unsqueeze(0)).squeeze(0)
         x = self.subsampling(torch.cat([features.new_zeros(MEL_CONTEXT, features.shape[1]), features]))
         n_frames = x.shape[1]
-        positions = relative_positions(n_frames, n_frames + 1, self.config.encoder.d_model, x).unsqueeze(0)
+        sinusoids = relative_positions(n_frames, n_frames + 1, self.config.encoder.d_model, x)
+        positions = Positions((sinusoids.unsqueeze(0),), 0, len(sinusoids))
         heard = torch.arange(n_frames) < lengths
         mask = torch.where(heard, 0.0, MASKED)
         for layer in self.layers:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ ROUNDING = 1e-3  # of log-probabilities: what orders of float32 additions may di
 ROUNDING_FACTOR = 4.0  # ... and, where a model amplifies rounding, so many times what torch itself loses in float32
 PARITY_CHUNKS = (1, 3, 16, None)  # frames; None: whole
 PARITY_SECONDS = 8.0  # of each recording
-MIN_TOKEN_AGREEMENT = 0.9
+MAX_DIVERGENCE = 0.03  # nats a frame, without transcripts; int8 has a tenth of it, a broken product several times it
 MAX_WER_LOSS = 1.0  # percent, absolute, where the caller sets no limit
 
 
@@ -50,6 +51,19 @@ def made_up_recordings(sample_rate: int, n_recordings: int = 3, duration_s: floa
         waveform = level * voice * syllables + random.normal(0, 1e-3, len(time))
         recordings.append(Recording(waveform.astype(np.float32), None))
     return recordings
+
+
+@dataclass(frozen=True)
+class RecordingSet:
+    name: str
+    recordings: list[Recording]
+
+
+def read_sets(manifests: Sequence[Path], sample_rate: int) -> list[RecordingSet]:
+    """One set a manifest; made-up signals where there is none."""
+    if not manifests:
+        return [RecordingSet("made-up signals", made_up_recordings(sample_rate))]
+    return [RecordingSet(manifest.stem, read_recordings(manifest, sample_rate)) for manifest in manifests]
 
 
 def read_recordings(manifest: Path, sample_rate: int, limit: int | None = None) -> list[Recording]:
@@ -104,25 +118,23 @@ def float_parity(torch_model: AcousticModel, path: Path, recordings: Sequence[Re
     return results
 
 
+class Heard(NamedTuple):
+    """What one file made of one recording."""
+
+    log_probs: np.ndarray  # (U, V)
+    text: str
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Float file against the stored precision, over the same recordings."""
 
+    name: str  # of the set
     recordings: int
     frames_alike: float  # share of frames with the same best token
+    divergence: float  # of the posteriors from float's, Kullback-Leibler, nats a frame
     float_wer: float | None  # percent; None without transcripts
     wer: float | None  # percent
-
-    @classmethod
-    def of(
-        cls, recordings: Sequence[Recording], frames_alike: float, float_texts: list[str], texts: list[str]
-    ) -> Agreement:
-        """Score what the float file and the other heard, if all recordings have transcripts."""
-        if any(recording.text is None for recording in recordings):
-            return cls(len(recordings), frames_alike, None, None)
-        references = [recording.text or "" for recording in recordings]
-        float_wer, wer = (100 * score(references, heard).wer for heard in (float_texts, texts))
-        return cls(len(recordings), frames_alike, float_wer, wer)
 
     @property
     def wer_loss(self) -> float | None:
@@ -130,40 +142,62 @@ class Agreement:
         return None if self.wer is None or self.float_wer is None else self.wer - self.float_wer
 
 
-def agreement(float_path: Path, path: Path, recordings: Sequence[Recording]) -> Agreement:
-    """Run both files over ``recordings`` and compare their best tokens and, where there are transcripts, their WER."""
-    models = Model(float_path), Model(path)
-    alike, n_frames = 0, 0
+def divergence(log_probs: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Kullback-Leibler divergence of each frame, in nats. (U, V) each -> (U,)"""
+    return (np.exp(log_probs) * (log_probs - other)).sum(1)
+
+
+def compare(recordings: RecordingSet, heard: Iterable[tuple[Heard, Heard]]) -> Agreement:
+    """Score what the float file and the other heard of each recording."""
+    alike, diverged = [], []
     texts: tuple[list[str], list[str]] = ([], [])
-    for recording in recordings:
-        results = [run_file(model, recording.waveform) for model in models]
-        best = [log_probs_of(result).argmax(1) for result in results]
-        alike += int((best[0] == best[1]).sum())
-        n_frames += len(best[0])
-        for model, result, transcripts in zip(models, results, texts, strict=True):
-            transcripts.append(text_of(model, result))
-    return Agreement.of(recordings, alike / n_frames, *texts)
+    for wanted, found in heard:
+        alike.append(wanted.log_probs.argmax(1) == found.log_probs.argmax(1))
+        diverged.append(divergence(wanted.log_probs, found.log_probs))
+        for one, transcripts in zip((wanted, found), texts, strict=True):
+            transcripts.append(one.text)
+    wers: tuple[float | None, float | None] = (None, None)
+    if all(recording.text is not None for recording in recordings.recordings):
+        said = [recording.text or "" for recording in recordings.recordings]
+        wers = 100 * score(said, texts[0]).wer, 100 * score(said, texts[1]).wer
+    means = (float(np.concatenate(values).mean()) for values in (alike, diverged))
+    return Agreement(recordings.name, len(recordings.recordings), *means, *wers)
 
 
-def require_agreement(found: Agreement, max_wer_loss: float) -> None:
-    """Refuse a file whose words are not those of the float model.
+def agreements(float_path: Path, path: Path, sets: Sequence[RecordingSet]) -> list[Agreement]:
+    """Run both files over each set and compare posteriors and, where there are transcripts, WER."""
+    models = Model(float_path), Model(path)
+
+    def heard(model: Model, recording: Recording) -> Heard:
+        results = run_file(model, recording.waveform)
+        return Heard(log_probs_of(results), text_of(model, results))
+
+    return [
+        compare(one, ((heard(models[0], recording), heard(models[1], recording)) for recording in one.recordings))
+        for one in sets
+    ]
+
+
+def require_agreement(found: Sequence[Agreement], max_wer_loss: float) -> None:
+    """Refuse a file whose words are not those of the float model, on any of the sets.
 
     Args:
-        found: from `agreement`.
-        max_wer_loss: percent, absolute; without transcripts, `MIN_TOKEN_AGREEMENT` of the frames must agree.
+        found: from `agreements`.
+        max_wer_loss: percent, absolute; without transcripts, posteriors may diverge by `MAX_DIVERGENCE`.
 
     Raises:
         VerificationError
     """
-    if found.wer_loss is None:
-        if found.frames_alike < MIN_TOKEN_AGREEMENT:
+    for one in found:
+        if one.wer_loss is None:
+            if not one.divergence <= MAX_DIVERGENCE:
+                raise VerificationError(
+                    f"{one.name}: posteriors diverge by {one.divergence:.3f} nats a frame from the float model's "
+                    f"({100 * one.frames_alike:.1f} % of the best tokens agree); at most {MAX_DIVERGENCE:g} is "
+                    "expected: --verify MANIFEST --max-wer-loss 0.1 keeps in float what suffers"
+                )
+        elif not one.wer_loss <= max_wer_loss:
             raise VerificationError(
-                f"only {100 * found.frames_alike:.1f} % of the frames have the best token of the float model; "
-                f"{100 * MIN_TOKEN_AGREEMENT:.0f} % are expected: --verify MANIFEST --max-wer-loss 0.1 keeps in "
-                "float what suffers"
+                f"{one.name}: WER rises from {one.float_wer:.2f} % in float to {one.wer:.2f} %; at most "
+                f"{max_wer_loss:g} % more is allowed: see --max-wer-loss"
             )
-    elif found.wer_loss > max_wer_loss:
-        raise VerificationError(
-            f"WER rises from {found.float_wer:.2f} % in float to {found.wer:.2f} %; at most {max_wer_loss:g} % more is "
-            "allowed: see --max-wer-loss"
-        )

@@ -34,7 +34,7 @@ from lwasr_edge.export.sherpa import (
     write_tokens,
 )
 from lwasr_edge.export.streaming import exported_model
-from lwasr_edge.export.verify import made_up_recordings
+from lwasr_edge.export.verify import RecordingSet, made_up_recordings
 from lwasr_edge.model import Model
 from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.evaluate import greedy_tokens, score, tokens_to_text
@@ -161,7 +161,9 @@ def test_an_ort_file_of_another_model_is_refused(traced: onnx.ModelProto, tmp_pa
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     onnx.save(proto, tmp_path / "wrong.onnx")
     with pytest.raises(VerificationError, match="best token of the ONNX file"):
-        require_same(tmp_path / "right.onnx", tmp_path / "wrong.onnx", made_up_recordings(16_000))
+        require_same(
+            tmp_path / "right.onnx", tmp_path / "wrong.onnx", [RecordingSet("signals", made_up_recordings(16_000))]
+        )
 
 
 @pytest.mark.usefixtures("fast_trace")
