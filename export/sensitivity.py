@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.metadata import write_metadata
-from lwasr_edge.export.quantize import LARGEST_WEIGHT, matmul_names, quantize
+from lwasr_edge.export.quantize import matmul_names, quantize, weight_scale
 from lwasr_edge.export.streaming import StreamingModel, WholeModel
 from lwasr_edge.export.verify import Recording, RecordingSet, agreements, divergence
 
@@ -112,7 +112,7 @@ def rounded_to_int8(product: MatMulLinear) -> Iterator[None]:
         return ((torch.round(inputs[0] / step) + zero).clamp(0, 255).sub(zero) * step,)
 
     weight = product.weight.data
-    scale = weight.abs().amax(0).clamp(min=1e-12) / LARGEST_WEIGHT
+    scale = torch.from_numpy(weight_scale(weight.numpy()))
     hook = product.register_forward_pre_hook(round_input)
     product.weight.data = torch.round(weight / scale) * scale
     try:

@@ -76,6 +76,8 @@ class Comparison:
             removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
             kept[name] = count_parameters(student) - removed
             students[name] = student.to(self.options.device)
+            front = student.encoder.subsampling
+            front.requires_grad_(not self.options.freeze_front or method.start == "random")  # no use frozen at random
             fit_running_norm(students[name], self.store)
         family = Family(students, self.tokenizer, {"method": method.title}, masks)
         family.apply_masks()

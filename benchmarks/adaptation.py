@@ -1,0 +1,202 @@
+"""What the second step brings in three places that a general student does badly in, by minutes of their speech.
+
+    python benchmarks/adaptation.py CHECKPOINT --speech ../shared/speech --noise ../shared/noise/noise.jsonl -o FOLDER
+
+Places: accented speech (speechocean), spelt letters and numbers (an4), and noise at 0 to 10 dB (librispeech-dev with
+background recordings that no training heard). For each place and amount `lwasr-train adapt` runs with the recipe for
+little data: the front frozen, small steps, and as much general speech among the place's as there is of it. CHECKPOINT
+should not have learnt from the places' own transcripts. A run that was stopped is taken up where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import torch
+from markdown import provenance_line, table
+from provenance import write_json
+
+from lwasr_edge.audio import load_audio
+from lwasr_edge.training.checkpoint import load_checkpoint
+from lwasr_edge.training.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.manifest import Utterance, read_manifest, write_manifest
+
+RATE = 16_000
+GENERAL_TRAIN = ("librispeech-train", "commonvoice-train")
+GENERAL_DEV = ("librispeech-dev", "commonvoice-dev")
+SNR_DB = (0.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a student should do well."""
+
+    title: str
+    train: tuple[str, ...]  # manifests
+    test: str
+    is_noisy: bool = False  # the test set is mixed with noise, and so is the training
+
+
+PLACES = {
+    "accent": Place("accents (speechocean)", ("speechocean-train",), "speechocean-test"),
+    "spelling": Place("spelling and numbers (an4)", ("an4-train",), "an4-test"),
+    "noise": Place("noise, 0 to 10 dB", GENERAL_TRAIN, "librispeech-dev", is_noisy=True),
+}
+
+
+def shuffled(speech: Path, names: Sequence[str]) -> list[Utterance]:
+    """All utterances of some manifests in an order that is always the same."""
+    utterances = [utterance for name in names for utterance in read_manifest(speech / f"{name}.jsonl")]
+    return [utterances[i] for i in np.random.default_rng(1).permutation(len(utterances))]
+
+
+def first_minutes(utterances: Sequence[Utterance], minutes: float | None) -> list[Utterance]:
+    """So many minutes from the beginning; None for all."""
+    if minutes is None:
+        return list(utterances)
+    ends = np.cumsum([utterance.duration_s for utterance in utterances])
+    return list(utterances[: int(np.searchsorted(ends, 60 * minutes)) + 1])
+
+
+def minutes_of(utterances: Sequence[Utterance]) -> float:
+    """Their duration."""
+    return sum(utterance.duration_s for utterance in utterances) / 60
+
+
+def split_noise(manifest: Path, folder: Path) -> tuple[Path, list[Path]]:
+    """A manifest of every other background recording, to train with, and the files of the others, to test with."""
+    recordings = read_manifest(manifest)
+    path = folder / "noise-train.jsonl"
+    write_manifest(path, recordings[::2])
+    return path, [recording.path for recording in recordings[1::2]]
+
+
+def write_noisy(source: Path, backgrounds: Sequence[Path], folder: Path, limit: int | None) -> Path:
+    """Mix background recordings into a set, each utterance at its own ratio of `SNR_DB`; returns the manifest."""
+    random = np.random.default_rng(7)
+    mixed = []
+    for utterance in spread(read_manifest(source), limit):
+        speech = load_audio(utterance.path, RATE)
+        noise = load_audio(backgrounds[random.integers(len(backgrounds))], RATE)
+        noise = np.resize(noise, len(speech))  # repeats what is too short
+        snr_db = random.uniform(*SNR_DB)
+        scale = np.sqrt(np.mean(speech**2) / (np.mean(noise**2) + 1e-9)) * 10 ** (-snr_db / 20)
+        together = speech + scale * noise
+        path = folder / "noisy" / f"{utterance.id}.wav"
+        path.parent.mkdir(exist_ok=True)
+        sf.write(path, together / max(1.0, np.abs(together).max()), RATE)
+        mixed.append(Utterance(utterance.id, path, len(speech) / RATE, utterance.text, utterance.speaker))
+    path = folder / f"{source.stem}-noisy.jsonl"
+    write_manifest(path, mixed)
+    return path
+
+
+def spread(utterances: list[Utterance], limit: int | None) -> list[Utterance]:
+    """So many utterances, evenly spaced."""
+    if limit is None or limit >= len(utterances):
+        return utterances
+    return [utterances[i] for i in np.linspace(0, len(utterances) - 1, limit).astype(int)]
+
+
+def adapt(args: argparse.Namespace, train: Path, noise: Path, place: Place, folder: Path) -> tuple[Path, float]:
+    """Run the command; returns the student and the seconds that its training took."""
+    command = [sys.executable, "-m", "lwasr_edge.training.cli", "adapt", str(args.checkpoint), "--train", str(train)]
+    command += ["--noise", str(noise), "--freeze-front", "--steps", str(args.steps), "--batch-s", str(args.batch_s)]
+    command += ["--learning-rate", str(args.learning_rate), "--warmup-steps", "20", "-o", str(folder)]
+    if place.is_noisy:
+        command += ["--augment", "noise_probability=1", f"snr_db={SNR_DB[0]:g},{SNR_DB[1]:g}"]
+    ended = subprocess.run(command, check=False)
+    if ended.returncode != 0:
+        sys.exit(f"{' '.join(command)} ended with status {ended.returncode}")
+    last = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    return folder / f"{args.checkpoint.stem}.safetensors", json.loads(last)["elapsed_s"]
+
+
+def run_place(args: argparse.Namespace, name: str, noise: Path, backgrounds: list[Path]) -> dict:
+    """Measure before, and after each amount of the place's speech."""
+    place = PLACES[name]
+    folder = args.output / name
+    folder.mkdir(parents=True, exist_ok=True)
+    test = args.speech / f"{place.test}.jsonl"
+    if place.is_noisy:
+        test = write_noisy(test, backgrounds, folder, args.utterances)
+    dev = [test, *(args.speech / f"{one}.jsonl" for one in GENERAL_DEV)]
+    sets = DevSets(dev, torch.device("cpu"), args.utterances)
+
+    def wers(checkpoint: Path) -> dict[str, float]:
+        measured = sets.measure({"student": load_checkpoint(checkpoint)[0].eval()}, (WHOLE,))
+        return {key.split("/")[1]: wer for key, wer in measured.items()}
+
+    own, general = shuffled(args.speech, place.train), shuffled(args.speech, GENERAL_TRAIN)
+    rows = []
+    for minutes in [*args.minutes, None]:
+        chosen = first_minutes(own, minutes)
+        if minutes is not None and len(chosen) == len(own):
+            continue  # the place has no more than that: it is the row of all
+        rehearsed = [] if place.is_noisy else first_minutes(general, minutes_of(chosen))
+        label = "all" if minutes is None else f"{minutes:g}"
+        train = folder / f"train-{label}.jsonl"
+        write_manifest(train, [*chosen, *rehearsed])
+        student, elapsed_s = adapt(args, train, noise, place, folder / label)
+        row = {"minutes": round(minutes_of(chosen), 1), "training_s": elapsed_s, "wer": wers(student)}
+        print(name, row, flush=True)
+        rows.append(row)
+    return {"title": place.title, "test": test.stem, "before": wers(args.checkpoint), "after": rows}
+
+
+def section(figures: dict) -> str:
+    """Markdown of the figures."""
+    lines = []
+    for place in figures["places"]:
+        sets = [place["test"], *GENERAL_DEV]
+        before = ["none", "-", *(f"{place['before'][name]:.1f}" for name in sets)]
+        after = [
+            [f"{row['minutes']:g}", f"{row['training_s'] / 60:.1f}", *(f"{row['wer'][name]:.1f}" for name in sets)]
+            for row in place["after"]
+        ]
+        header = ["minutes of its speech", "minutes of training", *sets]
+        lines += [f"**{place['title']}**", "", table(header, [before, *after]), ""]
+    return (
+        f"WER in per cent, greedy, whole recordings, of a general student ({figures['student']}) before and after "
+        f"`lwasr-train adapt` with {figures['steps']} steps of {figures['batch_s']:g} s on one thread. The general "
+        "student has learnt from no transcript of these places; `librispeech-dev` and `commonvoice-dev` show what "
+        f"it forgets.\n\n{chr(10).join(lines)}\n{provenance_line(figures)}\n"
+    )
+
+
+def main() -> None:
+    """Run every place and amount, print the tables, and keep the figures if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of a general student")
+    parser.add_argument("--speech", type=Path, required=True, help="folder with the manifests")
+    parser.add_argument("--noise", type=Path, required=True, help="manifest of background recordings")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--places", nargs="+", choices=PLACES, default=list(PLACES))
+    parser.add_argument("--minutes", nargs="*", type=float, default=[5, 15, 60], help="amounts beside all of it")
+    parser.add_argument("--utterances", type=int, help="of each set measured on (default: all)")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch-s", type=float, default=20)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    noise, backgrounds = split_noise(args.noise, args.output)
+    figures = {
+        "student": args.checkpoint.stem,
+        "steps": args.steps,
+        "batch_s": args.batch_s,
+        "places": [run_place(args, name, noise, backgrounds) for name in args.places],
+    }
+    print(section(write_json(args.json, figures)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Ways to quantise the default model's products, side by side on this processor.
+
+    python benchmarks/int8.py CHECKPOINT --manifest commonvoice-dev.jsonl --calibrate commonvoice-train.jsonl 
+
+Dynamic quantisation measures each activation as it comes; static quantisation (QDQ) has its ranges from calibration.
+"pairs": the exporter's way (`lwasr_edge.export.quantize`). Divergence is of the posteriors from the float file's,
+in nats a frame; times are medians over rounds in which all files take turns, over the float file's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from markdown import provenance_line, table
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from provenance import write_json
+
+from lwasr_edge.contract import LOOK_AHEAD
+from lwasr_edge.export.graph import quiet, trace
+from lwasr_edge.export.metadata import Description, describe, write_metadata
+from lwasr_edge.export.quantize import matmul_names, quantize, quantize_before_moving, store_positions_as_int8
+from lwasr_edge.export.streaming import exported_model
+from lwasr_edge.export.verify import Recording, RecordingSet, agreements, read_recordings
+from lwasr_edge.model import Model
+from lwasr_edge.training.checkpoint import load_checkpoint
+
+CALIBRATION_RECORDINGS = 24
+CHUNKS = (16, 100)  # frames: a stream's and a file's
+Write = Callable[[onnx.ModelProto, Path], None]
+
+
+class Chunks(CalibrationDataReader):
+    """Chunks of recordings as a stream gives them, each with the state that the ones before left."""
+
+    def __init__(self, float_path: Path, recordings: list[Recording], chunk_frames: int = 50) -> None:
+        self.inputs = self.all_inputs(Model(float_path), recordings, chunk_frames)
+
+    @staticmethod
+    def all_inputs(model: Model, recordings: list[Recording], chunk_frames: int) -> Iterator[dict[str, np.ndarray]]:
+        """What the graph is given, chunk after chunk."""
+        n_samples = chunk_frames * model.info.samples_per_frame
+        for recording in recordings:
+            state = model.initial_state()
+            for start in range(0, len(recording.waveform) - n_samples + 1, n_samples):
+                waveform = recording.waveform[start : start + n_samples]
+                yield {"waveform": waveform, LOOK_AHEAD: np.zeros(1, np.int64), **state}
+                state = model.step(waveform, state).state
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next chunk; None after the last."""
+        return next(self.inputs, None)
+
+
+def dynamic(**options: object) -> Write:
+    """`quantize_dynamic` with these options, and the exporter's order of gathering and quantising."""
+
+    def write(proto: onnx.ModelProto, target: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            source = Path(folder, "float.onnx")
+            onnx.save(proto, source)
+            quantize_dynamic(
+                source, target, op_types_to_quantize=["MatMul"], nodes_to_quantize=matmul_names(proto),
+                per_channel=True, extra_options={"MatMulConstBOnly": True}, **options,
+            )
+        quantized = onnx.load(target)
+        del quantized.graph.value_info[:]
+        quantize_before_moving(quantized)
+        store_positions_as_int8(quantized)
+        onnx.save(quantized, target)
+
+    return write
+
+
+def static(float_path: Path, recordings: list[Recording], method: CalibrationMethod, reduce_range: bool) -> Write:
+    """`quantize_static` to QDQ, ranges of activations from ``recordings``."""
+
+    def write(proto: onnx.ModelProto, target: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            source = Path(folder, "float.onnx")
+            onnx.save(proto, source)
+            quantize_static(
+                source, target, Chunks(float_path, recordings), quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["MatMul"], nodes_to_quantize=matmul_names(proto), per_channel=True,
+                reduce_range=reduce_range, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                calibrate_method=method,
+                extra_options={"MatMulConstBOnly": True, "CalibPercentile": 99.99, "CalibMovingAverage": False},
+            )
+        quantized = onnx.load(target)
+        store_positions_as_int8(quantized)
+        onnx.save(quantized, target)
+
+    return write
+
+
+def seconds(models: dict[str, Model], n_frames: int, rounds: int = 15) -> dict[str, float]:
+    """Median time of one chunk through each model, all taking turns."""
+    samples_per_frame = next(iter(models.values())).info.samples_per_frame
+    waveform = np.random.default_rng(0).normal(0, 0.05, n_frames * samples_per_frame).astype(np.float32)
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(rounds + 2):
+        for name, model in models.items():
+            began_s = time.perf_counter()
+            model.step(waveform, model.initial_state())
+            if turn > 1:
+                times[name].append(time.perf_counter() - began_s)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def section(figures: dict) -> str:
+    """Markdown of the figures."""
+    rows = [
+        [
+            row["name"], f"{row['bytes'] / 1e6:.2f}", f"{row['wer']:.2f}", f"{row['divergence']:.4f}",
+            *(f"{row['time'][str(n_frames)]:.2f}" for n_frames in CHUNKS),
+        ]
+        for row in figures["ways"]
+    ]
+    times = [f"time, {n_frames} frames" for n_frames in CHUNKS]
+    header = ["products", "MB", f"WER on {figures['set']}", "divergence", *times]
+    return f"{table(header, rows)}\n\nTimes are over the float file's. {provenance_line(figures)}\n"
+
+
+def main() -> None:
+    """Write every file, measure all, print the table, and keep the figures if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("--manifest", type=Path, required=True, help="to measure on")
+    parser.add_argument("--calibrate", type=Path, required=True, help="manifest whose recordings give static ranges")
+    parser.add_argument("--limit", type=int, help="recordings to measure on (default: all)")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    model, _ = load_checkpoint(args.checkpoint)
+    proto, metadata = trace(exported_model(model)), describe(model, Description("int8"), "int8", "")
+    rate = model.config.frontend.sample_rate
+    measured_on = RecordingSet(args.manifest.stem, read_recordings(args.manifest, rate, args.limit))
+    with tempfile.TemporaryDirectory() as folder:
+        float_path = Path(folder, "float.onnx")
+        onnx.save(write_metadata(proto, metadata), float_path)
+        calibration = read_recordings(args.calibrate, rate, CALIBRATION_RECORDINGS)
+        percentile, extremes = CalibrationMethod.Percentile, CalibrationMethod.MinMax
+        ways: dict[str, Write] = {
+            "float": lambda proto, target: onnx.save(proto, target),
+            "dynamic, pairs": lambda proto, target: onnx.save(quantize(proto), target),
+            "dynamic, 7 bits": dynamic(weight_type=QuantType.QInt8, reduce_range=True),
+            "dynamic, 8 bits": dynamic(weight_type=QuantType.QInt8),
+            "dynamic, 8 bits unsigned": dynamic(weight_type=QuantType.QUInt8),
+            "static, 7 bits, extremes": static(float_path, calibration, extremes, True),
+            "static, 7 bits, 99.99 %": static(float_path, calibration, percentile, True),
+            "static, 8 bits, extremes": static(float_path, calibration, extremes, False),
+        }
+        rows, models = [], {}
+        for number, (name, write) in enumerate(ways.items()):
+            path = Path(folder, f"{number}.onnx")
+            write(proto, path)
+            onnx.save(write_metadata(onnx.load(path), metadata), path)
+            models[name] = Model(path)
+            (found,) = agreements(float_path, path, [measured_on])
+            rows.append({"name": name, "bytes": path.stat().st_size, "wer": found.wer, "divergence": found.divergence})
+            print(rows[-1], flush=True)
+        for row in rows:
+            row["time"] = {}
+        for n_frames in CHUNKS:
+            times = seconds(models, n_frames)
+            for row in rows:
+                row["time"][str(n_frames)] = times[row["name"]] / times["float"]
+    print(section(write_json(args.json, {"set": measured_on.name, "ways": rows})))
+
+
+if __name__ == "__main__":
+    main()
