@@ -1,6 +1,6 @@
 """Ways to quantise the default model's products, side by side on this processor.
 
-    python benchmarks/int8.py CHECKPOINT --manifest commonvoice-dev.jsonl --calibrate commonvoice-train.jsonl 
+    python benchmarks/int8.py CHECKPOINT --manifest commonvoice-dev.jsonl --calibrate commonvoice-train.jsonl
 
 Dynamic quantisation measures each activation as it comes; static quantisation (QDQ) has its ranges from calibration.
 "pairs": the exporter's way (`lwasr_edge.export.quantize`). Divergence is of the posteriors from the float file's,
