@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from small_models import DATA, letters, write_test_manifest
 
 from lwasr_edge.errors import AudioError, ManifestError
+from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.manifest import (
     Fault,
     Utterance,
     decode_corpus,
     load_corpus,
+    parse_manifest,
     read_audio_folder,
     read_manifest,
     refuse_faults,
@@ -100,6 +103,25 @@ def test_bad_audio_is_left_out_by_name(faulty: Path, capsys: pytest.CaptureFixtu
         refuse_faults(faults, 5, max_bad=0.79)
     with pytest.raises(ManifestError, match="no utterance that can be used"):
         refuse_faults(faults, 4, max_bad=1.0)
+
+
+def test_lines_that_are_no_utterances_are_left_out_by_number(tmp_path: Path) -> None:
+    a, c = {"audio_filepath": "a.wav", "duration": 1}, {"audio_filepath": "c.wav", "duration": 2}
+    path = write(tmp_path, a, '{"audio_filepath": "b.wav", "dur', "[1]", c)
+    utterances, faults = parse_manifest(path)
+    assert [one.id for one in utterances] == ["a", "c"]
+    assert [fault.utterance.id for fault in faults] == [f"{path}, line 2", f"{path}, line 3"]
+    with pytest.raises(ManifestError, match="line 2: expected a JSON object with audio_filepath and duration"):
+        read_manifest(path)
+
+
+def test_samples_in_a_file_are_those_in_memory(faulty: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    in_memory, faults = decode_corpus(read_manifest(faulty))
+    in_file, same_faults = decode_corpus(read_manifest(faulty), spool=folder)
+    assert isinstance(in_file.samples, np.memmap) and list(folder.iterdir()) == []
+    assert np.array_equal(in_file.samples, in_memory.samples) and same_faults == faults
+    assert WaveformStore(in_file, torch.device("cpu")).batch(np.array([0])).waveform.shape == (1, 54_240)
 
 
 def test_where_all_must_be_good_one_fault_stops(faulty: Path) -> None:

@@ -7,23 +7,26 @@ import json
 import math
 import os
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from small_models import QUIET, letters, letters_tokenizer, small_model, two_utterances
 
-from lwasr_edge.errors import CheckpointError, OptionError
+from lwasr_edge.errors import CheckpointError, MissingExtraError, OptionError
 from lwasr_edge.training.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint
 from lwasr_edge.training.device import choose_device, choose_precision
 from lwasr_edge.training.evaluate import evaluate
+from lwasr_edge.training.logs import Log
 from lwasr_edge.training.loop import Family, Trainer
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.objectives import LossWeights
 from lwasr_edge.training.schedule import Schedule
-from lwasr_edge.training.state import STATE_FILE, append_log, cut_log
+from lwasr_edge.training.state import STATE_FILE
 from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
 from lwasr_edge.training.students import fit_running_norm, inherit
 
@@ -139,7 +142,7 @@ def test_run_writes_students_state_and_log(tmp_path: Path) -> None:
         saved, tokenizer = load_checkpoint(folder / f"{name}.safetensors")
         assert torch.equal(saved.head.weight, student.head.weight) and tokenizer == letters_tokenizer()
     assert sorted(path.name for path in folder.iterdir()) == [
-        "layers1.safetensors", "layers2.safetensors", "log.jsonl", "state.previous.pt", "state.pt",
+        "layers1.safetensors", "layers2.safetensors", "log.jsonl", "log.txt", "state.previous.pt", "state.pt",
     ]
 
 
@@ -171,13 +174,29 @@ def test_killed_while_saving(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_resumed_log_has_each_step_once(tmp_path: Path) -> None:
+    log = Log(tmp_path, steps=12)
     for step in (4, 8, 12):
-        append_log(tmp_path, {"step": step})
+        log.write(step, 10.0 * step, step, {"layers2/mse": 0.5})
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 1')  # killed while writing it
-    cut_log(tmp_path, 8)
-    append_log(tmp_path, {"step": 12})
+    log.cut(8)
+    log.write(12, 120.0, 12.0, {"layers2/mse": 0.25, "wer": {"layers2/dev/whole": 50.0}})
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [4, 8, 12]
+    told = (tmp_path / "log.txt").read_text().splitlines()
+    assert told[-2].endswith("goes on from step 8 of 12")
+    assert told[-1].endswith("step 12 of 12, 0.2 min, 0.03 h of audio: layers2/mse 0.25  wer/layers2/dev/whole 50")
+
+
+def test_tensorboard_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    writer = SimpleNamespace(add_scalar=lambda *args: written.append(args), flush=lambda: None)
+    module = SimpleNamespace(SummaryWriter=lambda folder: written.append(folder) or writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    Log(tmp_path, 8, with_tensorboard=True).write(4, 10.0, 2.0, {"wer": {"layers2/dev/whole": 50.0}})
+    assert written == [str(tmp_path / "tensorboard"), ("wer/layers2/dev/whole", 50.0, 4)]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match="pip install tensorboard"):
+        Log(tmp_path, 8, with_tensorboard=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -51,22 +51,30 @@ class Batches:
 
 
 class WaveformStore:
-    """The corpus's samples on the training device; a batch is gathered there."""
+    """The corpus's samples on the training device, or beside it where they would fill it, ready to gather batches."""
 
     def __init__(self, corpus: Corpus, device: torch.device, sample_rate: int = 16000) -> None:
-        self.samples = torch.from_numpy(corpus.samples).to(device)
-        self.starts = torch.from_numpy(corpus.starts).to(device)
-        self.lengths = torch.from_numpy(corpus.lengths).to(device)
+        self.device = device
+        home = device if fits(corpus.samples.nbytes, device) else torch.device("cpu")
+        self.samples = torch.from_numpy(corpus.samples).to(home)
+        self.starts = torch.from_numpy(corpus.starts).to(home)
+        self.lengths = torch.from_numpy(corpus.lengths).to(home)
         self.lengths_s = corpus.lengths / sample_rate  # on the host: known without waiting for the device
         self.sample_rate = sample_rate
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Gather utterances by their places in the corpus, (B,) int64."""
-        device = self.samples.device
-        utterances = torch.from_numpy(indices).to(device)
+        home = self.samples.device
+        utterances = torch.from_numpy(indices).to(home)
         n_samples = self.lengths[utterances]
         longest = round(self.lengths_s[indices].max() * self.sample_rate)
-        position = torch.arange(longest, device=device)
+        position = torch.arange(longest, device=home)
         heard = position < n_samples[:, None]
         place = torch.where(heard, self.starts[utterances][:, None] + position, 0)
-        return Batch(self.samples[place] * heard / 32768.0, n_samples, utterances)
+        waveform = (self.samples[place] * heard).to(self.device) / 32768.0
+        return Batch(waveform, n_samples.to(self.device), utterances.to(self.device))
+
+
+def fits(n_bytes: int, device: torch.device) -> bool:
+    """Whether audio of this size leaves most of the device's memory to the training."""
+    return device.type != "cuda" or n_bytes < torch.cuda.get_device_properties(device).total_memory / 4

@@ -15,11 +15,11 @@ from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint, write_atomically
 from lwasr_edge.training.compare_report import REPORT_FILE, write_report
 from lwasr_edge.training.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.logs import LOG_FILE
 from lwasr_edge.training.loop import Family, Trainer
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.options import add_training
 from lwasr_edge.training.schedule import Schedule
-from lwasr_edge.training.state import LOG_FILE
 from lwasr_edge.training.steps import TrainingOptions, load_noise, training_data
 from lwasr_edge.training.students import fit_running_norm
 
@@ -122,6 +122,7 @@ class Comparison:
             options.device,
             options.precision,
             options.world,
+            options.tensorboard,
         )
         trainer.resume()
         trainer.run(lambda: {"wer": self.dev_sets.measure(family.students, (WHOLE,))})

@@ -22,10 +22,11 @@ from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import save_checkpoint
 from lwasr_edge.training.device import choose_precision
 from lwasr_edge.training.distributed import World
+from lwasr_edge.training.logs import Log
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.objectives import Example, LossWeights, end_to_end, layer_by_layer
 from lwasr_edge.training.schedule import Schedule
-from lwasr_edge.training.state import StopRequest, append_log, cut_log, read_state, remove_leftovers, write_state
+from lwasr_edge.training.state import StopRequest, read_state, remove_leftovers, write_state
 from lwasr_edge.training.students import check_family
 
 LOG_EVERY = 50  # steps
@@ -96,6 +97,7 @@ class Trainer:
         device: torch.device,
         precision: torch.dtype | None = None,
         world: World | None = None,
+        with_tensorboard: bool = False,
     ) -> None:
         """Prepare.
 
@@ -112,6 +114,7 @@ class Trainer:
             device: where to train.
             precision: what encoders compute in; None for bfloat16 where ``device`` multiplies it, float32 elsewhere.
             world: the processes that train together; None for this one alone.
+            with_tensorboard: see `Log`.
 
         Raises:
             OptionError: models that cannot learn together, or losses without what they compare with.
@@ -127,6 +130,7 @@ class Trainer:
         self.family, self.store, self.batches = family, store, batches
         self.augmenter, self.weights, self.schedule = augmenter, weights, schedule
         self.folder, self.device = folder, device
+        self.logs = Log(folder, schedule.steps, with_tensorboard and self.world.leads)
         self.precision = choose_precision("auto", device) if precision is None else precision
         self.models = nn.ModuleDict({name: student.to(device) for name, student in family.students.items()}).train()
         self.reference: AcousticModel | None = None
@@ -283,11 +287,9 @@ class Trainer:
         return Example(features, lengths, heard, *chunk, reference, targets, target_lengths)
 
     def log(self, values: dict[str, Any]) -> None:
-        """Add a line to the log: where the run stands, and ``values``."""
-        if not self.world.leads:
-            return
-        where = {"step": self.step, "audio_s": round(self.audio_s), "elapsed_s": round(self.elapsed_s, 1)}
-        append_log(self.folder, where | values)
+        """Add a line to the logs: where the run stands, and ``values``."""
+        if self.world.leads:
+            self.logs.write(self.step, self.audio_s, self.elapsed_s, values)
 
     def save(self) -> None:
         """Write the students, then all that an exact resume needs."""
@@ -324,6 +326,6 @@ class Trainer:
             print(f"{self.folder} is already at step {self.step}: nothing to do", file=sys.stderr)
         self.world.wait()  # all have read the state before anything is tidied up
         if self.world.leads:
-            cut_log(self.folder, self.step)
+            self.logs.cut(self.step)
             remove_leftovers(self.folder)
         return True

@@ -6,11 +6,13 @@ import json
 import math
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +21,7 @@ from lwasr_edge.audio import AudioReader, load_audio
 from lwasr_edge.errors import AudioError, AudioWarning, ManifestError
 
 SHOWN_FAULTS = 20
+DECODED_AT_ONCE = 256  # recordings
 AUDIO_SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".sph", ".wav"})
 
 
@@ -48,6 +51,18 @@ def read_manifest(path: Path) -> list[Utterance]:
     Raises:
         ManifestError: missing, empty, not text, or a line that is not an utterance (its number is named).
     """
+    utterances, faults = parse_manifest(path)
+    for fault in faults:
+        raise ManifestError(f"{fault.utterance.id}: {fault.reason}")
+    return utterances
+
+
+def parse_manifest(path: Path) -> tuple[list[Utterance], list[Fault]]:
+    """Read the lines that can be read; the others come back with the reason.
+
+    Raises:
+        ManifestError: missing, empty, or not text.
+    """
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest")
     try:
@@ -55,6 +70,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: expected a JSONL manifest in UTF-8: {error}") from error
     utterances: list[Utterance] = []
+    faults: list[Fault] = []
     names: set[str] = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -63,15 +79,16 @@ def read_manifest(path: Path) -> list[Utterance]:
             entry = json.loads(line)
             utterance = parse_entry(entry, path.parent)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            expected = "expected a JSON object with audio_filepath and duration"
-            raise ManifestError(f"{path}, line {number}: {expected}: {error!r}") from error
+            nameless = Utterance(f"{path}, line {number}", path, 0.0, "", "")
+            faults.append(Fault(nameless, f"expected a JSON object with audio_filepath and duration: {error!r}"))
+            continue
         if utterance.id in names and entry.get("id") is None:  # NeMo's have no ids: a/1.wav and b/1.wav are two
             utterance = replace(utterance, id=f"{utterance.id}@{number}")  # of the line
         names.add(utterance.id)
         utterances.append(utterance)
-    if not utterances:
+    if not utterances and not faults:
         raise ManifestError(f"{path}: the manifest is empty")
-    return utterances
+    return utterances, faults
 
 
 def parse_entry(entry: dict[str, object], folder: Path) -> Utterance:
@@ -133,11 +150,11 @@ def read_audio_folder(folder: Path) -> list[Utterance]:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Utterances with their audio decoded once, end to end in one array."""
+    """Utterances with their audio decoded once, in one array."""
 
     utterances: list[Utterance]
     samples: np.ndarray  # int16, (all samples,)
-    starts: np.ndarray  # int64, (n,) first sample of each utterance
+    starts: np.ndarray  # int64, (n,) first sample of each utterance, in any order
     lengths: np.ndarray  # int64, (n,) samples of each utterance
 
     @property
@@ -161,10 +178,18 @@ def load_corpus(utterances: Iterable[Utterance], sample_rate: int = 16000) -> Co
     return corpus
 
 
-def decode_corpus(utterances: Iterable[Utterance], sample_rate: int = 16000) -> tuple[Corpus, list[Fault]]:
-    """Decode what can be decoded; the others come back with the reason."""
+def decode_corpus(
+    utterances: Iterable[Utterance], sample_rate: int = 16000, spool: Path | None = None
+) -> tuple[Corpus, list[Fault]]:
+    """Decode what can be decoded; the others come back with the reason.
+
+    Args:
+        utterances: of manifests.
+        sample_rate: Hz, to resample to.
+        spool: a folder for the samples, in a file that goes with this process; None keeps them in memory.
+    """
     utterances = list(utterances)
-    results: list[np.ndarray | Fault | None] = list(impossible(utterances))
+    results: list[tuple[int, int] | Fault | None] = list(impossible(utterances))  # first sample, samples
     by_file: dict[Path, list[int]] = {}  # a long recording is decoded once for all its stretches
     for place, (utterance, fault) in enumerate(zip(utterances, results, strict=True)):
         if fault is None:
@@ -179,17 +204,59 @@ def decode_corpus(utterances: Iterable[Utterance], sample_rate: int = 16000) -> 
         samples = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
         return [cut(samples, utterance, sample_rate) for utterance in wanted]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+    files = list(by_file)
+    with Samples(spool) as samples, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", AudioWarning)  # a file cut short is told by its duration
-        decoded = tqdm(pool.map(decode, by_file), total=len(by_file), desc="decode", unit="file", mininterval=1)
-        for places, pieces in zip(by_file.values(), decoded, strict=True):
-            for place, piece in zip(places, pieces, strict=True):
-                results[place] = piece
-    good = [(u, piece) for u, piece in zip(utterances, results, strict=True) if isinstance(piece, np.ndarray)]
-    faults = [piece for piece in results if isinstance(piece, Fault)]
-    lengths = np.array([len(piece) for _, piece in good], np.int64)
-    samples = np.concatenate([piece for _, piece in good]) if good else np.zeros(0, np.int16)
-    return Corpus([u for u, _ in good], samples, np.cumsum(lengths) - lengths, lengths), faults
+        with tqdm(total=len(files), desc="decode", unit="file", mininterval=1) as progress:
+            for first in range(0, len(files), DECODED_AT_ONCE):
+                some = files[first : first + DECODED_AT_ONCE]
+                for path, pieces in zip(some, pool.map(decode, some), strict=True):
+                    for place, piece in zip(by_file[path], pieces, strict=True):
+                        results[place] = piece if isinstance(piece, Fault) else (samples.add(piece), len(piece))
+                    progress.update()
+        together = samples.together()
+    good = [(u, span) for u, span in zip(utterances, results, strict=True) if isinstance(span, tuple)]
+    faults = [span for span in results if isinstance(span, Fault)]
+    spans = np.array([span for _, span in good], np.int64).reshape(-1, 2)
+    return Corpus([u for u, _ in good], together, spans[:, 0].copy(), spans[:, 1].copy()), faults
+
+
+class Samples:
+    """Decoded audio as it comes: in memory, or in a file that nobody else sees and that goes with its last user."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.pieces: list[np.ndarray] = []
+        self.count = 0
+        self.file: IO[bytes] | None = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = tempfile.TemporaryFile(dir=folder, prefix=".audio.")  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Samples:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.file is not None:
+            self.file.close()  # a mapping of it stays
+
+    def add(self, piece: np.ndarray) -> int:
+        """Keep (N,) int16 samples; returns how many came before them."""
+        start = self.count
+        self.count += len(piece)
+        if self.file is None:
+            self.pieces.append(piece)
+        else:
+            self.file.write(piece.tobytes())
+        return start
+
+    def together(self) -> np.ndarray:
+        """All samples, (N,) int16."""
+        if self.count == 0:
+            return np.zeros(0, np.int16)
+        if self.file is None:
+            return np.concatenate(self.pieces)
+        self.file.flush()
+        return np.memmap(self.file, np.int16, "r+", shape=(self.count,))
 
 
 def impossible(utterances: Iterable[Utterance]) -> Iterator[Fault | None]:

@@ -52,8 +52,10 @@ def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any, w
     if writes:
         resumes = "resumes what it finds there"
         parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help=resumes)
+        board = "write TensorBoard's files too, into DIR/tensorboard"
+        parser.add_argument("--tensorboard", action="store_true", help=board)
     else:
-        parser.set_defaults(output=Path())
+        parser.set_defaults(output=Path(), tensorboard=False)
     parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto",

@@ -114,6 +114,7 @@ class Search:
             Batches(corpus, options.schedule.batch_s, options.schedule.seed),
             Augmenter(options.augment, load_noise(options.noise, options.device)), REPRESENT_WEIGHTS,
             options.schedule, options.output, options.device, options.precision, options.world,
+            options.tensorboard,
         )
         trainer.resume()
         trainer.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import signal
 import sys
@@ -20,7 +19,6 @@ from lwasr_edge.training.checkpoint import write_atomically
 NEXT_STATE_FILE = "state.next.pt"
 STATE_FILE = "state.pt"
 PREVIOUS_STATE_FILE = "state.previous.pt"
-LOG_FILE = "log.jsonl"
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
@@ -64,27 +62,6 @@ def remove_leftovers(folder: Path) -> None:
     for pattern in (".*.pt.*", ".*.safetensors.*"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
-
-
-def append_log(folder: Path, line: dict[str, Any]) -> None:
-    """Add a line to the log that programs read."""
-    with (folder / LOG_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def cut_log(folder: Path, step: int) -> None:
-    """Take lines out of the log that a run wrote after the state it now goes on from, and a half-written one."""
-    path = folder / LOG_FILE
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue
-    write_atomically(path, "".join(kept).encode())
 
 
 class StopRequest:

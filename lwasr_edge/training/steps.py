@@ -25,8 +25,10 @@ from lwasr_edge.training.loop import Family, Trainer
 from lwasr_edge.training.manifest import (
     Corpus,
     Fault,
+    Utterance,
     decode_corpus,
     load_corpus,
+    parse_manifest,
     read_audio_folder,
     read_manifest,
     refuse_faults,
@@ -38,6 +40,7 @@ from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.students import fit_running_norm, inherit, layers_to_keep
 from lwasr_edge.training.transcripts import encode_transcripts
 
+IN_MEMORY_S = 24 * 3600  # of audio, 2.8 GB; more lies in a file
 REPRESENT_WEIGHTS = LossWeights()
 ADAPT_WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
 
@@ -56,6 +59,7 @@ class TrainingOptions:
     freeze_front: bool  # leave the subsampling's convolutions as they are
     dropout: float
     max_bad: float  # share of unusable utterances, 0 to 1, from which on a run stops
+    tensorboard: bool  # write its files too
     loss: dict[str, float]  # weights that differ from the step's own
     augment: AugmentConfig
     schedule: Schedule
@@ -85,6 +89,7 @@ class TrainingOptions:
             freeze_front=args.freeze_front,
             dropout=args.dropout,
             max_bad=args.max_bad / 100,
+            tensorboard=args.tensorboard,
             loss=parse_losses(args.loss),
             augment=parse_augment(args.augment),
             schedule=Schedule(**fields),
@@ -257,13 +262,20 @@ def training_data(
     pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
     if pieces.get_piece_size() != model.config.blank_id:
         raise CheckpointError(f"the tokenizer has {pieces.get_piece_size()} pieces, the model {model.config.blank_id}")
-    wanted = [utterance for path in options.train for utterance in read_manifest(path)]
-    corpus, faults = decode_corpus(wanted)
+    wanted: list[Utterance] = []
+    faults: list[Fault] = []
+    for path in options.train:
+        utterances, unreadable = parse_manifest(path)
+        wanted, faults = wanted + utterances, faults + unreadable
+    n_wanted = len(wanted) + len(faults)
+    is_large = sum(utterance.duration_s for utterance in wanted) > IN_MEMORY_S
+    corpus, undecodable = decode_corpus(wanted, spool=options.output if is_large else None)
+    faults += undecodable
     found: list[list[int] | Fault] = [[] for _ in corpus.utterances]
     if weights.ctc:
         found = encode_transcripts(corpus, pieces, [model.frames(int(length)) for length in corpus.lengths])
     faults += [item for item in found if isinstance(item, Fault)]
-    refuse_faults(faults, len(wanted), options.max_bad)
+    refuse_faults(faults, n_wanted, options.max_bad)
     corpus = corpus.select([place for place, item in enumerate(found) if not isinstance(item, Fault)])
     return corpus, [item for item in found if not isinstance(item, Fault)]
 
@@ -297,6 +309,7 @@ def train(
         options.device,
         options.precision,
         options.world,
+        options.tensorboard,
     )
     dev_sets = DevSets(options.dev, options.device)
 
