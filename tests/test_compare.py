@@ -29,6 +29,16 @@ def reference(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    """Of a board: what `lwasr bench --json` writes, as far as it counts here."""
+    measured = {"mode": "file", "threads": 1, "rtf": {"median": 0.01}}
+    models = [{"layers": 4, "precision": "int8", "measurements": [measured]}]
+    path = tmp_path / "board.json"
+    path.write_text(json.dumps({"format": "lwasr-bench", "schema_version": 1, "models": models}))
+    return path
+
+
 def test_every_method_spends_its_whole_budget() -> None:
     for name, method in METHODS.items():
         assert sum(phase.share for phase in method.phases) == pytest.approx(1.0), name
@@ -64,11 +74,11 @@ def test_beginnings() -> None:
     assert count_parameters(pruned) - removed == count_parameters(student)
 
 
-def test_compare_writes_table_plots_and_resumes(tmp_path: Path, reference: Path, capsys) -> None:
+def test_compare_writes_table_plots_and_resumes(tmp_path: Path, reference: Path, profile: Path) -> None:
     manifest = str(write_test_manifest(tmp_path))
     command = ["compare", "--reference", str(reference), "--keep", "2,1", "--train", manifest, "--dev", manifest]
     command += ["--steps", "5", "--evaluate-every", "2", "--methods", "dropped", "pruned", "two-step", *SHORT]
-    command += ["-o", str(tmp_path / "out")]
+    command += ["--profile", str(profile), "-o", str(tmp_path / "out")]
     assert main(command) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert set(results["methods"]) == {"dropped", "pruned", "two-step"}
@@ -76,6 +86,8 @@ def test_compare_writes_table_plots_and_resumes(tmp_path: Path, reference: Path,
         assert method["audio_s"] > 0 and method["curve"][-1]["audio_s"] == pytest.approx(method["audio_s"], abs=1)
         assert set(method["curve"][-1]["wer"]) == {"layers2/data/whole", "layers1/data/whole"}
     assert results["methods"]["pruned"]["parameters"] == results["methods"]["dropped"]["parameters"]
+    speeds = {name: method["rtf"] for name, method in results["methods"].items()}
+    assert speeds["pruned"]["layers1"] == 0.01 > speeds["dropped"]["layers2"] > speeds["dropped"]["layers1"]
     report = (tmp_path / "out" / "report.md").read_text()
     assert "### layers2" in report and "reference pruned by magnitude" in report
     assert all((tmp_path / "out" / name).stat().st_size > 5000 for name in ("cost.png", "size.png"))
@@ -160,16 +172,10 @@ def test_pareto_leaves_out_what_is_beaten() -> None:
     assert pareto([best, beaten, small]) == [small, best]
 
 
-def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, capsys) -> None:
+def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
-    rtf = {"median": 0.01}
-    profile = {
-        "format": "lwasr-bench", "schema_version": 1,
-        "models": [{"layers": 4, "precision": "int8", "measurements": [{"mode": "file", "threads": 1, "rtf": rtf}]}],
-    }
-    (tmp_path / "board.json").write_text(json.dumps(profile))
     command = ["search", "--reference", str(reference), "--layers", "1", "2", "4", "--feed-forward", "1", "0.5"]
-    command += ["--train", manifest, "--dev", manifest, "--profile", str(tmp_path / "board.json"), *SHORT]
+    command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), *SHORT]
     command += ["--steps", "2", "--layer-steps", "1", "-o", str(tmp_path / "out")]
     assert main([*command, "--max-rtf", "0.0085"]) == 0
     found = json.loads((tmp_path / "out" / "search.json").read_text())

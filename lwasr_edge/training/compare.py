@@ -15,6 +15,7 @@ from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint, write_atomically
 from lwasr_edge.training.compare_report import REPORT_FILE, write_report
 from lwasr_edge.training.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.latency import measure_here, read_profile
 from lwasr_edge.training.logs import LOG_FILE
 from lwasr_edge.training.loop import Family, Trainer
 from lwasr_edge.training.model import AcousticModel
@@ -30,7 +31,12 @@ class Comparison:
     """Methods that train the same sizes on the same batches, with the same number of steps."""
 
     def __init__(
-        self, reference: Path, sizes: tuple[int, ...], n_dev_utterances: int | None, options: TrainingOptions
+        self,
+        reference: Path,
+        sizes: tuple[int, ...],
+        n_dev_utterances: int | None,
+        profile: Path | None,
+        options: TrainingOptions,
     ) -> None:
         """Load what all methods share.
 
@@ -38,6 +44,7 @@ class Comparison:
             reference: checkpoint of the teacher.
             sizes: layers of each student.
             n_dev_utterances: of each dev set; None for all.
+            profile: of the board whose speed counts, by `lwasr bench --json`; None for this machine.
             options: as of a training step; ``schedule.steps`` is each method's whole budget.
         """
         self.sizes, self.options = sizes, options
@@ -46,6 +53,8 @@ class Comparison:
         self.store = WaveformStore(self.corpus, options.device)
         self.augmenter = Augmenter(options.augment, load_noise(options.noise, options.device))
         self.dev_sets = DevSets(options.dev, options.device, n_dev_utterances)
+        family = self.reference.config
+        self.latency = read_profile(profile, family, 1, "int8") if profile else measure_here(family, 1, "int8")
 
     def run(self, names: list[str]) -> dict[str, Any]:
         """Train by each method, or take up where a run was stopped, and write the report after each."""
@@ -69,12 +78,13 @@ class Comparison:
     def train_by(self, method: Method, folder: Path) -> dict[str, Any]:
         """Train a family by one method: its sizes, costs, and the error rates on the way."""
         students: dict[str, AcousticModel] = {}
-        masks, kept = {}, {}
+        masks, kept, rtf = {}, {}, {}
         for n_layers in self.sizes:
             name = f"layers{n_layers}"
             student, masks[name] = begin(method, self.reference, n_layers, self.options.schedule.seed)
             removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
             kept[name] = count_parameters(student) - removed
+            rtf[name] = round(self.latency.rtf(student.config), 5)  # a zero is multiplied like any other number
             students[name] = student.to(self.options.device)
             front = student.encoder.subsampling
             front.requires_grad_(not self.options.freeze_front or method.start == "random")  # no use frozen at random
@@ -96,6 +106,7 @@ class Comparison:
             "audio_s": round(audio_s),
             "elapsed_s": round(elapsed_s, 1),
             "parameters": kept,
+            "rtf": rtf,
             "curve": curve,
         }
 
@@ -138,6 +149,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="+", choices=list(METHODS), default=list(BASELINES), metavar="METHOD",
         help=f"of {', '.join(METHODS)}; default: the first {len(BASELINES)}",
     )
+    add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
     add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
     defaults = Schedule(steps=300, batch_s=20, learning_rate=4e-4, warmup_steps=30, evaluate_every=100)
     add_training(parser, defaults, CTC)
@@ -153,6 +165,6 @@ def run(args: argparse.Namespace) -> None:
         sizes = tuple(int(size) for size in args.keep.split(","))
     except ValueError:
         raise OptionError(f"--keep {args.keep}: expected numbers of layers, as in 8,5,3") from None
-    comparison = Comparison(args.reference, sizes, args.dev_utterances, TrainingOptions.from_args(args))
+    comparison = Comparison(args.reference, sizes, args.dev_utterances, args.profile, TrainingOptions.from_args(args))
     comparison.run(args.methods)
     print(f"{args.output / REPORT_FILE}, {args.output / RESULTS_FILE} and plots are written")

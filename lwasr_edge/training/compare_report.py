@@ -51,18 +51,19 @@ def markdown(results: dict[str, Any]) -> str:
     reference = ", ".join(f"{name} {results['reference'][f'reference/{name}/{WHOLE}']}" for name in sets)
     lines = [
         f"Each method: {results['steps']} steps of {results['batch_s']:g} s on {', '.join(results['train'])}; all "
-        "sizes of a method in one run, whose training time is given (evaluation left out).",
+        "sizes of a method in one run, whose training time is given (evaluation left out). RTF: expected of the int8 file, "
+        "whole recordings, one thread.",
         f"WER (%), greedy, whole recordings. The reference: {reference}.",
     ]
     for student in next(iter(methods.values()))["parameters"]:
         first = f"{student}/{sets[0]}/{WHOLE}"
         goal = methods[BASELINE]["curve"][-1]["wer"][first] if BASELINE in methods else None
-        head = ["method", "parameters", *sets, "audio, s", "time, s"]
+        head = ["method", "parameters", "RTF", *sets, "audio, s", "time, s"]
         head += [] if goal is None else [f"audio until {goal} on {sets[0]}, s", "speed-up"]
         lines += ["", f"### {student}", "", row(head), row(["---"] * len(head))]
         for method in methods.values():
             last = method["curve"][-1]["wer"]
-            cells = [method["title"], f"{method['parameters'][student] / 1e6:.2f} M"]
+            cells = [method["title"], f"{method['parameters'][student] / 1e6:.2f} M", f"{method['rtf'][student]:.4f}"]
             cells += [f"{last[f'{student}/{name}/{WHOLE}']:.1f}" for name in sets]
             cells += [str(method["audio_s"]), f"{method['elapsed_s']:.0f}"]
             if goal is not None:
@@ -102,18 +103,21 @@ def plot_costs(results: dict[str, Any], path: Path) -> None:
 
 
 def plot_sizes(results: dict[str, Any], path: Path) -> None:
-    """WER against the size of the int8 file."""
+    """WER against the size of the int8 file, and against its real-time factor."""
     from matplotlib.figure import Figure
 
     name = sorted({key.split("/")[1] for key in results["reference"]})[0]
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    panel = figure.subplots()
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
     for method in results["methods"].values():
         last = method["curve"][-1]["wer"]
         megabytes = [n * INT8_BYTES_PER_PARAMETER / 1e6 for n in method["parameters"].values()]
         wers = [last[f"{student}/{name}/{WHOLE}"] for student in method["parameters"]]
-        panel.plot(megabytes, wers, marker="o", label=method["title"])
-    panel.set(xlabel="int8 file, MB", ylabel=f"WER on {name}, %", ylim=(0, 105))
-    panel.grid(alpha=0.3)
+        left.plot(megabytes, wers, marker="o", label=method["title"])
+        right.plot([method["rtf"][student] for student in method["parameters"]], wers, marker="o")
+    left.set(xlabel="int8 file, MB", ylabel=f"WER on {name}, %", ylim=(0, 105))
+    right.set(xlabel="real-time factor, one thread (left is faster)")
+    for panel in (left, right):
+        panel.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=110)
