@@ -51,8 +51,8 @@ def markdown(results: dict[str, Any]) -> str:
     reference = ", ".join(f"{name} {results['reference'][f'reference/{name}/{WHOLE}']}" for name in sets)
     lines = [
         f"Each method: {results['steps']} steps of {results['batch_s']:g} s on {', '.join(results['train'])}; all "
-        "sizes of a method in one run, whose training time is given (evaluation left out). RTF: expected of the int8 file, "
-        "whole recordings, one thread.",
+        "sizes of a method in one run, whose training time is given (evaluation left out). RTF: expected of the int8 "
+        "file, whole recordings, one thread.",
         f"WER (%), greedy, whole recordings. The reference: {reference}.",
     ]
     for student in next(iter(methods.values()))["parameters"]:
