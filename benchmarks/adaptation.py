@@ -1,11 +1,12 @@
 """What the second step brings in three places that a general student does badly in, by minutes of their speech.
 
-    python benchmarks/adaptation.py CHECKPOINT --speech ../shared/speech --noise ../shared/noise/noise.jsonl -o FOLDER
+    python benchmarks/adaptation.py accent=CHECKPOINT spelling=CHECKPOINT noise=CHECKPOINT \
+        --speech FOLDER --noise MANIFEST -o FOLDER
 
 Places: accented speech (speechocean), spelt letters and numbers (an4), and noise at 0 to 10 dB (librispeech-dev with
 background recordings that no training heard). For each place and amount `lwasr-train adapt` runs with the recipe for
-little data: the front frozen, small steps, and as much general speech among the place's as there is of it. CHECKPOINT
-should not have learnt from the places' own transcripts. A run that was stopped is taken up where it was.
+little data: the front frozen, small steps, and as much general speech among the place's as there is of it. A run that
+was stopped is taken up where it was.
 """
 
 from __future__ import annotations
@@ -106,9 +107,11 @@ def spread(utterances: list[Utterance], limit: int | None) -> list[Utterance]:
     return [utterances[i] for i in np.linspace(0, len(utterances) - 1, limit).astype(int)]
 
 
-def adapt(args: argparse.Namespace, train: Path, noise: Path, place: Place, folder: Path) -> tuple[Path, float]:
+def adapt(
+    args: argparse.Namespace, checkpoint: Path, train: Path, noise: Path, place: Place, folder: Path
+) -> tuple[Path, float]:
     """Run the command; returns the student and the seconds that its training took."""
-    command = [sys.executable, "-m", "lwasr_edge.training.cli", "adapt", str(args.checkpoint), "--train", str(train)]
+    command = [sys.executable, "-m", "lwasr_edge.training.cli", "adapt", str(checkpoint), "--train", str(train)]
     command += ["--noise", str(noise), "--freeze-front", "--steps", str(args.steps), "--batch-s", str(args.batch_s)]
     command += ["--learning-rate", str(args.learning_rate), "--warmup-steps", "20", "-o", str(folder)]
     if place.is_noisy:
@@ -117,10 +120,10 @@ def adapt(args: argparse.Namespace, train: Path, noise: Path, place: Place, fold
     if ended.returncode != 0:
         sys.exit(f"{' '.join(command)} ended with status {ended.returncode}")
     last = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    return folder / f"{args.checkpoint.stem}.safetensors", json.loads(last)["elapsed_s"]
+    return folder / f"{checkpoint.stem}.safetensors", json.loads(last)["elapsed_s"]
 
 
-def run_place(args: argparse.Namespace, name: str, noise: Path, backgrounds: list[Path]) -> dict:
+def run_place(args: argparse.Namespace, name: str, checkpoint: Path, noise: Path, backgrounds: list[Path]) -> dict:
     """Measure before, and after each amount of the place's speech."""
     place = PLACES[name]
     folder = args.output / name
@@ -145,11 +148,17 @@ def run_place(args: argparse.Namespace, name: str, noise: Path, backgrounds: lis
         label = "all" if minutes is None else f"{minutes:g}"
         train = folder / f"train-{label}.jsonl"
         write_manifest(train, [*chosen, *rehearsed])
-        student, elapsed_s = adapt(args, train, noise, place, folder / label)
+        student, elapsed_s = adapt(args, checkpoint, train, noise, place, folder / label)
         row = {"minutes": round(minutes_of(chosen), 1), "training_s": elapsed_s, "wer": wers(student)}
         print(name, row, flush=True)
         rows.append(row)
-    return {"title": place.title, "test": test.stem, "before": wers(args.checkpoint), "after": rows}
+    return {
+        "title": place.title,
+        "student": str(checkpoint),
+        "test": test.stem,
+        "before": wers(checkpoint),
+        "after": rows,
+    }
 
 
 def section(figures: dict) -> str:
@@ -163,23 +172,23 @@ def section(figures: dict) -> str:
             for row in place["after"]
         ]
         header = ["minutes of its speech", "minutes of training", *sets]
-        lines += [f"**{place['title']}**", "", table(header, [before, *after]), ""]
+        lines += [f"**{place['title']}**, `{place['student']}`", "", table(header, [before, *after]), ""]
     return (
-        f"WER in per cent, greedy, whole recordings, of a general student ({figures['student']}) before and after "
-        f"`lwasr-train adapt` with {figures['steps']} steps of {figures['batch_s']:g} s on one thread. The general "
-        "student has learnt from no transcript of these places; `librispeech-dev` and `commonvoice-dev` show what "
-        f"it forgets.\n\n{chr(10).join(lines)}\n{provenance_line(figures)}\n"
+        f"WER in per cent, greedy, whole recordings, of a student before and after `lwasr-train adapt` with "
+        f"{figures['steps']} steps of {figures['batch_s']:g} s; `librispeech-dev` and `commonvoice-dev` show what it "
+        f"forgets.\n\n{chr(10).join(lines)}\n{provenance_line(figures)}\n"
     )
 
 
 def main() -> None:
     """Run every place and amount, print the tables, and keep the figures if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of a general student")
+    parser.add_argument(
+        "places", nargs="+", metavar="PLACE=CHECKPOINT", help=f"a student for each of {', '.join(PLACES)}; or for some"
+    )
     parser.add_argument("--speech", type=Path, required=True, help="folder with the manifests")
     parser.add_argument("--noise", type=Path, required=True, help="manifest of background recordings")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--places", nargs="+", choices=PLACES, default=list(PLACES))
     parser.add_argument("--minutes", nargs="*", type=float, default=[5, 15, 60], help="amounts beside all of it")
     parser.add_argument("--utterances", type=int, help="of each set measured on (default: all)")
     parser.add_argument("--steps", type=int, default=200)
@@ -187,13 +196,15 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    students = {name: Path(path) for name, _, path in (item.partition("=") for item in args.places)}
+    if not set(students) <= set(PLACES) or not all(path.is_file() for path in students.values()):
+        parser.error(f"{' '.join(args.places)}: expected PLACE=CHECKPOINT, places are {', '.join(PLACES)}")
     args.output.mkdir(parents=True, exist_ok=True)
     noise, backgrounds = split_noise(args.noise, args.output)
     figures = {
-        "student": args.checkpoint.stem,
         "steps": args.steps,
         "batch_s": args.batch_s,
-        "places": [run_place(args, name, noise, backgrounds) for name in args.places],
+        "places": [run_place(args, name, path, noise, backgrounds) for name, path in students.items()],
     }
     print(section(write_json(args.json, figures)))
 

@@ -80,6 +80,23 @@ def peers(figures: dict, path: Path) -> str:
     return _save(figure, path, "Speed, word error rate and peak memory (area) of this project and its peers")
 
 
+def adaptation(figures: dict, path: Path) -> str:
+    """WER of each place by minutes of its speech; dotted, what general speech costs."""
+    figure, (axes,) = _axes(1)
+    for colour, place in zip(COLOURS, figures["places"], strict=False):
+        minutes = [1.0, *(row["minutes"] for row in place["after"])]  # 1 stands for none: the axis is logarithmic
+        for name, style in ((place["test"], "o-"), ("librispeech-dev", ":")):
+            wers = [place["before"][name], *(row["wer"][name] for row in place["after"])]
+            axes.plot(minutes, wers, style, color=colour, label=place["title"] if style == "o-" else None)
+    axes.set_xscale("log")
+    axes.set_xticks([1, 5, 15, 60, 150], ["none", "5", "15", "60", "150"])
+    axes.set_xlabel("minutes of the place's speech (dotted: librispeech-dev)")
+    axes.set_ylabel("WER, %")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _save(figure, path, "WER in three places by minutes of their speech")
+
+
 def _axes(count: int) -> tuple[Figure, list[Axes]]:
     figure, axes = plt.subplots(1, count, figsize=(5.5 * count, 4), squeeze=False, layout="constrained")
     for one in axes[0]:

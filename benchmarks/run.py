@@ -4,8 +4,9 @@
 
 Figures are kept as JSON in benchmarks/results/, each with command, commit, machine and time; the page is made of them.
 What lacks its data is left as it was and named. On a quiet machine with two cores all of it takes about ten
-minutes; instructions on emulated Arm take longer, and only with `--only instructions`. Sections of RESULTS.md that are
-not between markers are written by hand and stay.
+minutes. What takes longer is taken with --only alone: instructions on emulated Arm (minutes a model), training methods
+(hours), adaptation (an hour, after the methods). Sections of RESULTS.md that are not between markers are written by
+hand and stay.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
 
+import adaptation
 import arithmetic
 import conditions
+import int8
 import latency
+import methods
 import phrases
 import plots
 import speed
@@ -51,7 +55,7 @@ class Section:
     title: str
     take: Callable[[argparse.Namespace, Path], None]  # runs the measurement, which writes the JSON
     write: Callable[[dict], str]  # Markdown of the JSON
-    plot: Callable[[dict, Path], str] | None = None  # writes a PNG, returns its caption
+    plots: dict[str, Callable[[dict, Path], str]] = field(default_factory=dict)  # PNG: writes it, gives a caption
     is_usual: bool = True  # False: only if named with --only
 
 
@@ -86,9 +90,9 @@ def render() -> None:
             continue
         figures = json.loads(path.read_text(encoding="utf-8"))
         body = f"## {section.title}\n\n{section.write(figures)}"
-        if section.plot is not None:
-            caption = section.plot(figures, RESULTS / f"{name}.png")
-            body += f"\n![{caption}](results/{name}.png)\n"
+        for stem, plot in section.plots.items():
+            caption = plot(figures, RESULTS / f"{stem}.png")
+            body += f"\n![{caption}](results/{stem}.png)\n"
         page = replaced(page, name, body)
     PAGE.write_text(page, encoding="utf-8")
     print(f"{PAGE} is written")
@@ -161,6 +165,38 @@ def take_arithmetic(args: argparse.Namespace, output: Path) -> None:
     run_script("arithmetic.py", "--chunk-ms", "640", "--chunk-ms", "2560", "--json", str(output))
 
 
+def take_int8(args: argparse.Namespace, output: Path) -> None:
+    """Ways to quantise the default model."""
+    manifest, calibration = found(args.speech / "commonvoice-dev.jsonl"), args.speech / "commonvoice-train.jsonl"
+    checkpoint = found(default_model().directory / "checkpoint.safetensors")
+    if manifest is not None and checkpoint is not None:
+        common = ["--manifest", str(manifest), "--calibrate", str(calibration), "--json", str(output)]
+        run_script("int8.py", os.path.relpath(checkpoint), *common)
+
+
+def take_methods(args: argparse.Namespace, output: Path) -> None:
+    """Training methods at one budget."""
+    reference = imported_reference(args.reference or next(args.speech.parent.glob("reference/*.nemo"), None))
+    if reference is not None:
+        run_script("methods.py", "--reference", str(reference), *training_data(args, "methods"), "--json", str(output))
+
+
+def take_adaptation(args: argparse.Namespace, output: Path) -> None:
+    """Step 2 in three places. The default model knows an4: there, the comparison's two-step student learns."""
+    unspoilt = found(BUILD / "methods" / "two-step" / "phase3" / "layers8.safetensors")
+    default = found(default_model().directory / "checkpoint.safetensors")
+    if unspoilt is not None and default is not None:
+        known = os.path.relpath(default)
+        places = [f"accent={known}", f"noise={known}", f"spelling={unspoilt}"]
+        run_script("adaptation.py", *places, *training_data(args, "adaptation"), "--json", str(output))
+
+
+def training_data(args: argparse.Namespace, name: str) -> list[str]:
+    """Arguments of the scripts that train."""
+    noise = args.speech.parent / "noise" / "noise.jsonl"
+    return ["--speech", str(args.speech), "--noise", str(noise), "-o", str(BUILD / name)]
+
+
 def take_instructions(args: argparse.Namespace, output: Path) -> None:
     """All installed models on emulated Arm processors."""
     folder = Path("build", "arm64")
@@ -176,10 +212,20 @@ def exported_reference(checkpoint: Path | None) -> Path | None:
         return target
     if checkpoint is None or not found(checkpoint):
         return None
+    imported = str(imported_reference(checkpoint))
+    run(["-m", "lwasr_edge.export.cli", imported, "-o", str(target), "--int8", "--name", "reference"])
+    return target
+
+
+def imported_reference(checkpoint: Path | None) -> Path | None:
+    """The reference as a checkpoint of this project; made once."""
+    target = BUILD / "reference" / "reference.safetensors"
+    if target.is_file():
+        return target
+    if checkpoint is None or not found(checkpoint):
+        return None
     target.parent.mkdir(parents=True, exist_ok=True)
-    imported = target.with_name("reference.safetensors")
-    run(["-m", "lwasr_edge.training.cli", "import-nemo", str(checkpoint), "-o", str(imported)])
-    run(["-m", "lwasr_edge.export.cli", str(imported), "-o", str(target), "--int8", "--name", "reference"])
+    run(["-m", "lwasr_edge.training.cli", "import-nemo", str(checkpoint), "-o", str(target)])
     return target
 
 
@@ -216,13 +262,30 @@ def found(path: Path) -> Path | None:
 
 
 SECTIONS = {
-    "speed": Section("Speed, latency, start-up and memory", take_speed, speed.section, plots.speed),
-    "accuracy": Section("Word error rate by chunk size", take_accuracy, speed.accuracy_section, plots.accuracy),
-    "latency": Section("What a listener waits for", take_latency, latency.section, plots.latency),
+    "speed": Section("Speed, latency, start-up and memory", take_speed, speed.section, {"speed": plots.speed}),
+    "accuracy": Section(
+        "Word error rate by chunk size", take_accuracy, speed.accuracy_section, {"accuracy": plots.accuracy}
+    ),
+    "latency": Section("What a listener waits for", take_latency, latency.section, {"latency": plots.latency}),
     "conditions": Section("Levels, pauses, noise", take_conditions, conditions.section),
     "phrases": Section("Phrases, beams, language models", take_phrases, phrases.render),
-    "peers": Section("Beside its peers", take_peers, compare.section, plots.peers),
+    "peers": Section("Beside its peers", take_peers, compare.section, {"peers": plots.peers}),
     "arithmetic": Section("How far from the arithmetic", take_arithmetic, arithmetic.section),
+    "int8": Section("Ways to int8", take_int8, int8.section),
+    "methods": Section(
+        "Training methods at one budget",
+        take_methods,
+        methods.section,
+        {"methods": methods.plot_cost_figures, "methods-size": methods.plot_size_figures},
+        is_usual=False,
+    ),  # hours
+    "adaptation": Section(
+        "Adaptation to three places",
+        take_adaptation,
+        adaptation.section,
+        {"adaptation": plots.adaptation},
+        is_usual=False,
+    ),  # an hour
     "instructions": Section(
         "Instructions on Arm", take_instructions, instructions.section, is_usual=False
     ),  # needs Debian and minutes for each model
