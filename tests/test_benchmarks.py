@@ -95,6 +95,16 @@ def test_every_peer_says_what_it_needs_installed() -> None:
     assert engines.ENGINES.keys() == engines.DISTRIBUTIONS.keys()
 
 
+def test_models_of_peers_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").touch()
+    for engine in engines.FOLDERS:
+        assert engines.what_is_wrong(engine, str(tmp_path / "none")) == "no such folder"
+    assert engines.what_is_wrong("sherpa-nemo-ctc", str(tmp_path)) == "the folder has no *.onnx"
+    assert engines.what_is_wrong("whisper-cpp", str(tmp_path / "none")) == "no such file"
+    (tmp_path / "model.int8.onnx").touch()
+    assert engines.what_is_wrong("sherpa-nemo-ctc", str(tmp_path)) is None
+
+
 def test_latency_from_a_manifest(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

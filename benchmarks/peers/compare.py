@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engines import DISTRIBUTIONS, ENGINES
+from engines import DISTRIBUTIONS, ENGINES, what_is_wrong
 
 from lwasr_edge import load_audio
 from lwasr_edge.bench.recordings import CLIP, from_manifest
@@ -92,6 +92,10 @@ def chosen_entries(args: argparse.Namespace) -> list[tuple[str, str]]:
     for engine in ENGINES:
         asked = getattr(args, engine.replace("-", "_"))
         models = ([""] if asked else []) if engine == HAS_ITS_MODEL else asked
+        for model in models:
+            wrong = what_is_wrong(engine, model)
+            if wrong:
+                sys.exit(f"--{engine} {model}: {wrong}")
         try:
             metadata.version(DISTRIBUTIONS[engine][0])
         except metadata.PackageNotFoundError:

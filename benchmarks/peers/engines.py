@@ -130,6 +130,27 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "faster-whisper": ("faster-whisper", "ctranslate2", "tokenizers", "onnxruntime", "av", "huggingface-hub", "numpy"),
 }
 _PARTS = ("encoder", "decoder", "joiner")
+# What a model's folder holds; the others' models are a name or a file.
+FOLDERS: dict[str, tuple[str, ...]] = {
+    "sherpa-nemo-ctc": ("*.onnx", "tokens.txt"),
+    "sherpa-zipformer-ctc": ("*.onnx", "tokens.txt"),
+    "sherpa-online": ("encoder*.onnx", "decoder*.onnx", "joiner*.onnx", "tokens.txt"),
+    "vosk": ("am", "conf"),
+    "faster-whisper": ("model.bin",),
+}
+
+
+def what_is_wrong(engine: str, model: str) -> str | None:
+    """Why a model cannot be what a recogniser loads, in a few words; None if it looks right."""
+    if engine in ("lwasr", "pocketsphinx"):
+        return None  # they look for it themselves
+    path = Path(model)
+    if engine not in FOLDERS:
+        return None if path.is_file() else "no such file"
+    if not path.is_dir():
+        return "no such folder"
+    lacking = [pattern for pattern in FOLDERS[engine] if not any(path.glob(pattern))]
+    return f"the folder has no {', '.join(lacking)}" if lacking else None
 
 
 def _ctc_files(model: str) -> dict[str, str]:
