@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def package_folders() -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source archive and the wheel built from it, of a copy that also holds a made-up model."""
+    """A folder with the source archive and the wheel built from it, of a copy that also holds another model."""
     for needed in ("build", "setuptools"):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"needs the package {needed} (pip install 'lwasr-edge[dev]')")
@@ -76,17 +77,12 @@ def test_wheel_holds_the_packages_and_nothing_beside_them(wheel: Path) -> None:
     assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in names if "dist-info/licenses/" in name}
 
 
-def test_wheel_holds_int8_models_and_cards_but_no_checkpoints(wheel: Path) -> None:
+def test_wheel_holds_the_default_model_and_its_card_but_no_checkpoints(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name.removeprefix("lwasr_edge/models/") for name in archive.namelist() if "/models/" in name}
-    assert {name for name in names if name.startswith("probe/")} == {
-        "probe/model.int8.onnx",
-        "probe/card.md",
-        "probe/card.json",
-    }
-    shipped = {path.relative_to(ROOT / "models").as_posix() for path in (ROOT / "models").glob("*/*.int8.onnx")}
-    assert shipped <= names
-    assert not [name for name in names if name.endswith((".safetensors", ".pt", ".ckpt"))]
+    default = "en-base"
+    assert json.loads((ROOT / "models" / default / "card.json").read_text(encoding="utf-8"))["default"]
+    assert names == {"__init__.py", *(f"{default}/{name}" for name in ("model.int8.onnx", "card.md", "card.json"))}
 
 
 def test_wheel_imports_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
