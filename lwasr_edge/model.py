@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,13 +197,24 @@ def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -
         options.add_free_dimension_override_by_name("samples", pinned_samples)
     try:
         # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
-        return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's errors share no base class of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{path} cannot be opened as an ONNX model ({path.stat().st_size} bytes): it is another kind of file, "
             f"damaged, or incomplete. onnxruntime says: {reason}"
         ) from error
+    give_memory_back()
+    return session
+
+
+def give_memory_back() -> None:
+    """Return to the system what loading has freed and glibc keeps: 14 of en-base's 42 MB. Elsewhere, do nothing."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows
+        return
+    trim(ctypes.c_size_t(0))
 
 
 def _check_inputs(inputs: list[ort.NodeArg]) -> State:
