@@ -61,6 +61,7 @@ BASELINES = {
     ),
 }
 ABLATIONS = {
+    "ctc+kl": Method("layers dropped, CTC + logit distillation", (Phase(1.0, only(ctc=1.0, kl=1.0)),)),
     "clip": step1("step 1: CLIP", clip=1.0),
     "mse": step1("step 1: MSE", mse=1.0),
     "kl": step1("step 1: KL", kl=1.0),
