@@ -182,8 +182,8 @@ def take_methods(args: argparse.Namespace, output: Path) -> None:
 
 
 def take_adaptation(args: argparse.Namespace, output: Path) -> None:
-    """Step 2 in three places. The default model knows an4: there, the comparison's two-step student learns."""
-    unspoilt = found(BUILD / "methods" / "two-step" / "phase3" / "layers8.safetensors")
+    """Step 2 in three places. The default model knows an4: there, a student of the comparison learns."""
+    unspoilt = found(BUILD / "methods" / "dropped" / "phase1" / "layers8.safetensors")
     default = found(default_model().directory / "checkpoint.safetensors")
     if unspoilt is not None and default is not None:
         known = os.path.relpath(default)
