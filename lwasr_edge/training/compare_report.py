@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lwasr_edge.training.dev_sets import WHOLE
 
 REPORT_FILE = "report.md"
 INT8_BYTES_PER_PARAMETER = 1.08  # of an exported int8 file (lwasr-export prints it)
-BASELINE = "dropped"  # whose last WER the others must reach: what people do who have a large model and no method
+BASELINE = "dropped"  # what people do who have a large model and no method: speed-ups are over it
 
 
 def cost_to_reach(curve: list[dict[str, Any]], key: str, wer: float, cost: str) -> float | None:
@@ -47,7 +48,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
 def markdown(results: dict[str, Any]) -> str:
     """One table a size; WER (%) of whole recordings, greedy."""
     methods = results["methods"]
-    sets = sorted({key.split("/")[1] for key in results["reference"]})
+    sets = sets_of(results)
     reference = ", ".join(f"{name} {results['reference'][f'reference/{name}/{WHOLE}']}" for name in sets)
     lines = [
         f"Each method: {results['steps']} steps of {results['batch_s']:g} s on {', '.join(results['train'])}; all "
@@ -55,24 +56,35 @@ def markdown(results: dict[str, Any]) -> str:
         "file, whole recordings, one thread.",
         f"WER (%), greedy, whole recordings. The reference: {reference}.",
     ]
-    for student in next(iter(methods.values()))["parameters"]:
+    for student in students_of(results):
         first = f"{student}/{sets[0]}/{WHOLE}"
-        goal = methods[BASELINE]["curve"][-1]["wer"][first] if BASELINE in methods else None
-        head = ["method", "parameters", "RTF", *sets, "audio, s", "time, s"]
-        head += [] if goal is None else [f"audio until {goal} on {sets[0]}, s", "speed-up"]
+        trained = [method for method in methods.values() if student in method["parameters"]]
+        goal = statistics.median_high(method["curve"][-1]["wer"][first] for method in trained)
+        head = ["method", "parameters", "RTF", *sets, "audio, s", "time, s", f"audio until {goal:.1f} on {sets[0]}, s"]
+        head += [f"speed-up over {BASELINE}"] if BASELINE in methods else []
         lines += ["", f"### {student}", "", row(head), row(["---"] * len(head))]
-        for method in methods.values():
+        for method in trained:
             last = method["curve"][-1]["wer"]
             cells = [method["title"], f"{method['parameters'][student] / 1e6:.2f} M", f"{method['rtf'][student]:.4f}"]
             cells += [f"{last[f'{student}/{name}/{WHOLE}']:.1f}" for name in sets]
             cells += [str(method["audio_s"]), f"{method['elapsed_s']:.0f}"]
-            if goal is not None:
-                cost = cost_to_reach(method["curve"], first, goal, "audio_s")
+            cost = cost_to_reach(method["curve"], first, goal, "audio_s")
+            cells.append("-" if cost is None else f"{cost:.0f}")
+            if BASELINE in methods:
                 baseline = cost_to_reach(methods[BASELINE]["curve"], first, goal, "audio_s")
-                speed_up = "-" if cost is None or baseline is None else f"{baseline / max(cost, 1):.1f}"
-                cells += ["-" if cost is None else f"{cost:.0f}", speed_up]
+                cells.append("-" if cost is None or baseline is None else f"{baseline / max(cost, 1):.1f}")
             lines.append(row(cells))
     return "\n".join(lines) + "\n"
+
+
+def sets_of(results: dict[str, Any]) -> list[str]:
+    """The sets measured on, as they were given."""
+    return list(dict.fromkeys(key.split("/")[1] for key in results["reference"]))
+
+
+def students_of(results: dict[str, Any]) -> list[str]:
+    """Every size that some method trained, the largest first as they were asked for."""
+    return list(dict.fromkeys(student for method in results["methods"].values() for student in method["parameters"]))
 
 
 def row(cells: list[str]) -> str:
@@ -85,12 +97,14 @@ def plot_costs(results: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     methods = results["methods"]
-    students = list(next(iter(methods.values()))["parameters"])
-    name = sorted({key.split("/")[1] for key in results["reference"]})[0]
+    students = students_of(results)
+    name = sets_of(results)[0]
     figure = Figure(figsize=(4.2 * len(students) + 2.5, 4), layout="constrained")
     panels = figure.subplots(1, len(students), sharey=True, squeeze=False)[0]
     for panel, student in zip(panels, students, strict=True):
         for method in methods.values():
+            if student not in method["parameters"]:
+                continue
             costs = [point["audio_s"] for point in method["curve"]]
             wers = [point["wer"][f"{student}/{name}/{WHOLE}"] for point in method["curve"]]
             panel.plot(costs, wers, marker="o", markersize=3, label=method["title"])
@@ -106,7 +120,7 @@ def plot_sizes(results: dict[str, Any], path: Path) -> None:
     """WER against the size of the int8 file, and against its real-time factor."""
     from matplotlib.figure import Figure
 
-    name = sorted({key.split("/")[1] for key in results["reference"]})[0]
+    name = sets_of(results)[0]
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for method in results["methods"].values():
