@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 import torch
 from small_models import DATA, letters, write_test_manifest
 
-from lwasr_edge.errors import AudioError, ManifestError
+from lwasr_edge.errors import AudioError, ManifestError, OutputError
 from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.manifest import (
     Fault,
@@ -122,6 +123,17 @@ def test_samples_in_a_file_are_those_in_memory(faulty: Path, tmp_path: Path) -> 
     assert isinstance(in_file.samples, np.memmap) and list(folder.iterdir()) == []
     assert np.array_equal(in_file.samples, in_memory.samples) and same_faults == faults
     assert WaveformStore(in_file, torch.device("cpu")).batch(np.array([0])).waveform.shape == (1, 54_240)
+
+
+def test_a_full_disk_is_named_with_what_to_do(faulty: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # of 108 kB
+    try:
+        with pytest.raises(OutputError, match=r"run: cannot keep the decoded audio there, .*choose another"):
+            decode_corpus(read_manifest(faulty), spool=tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_where_all_must_be_good_one_fault_stops(faulty: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -18,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lwasr_edge.audio import AudioReader, load_audio
-from lwasr_edge.errors import AudioError, AudioWarning, ManifestError
+from lwasr_edge.errors import AudioError, AudioWarning, ManifestError, OutputError
 
 SHOWN_FAULTS = 20
 DECODED_AT_ONCE = 256  # recordings
@@ -225,12 +226,22 @@ class Samples:
     """Decoded audio as it comes: in memory, or in a file that nobody else sees and that goes with its last user."""
 
     def __init__(self, folder: Path | None) -> None:
+        """Begin.
+
+        Args:
+            folder: for the file; None keeps all in memory.
+
+        Raises:
+            OutputError: the folder takes no files.
+        """
+        self.folder = folder
         self.pieces: list[np.ndarray] = []
         self.count = 0
         self.file: IO[bytes] | None = None
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.file = tempfile.TemporaryFile(dir=folder, prefix=".audio.")  # noqa: SIM115 - closed by __exit__
+            with self.explained():
+                folder.mkdir(parents=True, exist_ok=True)
+                self.file = tempfile.TemporaryFile(dir=folder, prefix=".audio.", buffering=0)  # noqa: SIM115 - __exit__
 
     def __enter__(self) -> Samples:
         return self
@@ -240,14 +251,33 @@ class Samples:
             self.file.close()  # a mapping of it stays
 
     def add(self, piece: np.ndarray) -> int:
-        """Keep (N,) int16 samples; returns how many came before them."""
+        """Keep (N,) int16 samples; returns how many came before them.
+
+        Raises:
+            OutputError: the file cannot grow.
+        """
         start = self.count
         self.count += len(piece)
         if self.file is None:
             self.pieces.append(piece)
-        else:
-            self.file.write(piece.tobytes())
+            return start
+        rest = memoryview(piece.tobytes())
+        with self.explained():
+            while rest:
+                rest = rest[self.file.write(rest) :]  # a disk that is nearly full takes a part
         return start
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say of what the system refuses what it was for, and what to do."""
+        try:
+            yield
+        except OSError as error:
+            hours = self.count / 16000 / 3600
+            raise OutputError(
+                f"{self.folder}: cannot keep the decoded audio there, {hours:.1f} h so far ({error.strerror}): expected "
+                "a writable folder with 115 MB free for each hour of audio: make room, or choose another with -o"
+            ) from error
 
     def together(self) -> np.ndarray:
         """All samples, (N,) int16."""
@@ -255,7 +285,6 @@ class Samples:
             return np.zeros(0, np.int16)
         if self.file is None:
             return np.concatenate(self.pieces)
-        self.file.flush()
         return np.memmap(self.file, np.int16, "r+", shape=(self.count,))
 
 
