@@ -273,10 +273,10 @@ class Samples:
         try:
             yield
         except OSError as error:
-            hours = self.count / 16000 / 3600
+            kept = f"{self.count / 16000 / 3600:.1f} h so far"
             raise OutputError(
-                f"{self.folder}: cannot keep the decoded audio there, {hours:.1f} h so far ({error.strerror}): expected "
-                "a writable folder with 115 MB free for each hour of audio: make room, or choose another with -o"
+                f"{self.folder}: cannot keep the decoded audio there, {kept} ({error.strerror}): expected a writable "
+                "folder with 115 MB free for each hour of audio: make room, or choose another with -o"
             ) from error
 
     def together(self) -> np.ndarray:
