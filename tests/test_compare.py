@@ -186,6 +186,19 @@ def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: 
     assert "nothing fits" in capsys.readouterr().err
 
 
+def test_search_by_transcripts_with_the_front_left_alone(tmp_path: Path, reference: Path, profile: Path) -> None:
+    manifest, out = str(write_test_manifest(tmp_path)), tmp_path / "out"
+    command = ["search", "--reference", str(reference), "--layers", "1", "--feed-forward", "1", *SHORT]
+    command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), "--steps", "2", "--layer-steps", "0"]
+    command += ["--loss", "mse=0", "clip=0", "kl=0", "hidden=0", "ctc=1", "--freeze-front"]
+    assert main([*command, "-o", str(out)]) == 0
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {name.partition("/")[2] for entry in entries for name in entry if "/" in name} == {"ctc"}
+    (student,) = out.glob("layers1*.safetensors")
+    front, inherited = (load_checkpoint(path)[0].encoder.subsampling for path in (student, reference))
+    assert torch.equal(front.conv1.weight, inherited.conv1.weight)
+
+
 def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
     student = tmp_path / "student.safetensors"

@@ -85,7 +85,10 @@ def costs(
     found = [cost("reference, CTC", {"reference": AcousticModel(teacher.config)}, CTC, whole, epochs[0])]
     students = {name: inherit(teacher, layers) for name, layers in kept.items()}
     together = f"family of {len(kept)} ({', '.join(kept)}), both steps"
-    found.append(cost(together, students, REPRESENT_WEIGHTS, options.schedule, epochs[1]))
+    for student in students.values():
+        student.encoder.subsampling.requires_grad_(not options.freeze_front)
+    weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
+    found.append(cost(together, students, weights, options.schedule, epochs[1]))
     for name, layers in kept.items():
         alone = {name: AcousticModel(inherit(teacher, layers).config)}
         found.append(cost(f"{name} from scratch, CTC", alone, CTC, options.schedule, epochs[2]))

@@ -75,7 +75,9 @@ class Search:
     def make(self, n_layers: int, d_feed_forward: int) -> AcousticModel:
         """The student to begin with."""
         keep = layers_to_keep(self.reference.config.encoder.n_layers, n_layers)
-        return inherit(self.reference, keep, self.options.dropout, d_feed_forward)
+        student = inherit(self.reference, keep, self.options.dropout, d_feed_forward)
+        student.encoder.subsampling.requires_grad_(not self.options.freeze_front)
+        return student
 
     def candidates(
         self, layers: list[int], shares: list[float], latencies: dict[str, LatencyModel]
@@ -102,7 +104,8 @@ class Search:
     def measure(self, candidates: list[Candidate], dev_sets: DevSets) -> list[Candidate]:
         """Train every student of the candidates for a short step 1, and measure it."""
         options = self.options
-        corpus, targets = training_data(self.reference, self.tokenizer, REPRESENT_WEIGHTS, options)
+        weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
+        corpus, targets = training_data(self.reference, self.tokenizer, weights, options)
         store = WaveformStore(corpus, options.device)
         family: dict[str, AcousticModel] = {}
         for one in candidates:
@@ -112,7 +115,7 @@ class Search:
         trainer = Trainer(
             Family(family, self.tokenizer, {"search": "a short step 1"}), self.reference, store, targets,
             Batches(corpus, options.schedule.batch_s, options.schedule.seed),
-            Augmenter(options.augment, load_noise(options.noise, options.device)), REPRESENT_WEIGHTS,
+            Augmenter(options.augment, load_noise(options.noise, options.device)), weights,
             options.schedule, options.output, options.device, options.precision, options.world,
             options.tensorboard,
         )
