@@ -21,10 +21,15 @@ from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.scores import Score, aligned, by_speaker, score, speaker_table, worst
 
 
+def collapse(path: torch.Tensor, blank_id: int) -> list[int]:
+    """Repeats, then blanks, removed (Graves et al. 2006, the map B). (U,) token of each frame -> at most U ids"""
+    path = torch.unique_consecutive(path)
+    return path[path != blank_id].tolist()
+
+
 def greedy_tokens(log_probs: torch.Tensor, blank_id: int) -> list[int]:
-    """Best token of each frame, repeats then blanks removed (Graves et al. 2006, the map B). (U, V) -> at most U ids"""
-    best = torch.unique_consecutive(log_probs.argmax(1))
-    return best[best != blank_id].tolist()
+    """The best token of each frame, collapsed. (U, V) -> at most U ids"""
+    return collapse(log_probs.argmax(1), blank_id)
 
 
 def tokens_to_text(tokens: list[int], vocabulary: tuple[str, ...]) -> str:
@@ -41,38 +46,47 @@ def batches_by_duration(corpus: Corpus, batch_s: float, sample_rate: int = 16000
         order = order[size:]
 
 
-def transcribe_corpus(
+def corpus_log_probs(
     model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None,
     look_ahead_frames: int = 0, batch_s: float = 160,
-) -> list[str]:
-    """Greedy transcripts, in the corpus's order.
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Places in the corpus, the longest utterance's first, and log-probabilities (U, V).
 
     Args:
         model: in evaluation mode.
-        corpus: what to transcribe.
+        corpus: what to hear.
         store: its samples on the model's device.
         chunk_frames: frames of 40 ms that a chunk hears, as a stream's would; None for whole recordings.
         look_ahead_frames: of these, the last, which are context only.
         batch_s: seconds of audio at a time.
     """
-    texts = [""] * len(corpus.utterances)
-    with tqdm(total=len(texts), desc="transcribe", unit="file", mininterval=1, leave=False) as progress:
+    total = len(corpus.utterances)
+    with tqdm(total=total, desc="transcribe", unit="file", mininterval=1, leave=False) as progress:
         for indices in batches_by_duration(corpus, batch_s):
             batch = store.batch(indices)
             log_probs, lengths = model.log_probs(batch.waveform, batch.n_samples, chunk_frames, look_ahead_frames)
-            for index, one, length in zip(indices, log_probs, lengths.tolist(), strict=True):
-                tokens = greedy_tokens(one[:length], model.config.blank_id)
-                texts[index] = tokens_to_text(tokens, model.config.vocabulary)
+            for index, one, length in zip(indices.tolist(), log_probs, lengths.tolist(), strict=True):
+                yield index, one[:length]
             progress.update(len(indices))
+
+
+def transcribe_corpus(
+    model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None,
+    look_ahead_frames: int = 0, batch_s: float = 160,
+) -> list[str]:
+    """Greedy transcripts, in the corpus's order; see `corpus_log_probs`."""
+    texts = [""] * len(corpus.utterances)
+    for index, log_probs in corpus_log_probs(model, corpus, store, chunk_frames, look_ahead_frames, batch_s):
+        texts[index] = tokens_to_text(greedy_tokens(log_probs, model.config.blank_id), model.config.vocabulary)
     return texts
 
 
 def evaluate(
     model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None,
-    look_ahead_frames: int = 0, batch_s: float = 160,
+    look_ahead_frames: int = 0,
 ) -> Score:
     """Greedy error rates of a model on a corpus."""
-    hypotheses = transcribe_corpus(model, corpus, store, chunk_frames, look_ahead_frames, batch_s)
+    hypotheses = transcribe_corpus(model, corpus, store, chunk_frames, look_ahead_frames)
     return score([utterance.text for utterance in corpus.utterances], hypotheses)
 
 
