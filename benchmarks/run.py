@@ -5,8 +5,8 @@
 Figures are kept as JSON in benchmarks/results/, each with command, commit, machine and time; the page is made of them.
 What lacks its data is left as it was and named. On a quiet machine with two cores all of it takes about ten
 minutes. What takes longer is taken with --only alone: instructions on emulated Arm (minutes a model), training methods
-(hours), adaptation (an hour, after the methods). Sections of RESULTS.md that are not between markers are written by
-hand and stay.
+(hours), their ablations and adaptation (an hour each, after the methods). Sections of RESULTS.md that are not between
+markers are written by hand and stay.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from provenance import CHECKOUT, commit
 
 from lwasr_edge.bench.results import read_report
 from lwasr_edge.catalog import default_model, installed_models
+from lwasr_edge.training.baselines import ABLATIONS
 
 HERE = Path("benchmarks")
 sys.path += [str(CHECKOUT / HERE / "peers"), str(CHECKOUT / HERE / "arm64")]
@@ -176,9 +177,21 @@ def take_int8(args: argparse.Namespace, output: Path) -> None:
 
 def take_methods(args: argparse.Namespace, output: Path) -> None:
     """Training methods at one budget."""
+    compare_methods(args, output, "methods")
+
+
+def take_ablations(args: argparse.Namespace, output: Path) -> None:
+    """Losses of step 1 and layers that are kept, 8 of 16, at a smaller budget."""
+    names = ["dropped", "encrl", *ABLATIONS]
+    compare_methods(args, output, "ablations", "--keep", "8", "--steps", "300", "--methods", *names)
+
+
+def compare_methods(args: argparse.Namespace, output: Path, name: str, *options: str) -> None:
+    """Train by several methods; what is there already is not trained again."""
     reference = imported_reference(args.reference or next(args.speech.parent.glob("reference/*.nemo"), None))
     if reference is not None:
-        run_script("methods.py", "--reference", str(reference), *training_data(args, "methods"), "--json", str(output))
+        data = training_data(args, name)
+        run_script("methods.py", "--reference", str(reference), *data, *options, "--json", str(output))
 
 
 def take_adaptation(args: argparse.Namespace, output: Path) -> None:
@@ -279,6 +292,13 @@ SECTIONS = {
         {"methods": methods.plot_cost_figures, "methods-size": methods.plot_size_figures},
         is_usual=False,
     ),  # hours
+    "ablations": Section(
+        "What step 1 learns from, and which layers are kept",
+        take_ablations,
+        methods.section,
+        {"ablations": methods.plot_cost_figures},
+        is_usual=False,
+    ),  # an hour
     "adaptation": Section(
         "Adaptation to three places",
         take_adaptation,
