@@ -13,7 +13,7 @@ from lwasr_edge.errors import LwasrError
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; loads torch for the defaults."""
-    from lwasr_edge.training import calibrate, compare, evaluate, plan, prepare, reference, search, synthesise
+    from lwasr_edge.training import average, calibrate, compare, evaluate, plan, prepare, reference, search, synthesise
     from lwasr_edge.training.options import add_training
     from lwasr_edge.training.schedule import Schedule
     from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
@@ -59,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="greedy WER and CER")
     evaluate.add_arguments(command)
 
+    command = commands.add_parser("average", help="the mean of a model's weights before and after it learnt more")
+    average.add_arguments(command)
+
     command = commands.add_parser("calibrate", help="how much better than a token a blank must be, for fewest errors")
     calibrate.add_arguments(command)
 
@@ -72,9 +75,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out a command."""
-    from lwasr_edge.training import calibrate, compare, evaluate, plan, prepare, reference, search, steps, synthesise
+    from lwasr_edge.training import (
+        average,
+        calibrate,
+        compare,
+        evaluate,
+        plan,
+        prepare,
+        reference,
+        search,
+        steps,
+        synthesise,
+    )
 
-    modules = (calibrate, compare, evaluate, plan, prepare, reference, search, synthesise)
+    modules = (average, calibrate, compare, evaluate, plan, prepare, reference, search, synthesise)
     own = {module.__name__.rpartition(".")[2]: module.run for module in modules}
     if args.command == "import-nemo":
         steps.import_reference(args.archive, args.output)
