@@ -48,7 +48,11 @@ def test_what_cannot_be_averaged(
         ([*before_and_after, "--weights", "1"], "expected 2 numbers"),
         ([*before_and_after, "--weights", "0", "0"], "not all 0"),
         ([*before_and_after, "--weights", "nan", "1"], "expected 2 numbers"),
+        ([*before_and_after, "--weights", "1e308", "1e308"], "expected 2 numbers"),  # their sum is infinite
+        ([*before_and_after, "--weights", "-1", "2"], "expected 2 numbers"),
     ):
         assert main(["average", *words, *output]) == 2
         assert reason in capsys.readouterr().err
     assert not Path(output[1]).exists()
+    assert main(["average", *before_and_after, "-o", str(tmp_path)]) == 2
+    assert "is a folder; expected a file" in capsys.readouterr().err

@@ -48,11 +48,39 @@ def test_calibrate_finds_a_bias_that_was_wrong(tmp_path: Path, capsys: pytest.Ca
     save_checkpoint(before, model, letters_tokenizer(), {"step": "7"})
     assert main(["calibrate", str(before), "--dev", str(manifest), "-o", str(after)]) == 0
     shown = capsys.readouterr().out
-    assert "   1.50         0.00" in shown and "1.5 nats taken off the blank" in shown
+    assert "   1.50         0.00  <-" in shown and "1.5 nats taken off the blank" in shown
     calibrated = load_checkpoint(after)[0]
     assert calibrated.head.bias[blank].item() == pytest.approx(right, abs=2e-3)  # float16
     assert checkpoint_notes(after) == {"step": "7", "blank_penalty": "1.5"}
     assert dataclasses.asdict(calibrated.config) == dataclasses.asdict(model.config)
+    assert main(["calibrate", str(after), "--dev", str(manifest), "-o", str(after)]) == 0
+    assert checkpoint_notes(after)["blank_penalty"] == "1.5"  # nothing more to take off, and nothing forgotten
     same_name = tmp_path / "other" / "heard.jsonl"
     assert main(["calibrate", str(before), "--dev", str(manifest), str(same_name), "-o", str(after)]) == 2
-    assert "expected different names" in capsys.readouterr().err
+    assert "expected names that differ" in capsys.readouterr().err
+
+
+def test_what_calibrate_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint, manifest, output = tmp_path / "a.safetensors", tmp_path / "silent.jsonl", tmp_path / "out.safetensors"
+    save_checkpoint(checkpoint, small_model(), letters_tokenizer())
+    utterances = two_utterances(tmp_path).utterances
+    write_manifest(manifest, [dataclasses.replace(utterance, text="...") for utterance in utterances])
+    command = ["calibrate", str(checkpoint), "--dev", str(manifest), "-o"]
+    assert main([*command, str(output)]) == 2
+    assert "silent: no transcript in it" in capsys.readouterr().err
+    assert main([*command, str(output), "--dev-utterances", "0"]) == 2
+    assert "--dev-utterances 0: expected 1 or more" in capsys.readouterr().err
+    assert main([*command, str(tmp_path)]) == 2
+    assert "is a folder; expected a file" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_stopped_by_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lwasr_edge.training.cli.run", interrupted)
+    assert main(["calibrate", "a.safetensors", "--dev", "dev.jsonl", "-o", "b.safetensors"]) == 130
+    assert capsys.readouterr().err == "lwasr-train: stopped\n"  # it keeps no state to go on from
+    assert main(["represent", "--reference", "r", "--train", "t", "-o", "run"]) == 130
+    assert "goes on from the last checkpoint" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """`lwasr-train average`: the mean of a model's weights before and after it learnt more.
 
 A student that goes on learning from little data learns it by heart and forgets the rest; on the straight line between
-its weights before and after lie models better than both (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
+its weights before and after there may be models better than both (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from lwasr_edge.errors import CheckpointError, OptionError
-from lwasr_edge.training.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint
+from lwasr_edge.training.checkpoint import checkpoint_notes, load_checkpoint, refuse_folder, save_checkpoint
 
 
 def average(checkpoints: list[Path], weights: list[float] | None, output: Path) -> None:
@@ -27,12 +27,14 @@ def average(checkpoints: list[Path], weights: list[float] | None, output: Path) 
 
     Raises:
         CheckpointError: one cannot be read, or is of another model.
-        OptionError: fewer than two, or weights that are not one a checkpoint, negative, or all 0.
+        OptionError: fewer than two; weights that are not one a checkpoint, or negative, or all 0; ``output`` is a folder.
     """
+    refuse_folder(output)
     if len(checkpoints) < 2:
         raise OptionError("average: expected at least two checkpoints")
     shares = [1.0] * len(checkpoints) if weights is None else weights
-    if len(shares) != len(checkpoints) or not all(0 <= share < math.inf for share in shares) or not sum(shares):
+    are_shares = all(share >= 0 for share in shares) and 0 < sum(shares) < math.inf
+    if len(shares) != len(checkpoints) or not are_shares:
         raise OptionError(f"--weights: expected {len(checkpoints)} numbers, one a checkpoint, 0 or more, not all 0")
     shares = [share / sum(shares) for share in shares]
     model, tokenizer = load_checkpoint(checkpoints[0])

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint
+from lwasr_edge.training.checkpoint import checkpoint_notes, load_checkpoint, refuse_folder, save_checkpoint
 from lwasr_edge.training.dev_sets import CHUNKS, STREAM, WHOLE, DevSets
 from lwasr_edge.training.device import choose_device
 from lwasr_edge.training.evaluate import collapse, corpus_log_probs, tokens_to_text
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.scores import Score, score
+from lwasr_edge.wer import normalize_text
 
 PENALTIES = tuple(step / 4 for step in range(-4, 13))  # nats
 
@@ -69,12 +70,13 @@ def best_penalty(scores: dict[float, dict[str, Score]]) -> float:
     return min(means, key=lambda penalty: (means[penalty], abs(penalty)))
 
 
-def table(scores: dict[float, dict[str, Score]]) -> str:
-    """WER (%) of every set by penalty."""
+def table(scores: dict[float, dict[str, Score]], best: float) -> str:
+    """WER (%) of every set by penalty; an arrow at the best."""
     names = list(next(iter(scores.values())))
     lines = [f"{'penalty':>7}  " + "  ".join(names)]
     for penalty, sets in scores.items():
-        lines.append(f"{penalty:7.2f}  " + "  ".join(f"{100 * sets[name].wer:{len(name)}.2f}" for name in names))
+        rates = "  ".join(f"{100 * sets[name].wer:{len(name)}.2f}" for name in names)
+        lines.append(f"{penalty:7.2f}  {rates}{'  <-' if penalty == best else ''}")
     return "\n".join(lines)
 
 
@@ -93,20 +95,24 @@ def calibrate(checkpoint: Path, dev: list[Path], n_utterances: int | None, outpu
 
     Raises:
         CheckpointError, ManifestError: what cannot be read.
-        OptionError: ``n_utterances`` is not positive, or two manifests have one name.
+        OptionError: a set without transcripts, or what `DevSets` refuses; ``output`` is a folder.
     """
-    if n_utterances is not None and n_utterances < 1:
-        raise OptionError(f"--dev-utterances {n_utterances}: expected 1 or more")
-    if len({path.stem for path in dev}) < len(dev):
-        raise OptionError(f"the manifests are called {', '.join(path.stem for path in dev)}: expected different names")
+    refuse_folder(output)
     model, tokenizer = load_checkpoint(checkpoint)
     place = choose_device(device)
-    scores = curve(model.to(place), DevSets(dev, place, n_utterances))
+    dev_sets = DevSets(dev, place, n_utterances)
+    for name, corpus in dev_sets.corpora.items():
+        if not any(normalize_text(utterance.text) for utterance in corpus.utterances):
+            raise OptionError(f"{name}: no transcript in it: expected speech whose words are known, to count errors")
+    scores = curve(model.to(place), dev_sets)
     penalty = best_penalty(scores)
-    print(table(scores))
+    print(table(scores, penalty))
+    if penalty in (PENALTIES[0], PENALTIES[-1]):
+        print(f"{penalty:g} is the last one tried: calibrate the result again, or train the student longer first")
     with torch.no_grad():
         model.head.bias[model.config.blank_id] -= penalty
-    notes = checkpoint_notes(checkpoint) | {"blank_penalty": f"{penalty:g}"}
+    notes = checkpoint_notes(checkpoint)
+    notes["blank_penalty"] = f"{float(notes.get('blank_penalty', 0)) + penalty:g}"  # of this time and those before
     save_checkpoint(output, model, tokenizer, notes, half=True)
     print(f"{output}: {penalty:g} nats taken off the blank")
     return penalty

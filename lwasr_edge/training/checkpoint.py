@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lwasr_edge.errors import CheckpointError
+from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.training.config import ModelConfig
 from lwasr_edge.training.model import AcousticModel
 
@@ -37,6 +37,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def refuse_folder(path: Path) -> None:
+    """Say at once that a checkpoint is a file, not after the work is done.
+
+    Raises:
+        OptionError: ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise OptionError(f"-o {path}: is a folder; expected a file to write, as {path / 'student.safetensors'}")
 
 
 def save_checkpoint(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from lwasr_edge.errors import LwasrError
 
+RESUMING = {"represent", "adapt", "reference", "compare", "search"}  # commands that keep a state in their folder
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; loads torch for the defaults."""
@@ -126,7 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lwasr-train: error: {described(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("lwasr-train: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        command = next((word for word in arguments if not word.startswith("-")), "")
+        end = "; the same command goes on from the last checkpoint" if command in RESUMING else ""
+        print(f"lwasr-train: stopped{end}", file=sys.stderr)
         return 130
     finally:
         if "WORLD_SIZE" in os.environ:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.evaluate import evaluate
 from lwasr_edge.training.manifest import load_corpus, read_manifest
@@ -27,7 +28,16 @@ class DevSets:
             manifests: of the sets.
             device: that the models are on.
             n_utterances: so many of each set, evenly spaced, where all would take too long; None for all.
+
+        Raises:
+            ManifestError: one cannot be read, or not all of it can be used.
+            OptionError: two manifests have one name, or ``n_utterances`` is not positive.
         """
+        names = [path.stem for path in manifests]
+        if len(set(names)) < len(names):
+            raise OptionError(f"--dev: the manifests are called {', '.join(names)}: expected names that differ")
+        if n_utterances is not None and n_utterances < 1:
+            raise OptionError(f"--dev-utterances {n_utterances}: expected 1 or more")
         self.corpora, self.stores = {}, {}
         for path in manifests:
             corpus = load_corpus(read_manifest(path))

@@ -16,7 +16,7 @@ from torch import Tensor
 from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.training.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.batches import Batches, WaveformStore
-from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint, sha256, write_atomically
+from lwasr_edge.training.checkpoint import load_checkpoint, refuse_folder, save_checkpoint, sha256, write_atomically
 from lwasr_edge.training.dev_sets import DevSets
 from lwasr_edge.training.device import choose_device, choose_precision
 from lwasr_edge.training.distortions import parse_augment
@@ -136,6 +136,7 @@ def parse_keep(text: str, n_reference: int) -> dict[str, tuple[int, ...]]:
 
 def import_reference(archive: Path, output: Path) -> None:
     """Read a NeMo archive and write a checkpoint."""
+    refuse_folder(output)
     model, tokenizer = import_nemo(archive)
     save_checkpoint(output, model, tokenizer, {"imported_from": archive.name, "archive_sha256": sha256(archive)})
     encoder = model.config.encoder
