@@ -27,7 +27,7 @@ def average(checkpoints: list[Path], weights: list[float] | None, output: Path) 
 
     Raises:
         CheckpointError: one cannot be read, or is of another model.
-        OptionError: fewer than two; weights that are not one a checkpoint, or negative, or all 0; ``output`` is a folder.
+        OptionError: fewer than two; weights not one a checkpoint, negative, or all 0; ``output`` is a folder.
     """
     refuse_folder(output)
     if len(checkpoints) < 2:
