@@ -98,6 +98,14 @@ def add_pauses(waveform: Tensor, n_samples: Tensor, before: int, after: int) -> 
     return (padded + floor * torch.randn_like(padded)) * heard, longer
 
 
+def coloured_noise(like: Tensor) -> Tensor:
+    """Noise whose spectrum falls by 0 to 6 dB an octave, drawn for each row. (B, N) -> (B, N), B at least 1"""
+    n_fft = 1 << (like.shape[1] - 1).bit_length()
+    spectrum = torch.fft.rfft(torch.randn(len(like), n_fft, device=like.device))
+    bins = torch.arange(n_fft // 2 + 1, device=like.device) + n_fft / 300
+    return torch.fft.irfft(spectrum * bins ** -uniform(0, 1, len(like), 1, like=like), n_fft)[:, : like.shape[1]]
+
+
 class Augmenter:
     """Draws distortions from torch's default generators: seed those to repeat them."""
 
@@ -133,43 +141,46 @@ class Augmenter:
         return (self.change_level(waveform, n_samples) * heard).clamp(-1, 1)
 
     def chosen(self, probability: float, waveform: Tensor) -> Tensor:
-        """Which recordings a distortion falls on. (B, 1) bool"""
-        return torch.rand(len(waveform), 1, device=waveform.device) < probability
+        """Which recordings a distortion falls on. (B,) bool"""
+        return torch.rand(len(waveform), device=waveform.device) < probability
 
     def add_room(self, waveform: Tensor) -> Tensor:
         """Convolve with exponentially decaying noise behind a direct path; the direct path keeps its time."""
-        config, batch = self.config, len(waveform)
+        config = self.config
+        chosen = self.chosen(config.room_probability, waveform)
+        if not chosen.any():  # an FFT of no rows is an error
+            return waveform
+        dry = waveform[chosen]
         n_taps = int(config.reverberation_s[1] * self.sample_rate)
         time = torch.arange(n_taps, device=waveform.device) / self.sample_rate
-        decay_s = uniform(*config.reverberation_s, batch, 1, like=waveform)
-        response = torch.randn(batch, n_taps, device=waveform.device) * 10 ** (-3 * time / decay_s)
-        direct_db = uniform(-3, 12, batch, 1, like=waveform)  # energy of the direct path over the rest
+        decay_s = uniform(*config.reverberation_s, len(dry), 1, like=waveform)
+        response = torch.randn(len(dry), n_taps, device=waveform.device) * 10 ** (-3 * time / decay_s)
+        direct_db = uniform(-3, 12, len(dry), 1, like=waveform)  # energy of the direct path over the rest
         response *= 10 ** (-direct_db / 20) / response.square().sum(1, keepdim=True).sqrt()
         response[:, 0] = 1
-        response[:, 1:] *= self.chosen(config.room_probability, waveform)
         n_fft = 1 << (waveform.shape[1] + n_taps - 1).bit_length()
-        product = torch.fft.rfft(waveform, n_fft) * torch.fft.rfft(response, n_fft)
-        return torch.fft.irfft(product, n_fft)[:, : waveform.shape[1]]
+        product = torch.fft.rfft(dry, n_fft) * torch.fft.rfft(response, n_fft)
+        return waveform.index_put((chosen,), torch.fft.irfft(product, n_fft)[:, : waveform.shape[1]])
 
     def add_noise(self, waveform: Tensor, n_samples: Tensor, background: Tensor) -> Tensor:
         """Add a random stretch of background, or noise of a random spectral slope, at a random ratio to the speech.
 
         Speech and noise are both measured over each recording's own samples.
         """
-        batch, length = waveform.shape
-        position = torch.arange(length, device=waveform.device)
-        start = torch.randint(len(background), (batch, 1), device=waveform.device)
+        chosen = self.chosen(self.config.noise_probability, waveform)
+        speech, n_heard = waveform[chosen], n_samples[chosen, None]
+        position = torch.arange(waveform.shape[1], device=waveform.device)
+        start = torch.randint(len(background), (len(speech), 1), device=waveform.device)
         noise = background[(start + position) % len(background)].float()
-        n_fft = 1 << (length - 1).bit_length()
-        spectrum = torch.fft.rfft(torch.randn(batch, n_fft, device=waveform.device))
-        bins = torch.arange(n_fft // 2 + 1, device=waveform.device) + n_fft / 300
-        coloured = torch.fft.irfft(spectrum * bins ** -uniform(0, 1, batch, 1, like=waveform), n_fft)[:, :length]
-        noise = torch.where(self.chosen(0.3, waveform), coloured, noise) * (position < n_samples[:, None])
-        speech_power = waveform.square().sum(1, keepdim=True) / n_samples[:, None]
-        noise_power = noise.square().sum(1, keepdim=True) / n_samples[:, None] + 1e-9
-        snr_db = uniform(*self.config.snr_db, batch, 1, like=waveform)
+        is_coloured = self.chosen(0.3, speech)
+        if is_coloured.any():
+            noise[is_coloured] = coloured_noise(noise[is_coloured])
+        noise = noise * (position < n_heard)
+        speech_power = speech.square().sum(1, keepdim=True) / n_heard
+        noise_power = noise.square().sum(1, keepdim=True) / n_heard + 1e-9
+        snr_db = uniform(*self.config.snr_db, len(speech), 1, like=waveform)
         scale = (speech_power / noise_power).sqrt() * 10 ** (-snr_db / 20)
-        return waveform + noise * scale * self.chosen(self.config.noise_probability, waveform)
+        return waveform.index_put((chosen,), speech + noise * scale)
 
     def change_level(self, waveform: Tensor, n_samples: Tensor) -> Tensor:
         """One gain for each recording, relative to `COMMON_RMS`; in some it changes on the way.
@@ -179,7 +190,7 @@ class Augmenter:
         batch, length = waveform.shape
         gain_db = uniform(*self.config.gain_db, batch, 1, like=waveform)
         other_db = uniform(*self.config.gain_db, batch, 1, like=waveform)
-        stepped = self.chosen(self.config.gain_step_probability, waveform)
+        stepped = self.chosen(self.config.gain_step_probability, waveform)[:, None]
         late = torch.arange(length, device=waveform.device) > torch.rand(batch, 1, device=waveform.device) * length
         gain_db = torch.where(stepped & late, other_db, gain_db)
         rms = (waveform.square().sum(1, keepdim=True) / n_samples[:, None]).sqrt() + 1e-6
