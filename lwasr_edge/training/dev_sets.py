@@ -15,7 +15,7 @@ from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.scores import Score
 
 WHOLE, STREAM = "whole", "640ms"
-CHUNKS = {WHOLE: (None, 0), STREAM: (16, 4)}  # frames of 40 ms that a chunk hears, of these a look ahead
+CHUNKS = {WHOLE: (None, 0), STREAM: (16, 8)}  # frames that a chunk hears, of these a look ahead: the runtime's default
 
 
 class DevSets:

@@ -32,7 +32,7 @@ from lwasr_edge.training.manifest import read_manifest
 from lwasr_edge.training.sentences import make_sentences, normalise_sentence, read_word_list
 
 SAMPLE_RATE = 16000
-OPUS_COMPRESSION_LEVEL = 0.96  # libsndfile's scale, 0..1; about 17 kbit/s
+FLAC_COMPRESSION_LEVEL = 0.2  # libsndfile's scale, 0..1; about 65 MB an hour. Opus takes longer than flite speaks
 _SAVE_EVERY = 32  # utterances between two writes of the manifest
 _FLITE_SHARES = {"slt": 0.30, "rms": 0.30, "awb": 0.25, "kal16": 0.05}
 _FLITE_PITCH_HZ = {"slt": 170.0, "rms": 98.0, "awb": 130.0, "kal16": 105.0}  # each voice's own mean, about
@@ -68,7 +68,7 @@ class Prompt:
     @property
     def file(self) -> str:
         """Path of the audio, relative to the manifest's folder."""
-        return f"audio/{self.id[4:6]}/{self.id}.opus"
+        return f"audio/{self.id[4:6]}/{self.id}.flac"
 
     def command(self, wav: Path) -> list[str]:
         """The synthesiser's command line that writes `wav`."""
@@ -129,7 +129,7 @@ def make_recording(prompt: Prompt, folder: Path, limits_s: tuple[float, float]) 
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_suffix(".part")
-        encoding = {"format": "OGG", "subtype": "OPUS", "compression_level": OPUS_COMPRESSION_LEVEL}
+        encoding = {"format": "FLAC", "subtype": "PCM_16", "compression_level": FLAC_COMPRESSION_LEVEL}
         soundfile.write(partial_file, waveform, SAMPLE_RATE, **encoding)
         partial_file.replace(path)
     return {
