@@ -24,7 +24,7 @@ import onnxruntime
 import torch
 from tqdm import tqdm
 
-from lwasr_edge import Recognizer, load_audio
+from lwasr_edge import Recognizer
 from lwasr_edge.export.cli import main as export_main
 from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint
@@ -74,13 +74,13 @@ def torch_wer(checkpoint: Path, manifest: Path) -> dict[str, float]:
 def onnx_wer(model: Path, manifest: Path) -> dict[str, float]:
     """WER (%) of a model file in the runtime: files as `lwasr transcribe` takes them, and as a stream."""
     recognizer = Recognizer(model)
-    utterances = read_manifest(manifest)
+    corpus = load_corpus(read_manifest(manifest))
     hypotheses: dict[str, list[str]] = {mode: [] for mode in MODES}
-    for utterance in tqdm(utterances, desc=f"{model.name} {manifest.stem}", unit="file", mininterval=2):
-        waveform = load_audio(utterance.path)
+    for place in tqdm(range(len(corpus.utterances)), desc=f"{model.name} {manifest.stem}", unit="file", mininterval=2):
+        waveform = corpus.waveform(place)
         for mode, options in MODES.items():
             hypotheses[mode].append(recognizer.transcribe(waveform, 16000, **options).text)
-    references = [utterance.text for utterance in utterances]
+    references = [utterance.text for utterance in corpus.utterances]
     return {mode: wer(references, texts) for mode, texts in hypotheses.items()}
 
 
@@ -88,9 +88,10 @@ def speed(model: Path, manifest: Path) -> dict[str, dict[str, float]]:
     """RTF on one thread (median of three) and peak memory (MB) of a process of its own, about a minute of speech."""
     import numpy as np
 
+    corpus = load_corpus(read_manifest(manifest))
     pieces, seconds = [], 0.0
-    for utterance in read_manifest(manifest):
-        pieces.append(load_audio(utterance.path))
+    for place in range(len(corpus.utterances)):
+        pieces.append(corpus.waveform(place))
         seconds += len(pieces[-1]) / 16000
         if seconds > 60:
             break

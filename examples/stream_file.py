@@ -1,4 +1,4 @@
-"""A recording heard as a stream: block by block, at its own rate, with the words as soon as they are known.
+"""A recording (WAV, FLAC) heard as a stream: block by block, at its own rate, words as soon as they are known.
 
     python examples/stream_file.py FILE
 

@@ -1,4 +1,4 @@
-"""Several recordings at the same time: one Recognizer, one stream in each thread.
+"""Several recordings (WAV or FLAC) at the same time: one Recognizer, one stream in each thread.
 
     python examples/threads.py FILE FILE ...
 

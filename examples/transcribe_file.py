@@ -7,7 +7,7 @@ import sys
 
 from lwasr_edge import Recognizer
 
-recognizer = Recognizer()  # the default model; Recognizer("en-small") or Recognizer("MODEL.onnx") for another
+recognizer = Recognizer()  # the default model; Recognizer("MODEL.onnx"), or the name of a fetched one, for another
 transcript = recognizer.transcribe(sys.argv[1])
 
 print(transcript.text)

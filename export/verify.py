@@ -10,12 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lwasr_edge.audio import load_audio
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.run import log_probs_of, padded, run_file, run_in_chunks, text_of
 from lwasr_edge.model import Model
 from lwasr_edge.training.evaluate import score
-from lwasr_edge.training.manifest import read_manifest
+from lwasr_edge.training.manifest import load_corpus, read_manifest
 from lwasr_edge.training.model import AcousticModel
 
 ROUNDING = 1e-3  # of log-probabilities: what orders of float32 additions may differ by
@@ -71,7 +70,8 @@ def read_recordings(manifest: Path, sample_rate: int, limit: int | None = None) 
     utterances = read_manifest(manifest)
     if limit is not None and len(utterances) > limit:
         utterances = [utterances[i] for i in np.linspace(0, len(utterances) - 1, limit).round().astype(int)]
-    return [Recording(load_audio(utterance.path, sample_rate), utterance.text or None) for utterance in utterances]
+    corpus = load_corpus(utterances, sample_rate)
+    return [Recording(corpus.waveform(i), utterance.text or None) for i, utterance in enumerate(corpus.utterances)]
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def load_audio(source: AudioSource, sample_rate: int | None = None, target_hz: i
 
 
 def _array_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    to_mono_float32(array[:0])  # shape and type, before the first block is cut from it
+    to_mono_float32(array[:0] if array.ndim else array)  # shape and type, before the first block is cut from it
     for start in range(0, len(array), BLOCK_SAMPLES):
         yield array[start : start + BLOCK_SAMPLES]
 

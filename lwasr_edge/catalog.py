@@ -13,12 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lwasr_edge.errors import CatalogError, ModelNotFoundError
+from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError
 
 CARD_NAME = "card.json"
 
@@ -80,15 +81,25 @@ def packaged_models_dir() -> Path:
 def installed_models() -> list[InstalledModel]:
     """All models, the user's first, each name once; directories without a card are passed over.
 
+    A card of the user's that cannot be read is passed over too, with a `CatalogWarning`: the other models still work.
+
     Raises:
-        CatalogError: a card that cannot be read.
+        CatalogError: a packaged card that cannot be read.
     """
     found: dict[str, InstalledModel] = {}
     for root in (user_models_dir(), packaged_models_dir()):
         for card_path in sorted(root.glob(f"*/{CARD_NAME}")):
-            if not card_path.parent.name.startswith("."):
-                model = InstalledModel(card_path.parent, read_card(card_path))
-                found.setdefault(model.card.name, model)
+            if card_path.parent.name.startswith("."):
+                continue
+            try:
+                card = read_card(card_path)
+            except CatalogError as error:
+                if root == packaged_models_dir():
+                    raise
+                remedy = f"it was passed over: remove {card_path.parent}, or fetch the model again"
+                warnings.warn(f"{error}; {remedy}", CatalogWarning, stacklevel=2)
+                continue
+            found.setdefault(card.name, InstalledModel(card_path.parent, card))
     return list(found.values())
 
 

@@ -96,5 +96,9 @@ class ManifestError(LwasrError, ValueError):
     """A manifest of recordings has a line that cannot be used."""
 
 
+class CatalogWarning(UserWarning):
+    """An installed model cannot be used."""
+
+
 class AudioWarning(UserWarning):
     """The audio could be used, but not all of it was there."""

@@ -55,7 +55,9 @@ def fetch_model(source: str | os.PathLike[str], *, sha256: str | None = None, pr
         gathering.mkdir(parents=True, exist_ok=True)
         for file in card.files:
             _fetch_file(origin, file, gathering / file.path, progress)
-        (gathering / CARD_NAME).write_bytes(card_bytes)
+        with (gathering / CARD_NAME).open("wb") as card_file:
+            card_file.write(card_bytes)
+            _to_disk(card_file)
         return _move_into_place(gathering, root / card.name)
     except OSError as error:
         if isinstance(error, CatalogError):
@@ -143,7 +145,14 @@ def _copy(origin: _Directory | _Address, file: CardFile, part: Path, first_byte:
             if progress is not None:
                 progress(file.path, sink.tell(), file.size)
         sink.truncate()
+        _to_disk(sink)
         return sink.tell()
+
+
+def _to_disk(file: BinaryIO) -> None:
+    """Wait until a file's bytes are safe: a power cut after the rename must not leave an empty file."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _is_whole(path: Path, file: CardFile) -> bool:

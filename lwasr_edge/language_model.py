@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lwasr_edge.errors import OptionError
+from lwasr_edge.errors import LanguageModelError, OptionError
 from lwasr_edge.ngram import END, NGram
 from lwasr_edge.words import WORD_START
 
@@ -50,6 +50,9 @@ class WordScorer:
     An n-gram gives all unknown words one probability. Shared out among spellings, it shrinks with every letter; without
     that, words run together into a single unknown one, which is cheaper than each of them. An open word that no known
     word begins with costs as much at once, so that the search does not keep it until it is closed.
+
+    Raises:
+        LanguageModelError: the file is not there or is no ARPA file; or the model can write none of its words.
     """
 
     def __init__(self, options: LanguageModel, pieces: dict[int, str]) -> None:
@@ -58,6 +61,14 @@ class WordScorer:
         self._word_bonus = options.word_bonus
         self._letter_cost = options.weight * options.unknown_letter_cost
         self._pieces = pieces
+        letters = set("".join(pieces.values()))
+        words = [word for word in self._ngram.words if not word.startswith("<")]
+        if not any(letters.issuperset(word) for word in words):
+            example = f", as {words[0]!r}" if words else ""
+            raise LanguageModelError(
+                f"the model can write no word of the language model{example}: is it in capitals? Expected words in the "
+                f"letters {''.join(sorted(letters - {WORD_START}))[:60]}; <s>, </s> and <unk> stay as they are"
+            )
         self._beginnings = {word[:length] for word in self._ngram.words for length in range(len(word) + 1)}
 
     def start(self) -> State:

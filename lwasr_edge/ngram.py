@@ -12,6 +12,7 @@ import gzip
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,7 +88,7 @@ class NGram:
             raise LanguageModelError(
                 f"{path} is not text in UTF-8: an ARPA file is expected, not a binary one"
             ) from error
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise LanguageModelError(f"{path} cannot be read: {error}") from error
 
 

@@ -49,10 +49,9 @@ def to_mono_float32(samples: np.ndarray, first_sample: int = 0) -> np.ndarray:
     """
     if isinstance(samples, (bytes, bytearray, memoryview)):
         raise AudioError("samples are expected as an array; came raw bytes: np.frombuffer(data, np.int16) reads 16-bit")
-    if not isinstance(samples, np.ndarray):
-        if not hasattr(samples, "__array__"):
-            raise AudioError(f"samples are expected as a numpy array; came {type(samples).__name__}")
-        samples = np.asarray(samples)
+    if not hasattr(samples, "__array__"):
+        raise AudioError(f"samples are expected as a numpy array; came {type(samples).__name__}")
+    samples = np.asarray(samples)  # of subclasses too: soxr refuses np.memmap
     if samples.ndim not in (1, 2):
         raise AudioError(f"samples are expected as (N,) or (N, channels); came the shape {samples.shape}")
     if samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lwasr_edge.errors import OutputError
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
@@ -128,39 +124,6 @@ def rounded(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [rounded(item) for item in value]
     return value
-
-
-def write_file(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text so that the file is either the old one or the whole new one, whatever happens meanwhile.
-
-    Raises:
-        OutputError: the directory does not exist, or cannot be written to.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: there is nothing to replace
-        _write_in_place(path, text)
-        return
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes files private
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _write_in_place(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _clock(seconds: float, decimal_mark: str) -> str:

@@ -70,8 +70,7 @@ class UtteranceTracker:
 
     def finish(self, duration_s: float) -> list[Event]:
         """End the stream after `duration_s` seconds of sound; return the last utterance, if there is one."""
-        final = self._final("flush", self._frames_heard, duration_s)
-        return [final] if final.words else []
+        return _with_words(self._final("flush", self._frames_heard, duration_s))
 
     def _add_token(self, token: int, frame: int, score: float) -> None:
         completed = self._builder.add(token, frame, score)
@@ -99,10 +98,10 @@ class UtteranceTracker:
             if min(silence_due, length_due) > until_frame:
                 return events
             if silence_due <= length_due:
-                events.append(self._final("endpoint", int(silence_due)))
+                events += _with_words(self._final("endpoint", int(silence_due)))
                 self._silence_from = silence_due
             else:
-                events.append(self._cut_at_length(int(length_due)))
+                events += _with_words(self._cut_at_length(int(length_due)))
 
     def _silence(self, due_frame: int) -> Final:
         start_s = frame_start_s(self._info, int(self._silence_from))
@@ -129,3 +128,8 @@ class UtteranceTracker:
         self._grown = False
         start_s, end_s = (words[0].start_s, words[-1].end_s) if words else (0.0, 0.0)
         return Final(words, start_s, end_s, reason, end_frame=end_frame)
+
+
+def _with_words(final: Final) -> list[Event]:
+    """The event, unless nothing was said: a word mark alone is a token but no word."""
+    return [final] if final.words else []

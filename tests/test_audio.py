@@ -106,6 +106,17 @@ def test_an_object_with_an_array_interface_is_an_array() -> None:
     assert len(load_audio((Tensor(), 16000))) == 8000
 
 
+def test_an_array_on_the_disk_is_resampled(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", sine(0.5, 48000))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert len(load_audio((mapped, 48000))) == 8000
+
+
+def test_a_single_number_is_no_recording() -> None:
+    with pytest.raises(AudioError, match=r"came the shape \(\)"):
+        load_audio(np.float32(0.5), 16000)
+
+
 @pytest.mark.parametrize(
     ("dtype", "scale", "tolerance"), [("int16", 32768, 2e-5), ("int32", 2**31, 1e-7), ("float64", 1, 1e-7)]
 )

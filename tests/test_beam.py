@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ctc_cases import BLANK_ID, PIECES, VOCABULARY, log_probs_of_path, random_log_probs, spelled_probabilities
 
-from lwasr_edge import OptionError
+from lwasr_edge import LanguageModelError, OptionError
 from lwasr_edge.beam import BeamSearch, PrefixBeamSearch
 from lwasr_edge.language_model import LanguageModel, WordScorer
 from lwasr_edge.ngram import NGram
@@ -100,6 +100,11 @@ def test_unknown_words_cost_by_the_letter() -> None:
     unknown = -0.5 * 6.0 * math.log(10)
     assert after == pytest.approx([0.0, 0.0, -4.0, -4.0 + unknown])
     assert scorer.final_bonus(state) == pytest.approx(-4.0 + unknown - 0.5 * 2.0 * math.log(10))
+
+
+def test_a_language_model_in_capitals_is_refused() -> None:
+    with pytest.raises(LanguageModelError, match="can write no word of the language model, as 'AB': is it in capitals"):
+        WordScorer(LanguageModel(unigrams(AB=-1.0)), PIECES)
 
 
 def test_word_bonus_counts_words() -> None:

@@ -15,6 +15,7 @@ from conftest import speak
 
 from lwasr_edge import EndpointRules, Recognizer
 from lwasr_edge.bench import board, recordings, results, runner, streaming
+from lwasr_edge.bench import cli as bench_cli
 from lwasr_edge.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -128,6 +129,9 @@ def test_compare_keeps_look_aheads_apart(report_path: Path, tmp_path: Path, caps
         (["MODEL", "--manifest", "nowhere.jsonl"], "nowhere.jsonl cannot be read: No such file"),
         (["MODEL", "--audio", "x", "--manifest", "y"], "exclude each other"),
         (["MODEL", "--stream", "100", "--quick"], "multiples of 40 ms"),
+        (["MODEL", "--look-ahead", "100", "--quick"], "--look-ahead is expected to be multiples of 40 ms"),
+        (["MODEL", "--look-ahead", "320", "--stream", "640,320"], "less than each chunk, here 320 ms; came 320"),
+        (["MODEL", "--json", "nowhere/out.json"], "the folder nowhere does not exist; make it first"),
         (["compare", "README.md", "README.md"], "a file written by `lwasr bench --json` is expected"),
     ],
 )
@@ -140,6 +144,17 @@ def test_errors_are_one_line(
     assert captured.err.startswith("lwasr: error: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_debug_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--debug", "bench", "nonsense.onnx"]) == 2
+    assert "Traceback" in (err := capsys.readouterr().err) and "is called 'nonsense.onnx'" in err
+
+
+def test_a_look_ahead_leaves_out_the_default_chunks_that_are_too_short() -> None:
+    args = bench_cli.build_parser().parse_args(["--look-ahead", "320"])
+    assert bench_cli.settings(args).chunk_ms == (640, 1280)
+    assert bench_cli.settings(bench_cli.build_parser().parse_args([])).chunk_ms == bench_cli.DEFAULT_CHUNK_MS
 
 
 def test_a_worker_reports_what_it_cannot_use(model_path: Path, tmp_path: Path) -> None:
@@ -155,6 +170,13 @@ def test_a_manifest_line_without_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"audio_filepath": "a.wav", "text": "one"}\n{"audio_filepath": "b.wav"}\n')
     with pytest.raises(ValueError, match="line 2: a JSON object with audio_filepath and text"):
+        recordings.from_manifest(path, None)
+
+
+def test_a_manifest_of_stretches_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"audio_filepath": "talk.wav", "offset": 3.5, "duration": 2, "text": "one"}\n')
+    with pytest.raises(ValueError, match=r"line 1: a stretch of a recording \(offset\) was found"):
         recordings.from_manifest(path, None)
 
 

@@ -24,6 +24,7 @@ from lwasr_edge.catalog import (
     user_models_dir,
     verify_model,
 )
+from lwasr_edge.errors import CatalogWarning
 from lwasr_edge.fetch import fetch_model
 
 
@@ -65,6 +66,17 @@ def test_the_user_stands_before_the_package(lwasr_home: Path, tmp_path: Path) ->
     assert find_model("a") == mine / "model.onnx"
     with pytest.raises(ModelNotFoundError, match="is the default"):  # my `a` does not say that it is
         default_model()
+
+
+def test_a_broken_card_of_the_user_leaves_the_other_models(lwasr_home: Path, tmp_path: Path) -> None:
+    write_model_dir(tmp_path / "package-models" / "a", "a", default=True)
+    broken = write_model_dir(lwasr_home / "models" / "b", "b")
+    (broken / "card.json").write_text("")
+    with pytest.warns(CatalogWarning, match=r"passed over: remove .*b, or fetch the model again"):
+        assert default_model().card.name == "a"
+    (tmp_path / "package-models" / "a" / "card.json").write_text("")
+    with pytest.raises(CatalogError), pytest.warns(CatalogWarning):
+        installed_models()
 
 
 def test_the_default_is_marked_or_the_only_one(lwasr_home: Path) -> None:

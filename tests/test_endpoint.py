@@ -100,6 +100,16 @@ def test_a_lone_word_over_the_limit_is_cut_itself() -> None:
     assert finals(events) == [("fourteen", "length"), ("teen", "flush")]
 
 
+@pytest.mark.parametrize("rules", [EndpointRules(), EndpointRules(max_utterance_s=0.4, silence_after_speech_s=2.0)])
+def test_a_word_mark_alone_is_no_utterance(rules: EndpointRules) -> None:
+    mark = ModelInfo(**{**tiny_model.INFO, "vocabulary": ("\u2581", *tiny_model.VOCABULARY[1:])})
+    tracker = UtteranceTracker(mark, rules)
+    one = np.zeros(1, np.int64)
+    heard = ChunkResult(tokens=one, frames=one + 2, scores=np.ones(1, np.float32), state={}, log_probs=None)
+    assert finals(tracker.push(heard, 100)) == []
+    assert tracker.finish(4.0) == []
+
+
 def test_no_rules_no_ends() -> None:
     events = track({0: ONE, 500: TWO}, 2000, NO_ENDPOINTS, end_s=80.0)
     assert finals(events) == [("one two", "flush")]

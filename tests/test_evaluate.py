@@ -11,7 +11,14 @@ from small_models import letters_tokenizer, small_model, two_utterances, write_t
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.checkpoint import save_checkpoint
-from lwasr_edge.training.evaluate import evaluate_checkpoint, greedy_tokens, report, tokens_to_text, transcribe_corpus
+from lwasr_edge.training.evaluate import (
+    evaluate_checkpoint,
+    greedy_tokens,
+    report,
+    stream_frames,
+    tokens_to_text,
+    transcribe_corpus,
+)
 from lwasr_edge.training.scores import aligned, by_speaker, score, worst
 from lwasr_edge.wer import normalize_text
 
@@ -122,3 +129,17 @@ def test_chunks_are_refused_where_they_cannot_be(tmp_path: Path) -> None:
     for chunk_ms in (0, -40, 100):
         with pytest.raises(OptionError, match="expected a positive multiple of 40"):
             evaluate_checkpoint(path, [manifest], chunk_ms, False, torch.device("cpu"))
+
+
+def test_chunks_look_ahead_as_streams_do_unless_told() -> None:
+    model = small_model(normalization="running")
+    assert stream_frames(model, None, None) == (None, 0)
+    assert stream_frames(model, 640, None) == (16, 8)
+    assert stream_frames(model, 160, None) == (4, 2)
+    assert stream_frames(model, 2560, None) == (64, 8)
+    assert stream_frames(model, 640, 0) == (16, 0)
+    for look_ahead_ms in (-40, 100, 640):
+        with pytest.raises(OptionError, match="expected a multiple of 40 below 640"):
+            stream_frames(model, 640, look_ahead_ms)
+    with pytest.raises(OptionError, match="goes with --chunk-ms"):
+        stream_frames(model, None, 320)

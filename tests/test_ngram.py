@@ -81,6 +81,11 @@ def test_gzip_and_no_lower_orders(tmp_path: Path, model: NGram) -> None:
     path = tmp_path / "lm.arpa.gz"
     path.write_bytes(gzip.compress(ARPA.encode()))
     assert log10(NGram.read(path), "lights", "on") == log10(model, "lights", "on")
+    damaged = bytearray(path.read_bytes())
+    damaged[20:40] = bytes(20)
+    path.write_bytes(damaged)
+    with pytest.raises(LanguageModelError, match="cannot be read"):
+        NGram.read(path)
     unigram = "\\data\\\nngram 1=1\n\\1-grams:\n-1.5 hello\n\\end\\\n"
     assert log10(NGram.read(written(tmp_path / "1.arpa", unigram)), "hello", "hello") == pytest.approx([-1.5, -1.5])
 

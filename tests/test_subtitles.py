@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import stat
-from pathlib import Path
 
-import pytest
-
-from lwasr_edge import OutputError, Transcript, Word
-from lwasr_edge.subtitles import make_cues, to_json, to_srt, to_text, to_vtt, to_words, write_file
+from lwasr_edge import Transcript, Word
+from lwasr_edge.subtitles import make_cues, to_json, to_srt, to_text, to_vtt, to_words
 
 
 def transcript(*words: Word) -> Transcript:
@@ -81,40 +76,3 @@ def test_a_word_longer_than_a_line() -> None:
     long = "x" * 60
     (cue,) = make_cues([Word(long, 0.0, 1.0, 0.9), Word("y", 1.0, 1.2, 0.9)])
     assert cue.lines == (long, "y")
-
-
-def test_write_file_replaces_whole(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    write_file(path, "caf\u00e9\n")
-    assert path.read_bytes() == "caf\u00e9\n".encode()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def no_space(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", no_space)
-    with pytest.raises(OutputError, match=r"a\.txt cannot be written: No space left on device"):
-        write_file(path, "new")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="No such file or directory"):
-        write_file(tmp_path / "no" / "a.txt", "text")
-    with pytest.raises(OutputError, match="Is a directory"):
-        write_file(tmp_path, "text")
-
-
-def test_a_device_is_written_to_and_not_replaced() -> None:
-    write_file("/dev/null", "text")
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)

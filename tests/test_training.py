@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_models import QUIET, letters, letters_tokenizer, small_model, two_utterances
+from small_models import QUIET, letters, letters_tokenizer, small_model, two_utterances, write_test_manifest
 
 from lwasr_edge.errors import CheckpointError, MissingExtraError, OptionError
 from lwasr_edge.training.augment import AugmentConfig, Augmenter
@@ -27,7 +27,7 @@ from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.objectives import LossWeights
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.state import STATE_FILE
-from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
+from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS, training_data
 from lwasr_edge.training.students import fit_running_norm, inherit
 
 CPU = torch.device("cpu")
@@ -297,3 +297,22 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_devices_that_are_not_there(name: str) -> None:
     with pytest.raises(OptionError, match="expected cpu, or cuda where there is one"):
         choose_device(name)
+
+
+def test_a_manifest_named_twice_is_decoded_once_and_heard_twice(tmp_path: Path) -> None:
+    manifest = write_test_manifest(tmp_path)
+    other = tmp_path / "other.jsonl"
+    row = json.loads(manifest.read_text(encoding="utf-8").splitlines()[0])
+    other.write_text(json.dumps({"id": "other", **row}), encoding="utf-8")
+
+    def read(*train: Path) -> tuple[list[str], int, list[list[int]]]:
+        options = SimpleNamespace(train=list(train), output=tmp_path, max_bad=0.0)
+        corpus, targets = training_data(small_model(), letters_tokenizer(), ADAPT_WEIGHTS, options)  # type: ignore[arg-type]
+        assert len(targets) == len(corpus.utterances) == len(corpus.starts) == len(corpus.lengths)
+        return [utterance.id for utterance in corpus.utterances], len(corpus.samples), targets
+
+    ids, n_samples, targets = read(manifest)
+    twice = read(manifest, other, manifest)
+    assert sorted(twice[0]) == sorted([*ids, *ids, "other"])
+    assert twice[1] < 2 * n_samples  # samples are shared
+    assert sorted(map(tuple, twice[2])) == sorted([*map(tuple, targets)] * 2 + [tuple(targets[0])])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lwasr_edge.bench import recordings, results, runner, table
 from lwasr_edge.catalog import find_model
+from lwasr_edge.output import check_output
 
 BUILT_IN_REPEAT = 20  # of five seconds
 OWN_REPEAT = 3  # of the user's recordings, which may be long
@@ -27,12 +28,14 @@ def main(argv: Sequence[str]) -> int:
     if arguments[:1] == ["compare"]:
         return _compare(arguments[1:])
     args = build_parser().parse_args(arguments)
+    if args.json is not None:
+        check_output(args.json)
     chosen = recordings.choose(args.audio, args.manifest, args.limit)
     models = [find_model(name) for name in args.models or [None]]
     report = runner.run_benchmark(models, chosen, settings(args), shlex.join(["lwasr", "bench", *arguments]), show)
+    sys.stdout.write(table.report_text(report))
     if args.json is not None:
         results.write_report(report, args.json)
-    sys.stdout.write(table.report_text(report))
     return 0
 
 
@@ -71,9 +74,10 @@ def settings(args: argparse.Namespace) -> runner.Settings:
     is_built_in = args.audio is None and args.manifest is None
     usual = runner.Settings((1,), DEFAULT_CHUNK_MS, None, BUILT_IN_REPEAT if is_built_in else OWN_REPEAT, startups=7)
     default = QUICK if args.quick else usual
+    possible = tuple(chunk for chunk in default.chunk_ms if chunk > (args.look_ahead or 0))
     return runner.Settings(
         args.threads or default.threads,
-        default.chunk_ms if args.stream is None else args.stream,
+        possible if args.stream is None else args.stream,
         args.look_ahead,
         args.repeat or default.repeat,
         default.startups,

@@ -77,8 +77,15 @@ def from_manifest(manifest: Path, limit: int | None) -> Recordings:
             continue
         try:
             entry = json.loads(line)
+            if entry.get("offset") is not None:
+                raise ManifestError(
+                    f"{manifest}, line {number}: a stretch of a recording (offset) was found, and whole recordings are "
+                    "expected: cut it out first, or measure its error rate with `lwasr-train evaluate`"
+                )
             items.append(Recording(str(manifest.parent / entry["audio_filepath"]), str(entry["text"])))
-        except (ValueError, KeyError, TypeError) as error:
+        except ManifestError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ManifestError(
                 f"{manifest}, line {number}: a JSON object with audio_filepath and text is expected ({error!r})"
             ) from None

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from lwasr_edge.bench.board import Board, Condition
-from lwasr_edge.errors import OptionError, OutputError
+from lwasr_edge.errors import OptionError
+from lwasr_edge.output import write_file
 
 FORMAT = "lwasr-bench"
 SCHEMA_VERSION = 1  # raised when a field changes its meaning or goes; new fields do not raise it
@@ -141,10 +142,7 @@ def write_report(report: Report, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    try:
-        path.write_text(report.to_json(), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    write_file(path, report.to_json())
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def run_benchmark(
     before = read_condition()
     first_looks = [_measure_startup(path, settings, show) for path in models]
     for _, info, _ in first_looks:
-        _check_chunks(info, settings.chunk_ms)
+        _check_chunks(info, settings)
     measured: list[list[Measurement]] = [[] for _ in models]
     audio_s = 0.0
     for threads in settings.threads:
@@ -164,14 +164,21 @@ def _measurement(figures: dict[str, Any], recordings: Recordings, threads: int, 
     )
 
 
-def _check_chunks(info: dict[str, Any], chunk_ms: Sequence[float]) -> None:
-    """Refuse an impossible chunk size before the long part begins."""
-    for size in chunk_ms:
-        if info["streaming"] and size % info["frame_ms"]:
+def _check_chunks(info: dict[str, Any], settings: Settings) -> None:
+    """Refuse an impossible chunk or look ahead before the long part begins."""
+    if not info["streaming"]:
+        return
+    frame_ms, look_ahead_ms = info["frame_ms"], settings.look_ahead_ms or 0.0
+    for option, size in [("--look-ahead", look_ahead_ms), *(("--stream", size) for size in settings.chunk_ms)]:
+        if size % frame_ms:
             raise errors.OptionError(
-                f"--stream is expected to be multiples of {info['frame_ms']:g} ms, the frame of {info['name']}; "
-                f"came {size:g}"
+                f"{option} is expected to be multiples of {frame_ms:g} ms, the frame of {info['name']}; came {size:g}"
             )
+    if settings.chunk_ms and look_ahead_ms >= min(settings.chunk_ms):
+        raise errors.OptionError(
+            f"--look-ahead is expected to be less than each chunk, here {min(settings.chunk_ms):g} ms; "
+            f"came {look_ahead_ms:g}: give larger chunks with --stream"
+        )
 
 
 def _mode_name(chunk_ms: float | None) -> str:

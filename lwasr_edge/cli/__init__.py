@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 from lwasr_edge import __version__
-from lwasr_edge.errors import AudioWarning, LwasrError
+from lwasr_edge.errors import AudioWarning, CatalogWarning, LwasrError
 
 EXIT_ERROR = 2
 EXIT_BUG = 1
@@ -72,14 +72,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] == ["bench"]:
+    before_options = [argument for argument in arguments if argument != "--debug"]
+    if before_options[:1] == ["bench"]:
         from lwasr_edge.bench import cli as bench
 
-        return bench.main(arguments[1:])
+        return bench.main(before_options[1:])
     args = build_parser().parse_args(arguments)
     return args.run(args)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    kind = "warning" if issubclass(category, AudioWarning) else category.__name__
+    kind = "warning" if issubclass(category, (AudioWarning, CatalogWarning)) else category.__name__
     print(f"lwasr: {kind}: {message}", file=sys.stderr)

@@ -20,7 +20,8 @@ from lwasr_edge.cli.options import (
 )
 from lwasr_edge.cli.progress import ProgressLine
 from lwasr_edge.errors import AudioError, OptionError, OutputError
-from lwasr_edge.subtitles import FORMATS, to_json, write_file
+from lwasr_edge.output import check_output, write_file
+from lwasr_edge.subtitles import FORMATS, to_json
 
 if TYPE_CHECKING:
     from lwasr_edge.recognizer import Recognizer, Transcript
@@ -89,13 +90,14 @@ def plan_jobs(files: list[str], form: str, output: Path | None, output_dir: Path
 
     Raises:
         OptionError: two transcripts would go to one place, or stdin is named twice.
-        OutputError: the output directory cannot be made.
+        OutputError: the output file cannot be written, or the output directory not made.
     """
     if files.count(STDIN) > 1:
         raise OptionError("stdin (-) can be read once only")
     if output is not None:
         if len(files) > 1:
             raise OptionError("-o takes the transcript of one FILE; use --output-dir for several")
+        check_output(output)
         return [Job(files[0], output)]
     if output_dir is None:
         if len(files) > 1 and form in ("srt", "vtt"):

@@ -13,6 +13,8 @@ import torch
 from tqdm import tqdm
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.output import check_output, write_file
+from lwasr_edge.recognizer import STREAM_LOOK_AHEAD_MS
 from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint
 from lwasr_edge.training.device import choose_device
@@ -97,6 +99,7 @@ def evaluate_checkpoint(
     per_speaker: bool,
     device: torch.device,
     n_worst: int = 0,
+    look_ahead_ms: int | None = None,
 ) -> dict[str, Any]:
     """Print and return greedy WER and CER of a checkpoint on each manifest, and over all of them.
 
@@ -107,25 +110,25 @@ def evaluate_checkpoint(
         per_speaker: also print a line for each speaker.
         device: where to run.
         n_worst: also print so many utterances of each manifest, those with most errors.
+        look_ahead_ms: context at a chunk's end that comes again with the next; None for what streams do by default.
 
     Returns:
         For each set its `Score`, its hypotheses by id, and what else was asked for; of several sets, "total" too.
 
     Raises:
-        OptionError: ``chunk_ms`` is not a multiple of a frame, the model cannot run in chunks, or two manifests have
-            one name.
+        OptionError: see `stream_frames`; or two manifests have one name.
     """
     names = [path.stem for path in manifests]
     if len({*names, "total"}) <= len(names):
         raise OptionError(f"the manifests are called {', '.join(names)}: expected names that differ, and none 'total'")
     model = load_checkpoint(checkpoint)[0].to(device)
-    chunk_frames = frames_in_chunk(model, chunk_ms)
+    chunk_frames, look_ahead_frames = stream_frames(model, chunk_ms, look_ahead_ms)
     results: dict[str, Any] = {}
     said: list[str] = []
     heard: list[str] = []
     for path in manifests:
         corpus = load_corpus(read_manifest(path))
-        texts = transcribe_corpus(model, corpus, WaveformStore(corpus, device), chunk_frames)
+        texts = transcribe_corpus(model, corpus, WaveformStore(corpus, device), chunk_frames, look_ahead_frames)
         results[path.stem] = report(path.stem, corpus.utterances, texts, per_speaker, n_worst)
         said += [utterance.text for utterance in corpus.utterances]
         heard += texts
@@ -154,16 +157,27 @@ def report(name: str, utterances: list[Utterance], texts: list[str], per_speaker
     return result
 
 
-def frames_in_chunk(model: AcousticModel, chunk_ms: int | None) -> int | None:
-    """Encoder frames in a chunk of ``chunk_ms``; None for whole recordings."""
+def stream_frames(model: AcousticModel, chunk_ms: int | None, look_ahead_ms: int | None) -> tuple[int | None, int]:
+    """Encoder frames that a chunk hears and, of these, its look ahead; None and 0 for whole recordings.
+
+    Raises:
+        OptionError: no multiples of a frame, a look ahead as long as the chunk, or a model that cannot run in chunks.
+    """
     if chunk_ms is None:
-        return None
+        if look_ahead_ms is not None:
+            raise OptionError("--look-ahead-ms: whole recordings have none: it goes with --chunk-ms")
+        return None, 0
     frame_ms = 1000 * model.samples_per_frame // model.config.frontend.sample_rate
     if chunk_ms <= 0 or chunk_ms % frame_ms:
         raise OptionError(f"--chunk-ms {chunk_ms}: expected a positive multiple of {frame_ms}")
     if model.config.frontend.normalization == "utterance":
         raise OptionError("--chunk-ms: this model normalises over whole recordings and cannot run in chunks")
-    return chunk_ms // frame_ms
+    chunk_frames = chunk_ms // frame_ms
+    if look_ahead_ms is None:
+        return chunk_frames, min(int(STREAM_LOOK_AHEAD_MS) // frame_ms, chunk_frames // 2)
+    if not 0 <= look_ahead_ms < chunk_ms or look_ahead_ms % frame_ms:
+        raise OptionError(f"--look-ahead-ms {look_ahead_ms}: expected a multiple of {frame_ms} below {chunk_ms}")
+    return chunk_frames, look_ahead_ms // frame_ms
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +186,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("checkpoint", type=Path)
     add("manifests", nargs="+", type=Path)
     add("--chunk-ms", type=int, help="as a stream with chunks of this length; default: whole")
+    look_ahead = "context at a chunk's end that comes again with the next; default: what streams do, 320 of 640"
+    add("--look-ahead-ms", type=int, help=look_ahead)
     add("--per-speaker", action="store_true", help="also a table with a line for each speaker, the worst first")
     add("--worst", type=int, default=0, metavar="N", help="also the N utterances of each set with most errors, aligned")
     add("--device", help="cpu or cuda; default: cuda where there is one")
@@ -182,9 +198,11 @@ def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train evaluate`."""
     if args.worst < 0:
         raise OptionError(f"--worst {args.worst}: expected 0 or more")
+    if args.json:
+        check_output(args.json)
     device = choose_device(args.device)
     scores = evaluate_checkpoint(
-        args.checkpoint, args.manifests, args.chunk_ms, args.per_speaker, device, args.worst
+        args.checkpoint, args.manifests, args.chunk_ms, args.per_speaker, device, args.worst, args.look_ahead_ms
     )
     if args.json:
-        args.json.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        write_file(args.json, json.dumps(scores, indent=1) + "\n")

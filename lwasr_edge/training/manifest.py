@@ -163,6 +163,11 @@ class Corpus:
         """Audio in all, at the 16 kHz of training."""
         return float(self.lengths.sum()) / 16000
 
+    def waveform(self, place: int) -> np.ndarray:
+        """Samples of one utterance, (N,) float32 in [-1, 1]."""
+        start = self.starts[place]
+        return self.samples[start : start + self.lengths[place]].astype(np.float32) / np.float32(32768)
+
     def select(self, places: list[int]) -> Corpus:
         """The corpus of these utterances alone; the samples are shared, not copied."""
         return Corpus([self.utterances[i] for i in places], self.samples, self.starts[places], self.lengths[places])

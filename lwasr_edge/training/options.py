@@ -44,7 +44,8 @@ def add_schedule(parser: argparse.ArgumentParser, defaults: Any) -> None:
 
 def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any, writes: bool = True) -> None:
     """Options that every training command has."""
-    parser.add_argument("--train", nargs="+", type=Path, required=True, metavar="MANIFEST", help="JSONL manifests")
+    train = "JSONL manifests; one that is named twice is heard twice in a pass"
+    parser.add_argument("--train", nargs="+", type=Path, required=True, metavar="MANIFEST", help=train)
     parser.add_argument("--dev", nargs="*", type=Path, default=[], metavar="MANIFEST", help="to measure WER on")
     noise = "background recordings to mix in: a manifest, or a folder of audio"
     parser.add_argument("--noise", type=Path, metavar="SOURCE", help=noise)

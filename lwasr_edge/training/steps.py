@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,8 @@ def training_data(
 ) -> tuple[Corpus, list[list[int]]]:
     """The utterances that can be used, and their token ids (empty where no loss reads transcripts).
 
+    A manifest that is named twice is decoded once and heard twice in a pass.
+
     Raises:
         ManifestError: a manifest cannot be read, or too many utterances cannot be used.
     """
@@ -265,9 +268,11 @@ def training_data(
         raise CheckpointError(f"the tokenizer has {pieces.get_piece_size()} pieces, the model {model.config.blank_id}")
     wanted: list[Utterance] = []
     faults: list[Fault] = []
-    for path in options.train:
+    heard: dict[str, int] = {}  # times in a pass, by id
+    for path, times in Counter(options.train).items():
         utterances, unreadable = parse_manifest(path)
         wanted, faults = wanted + utterances, faults + unreadable
+        heard = {utterance.id: times for utterance in utterances} | heard  # of two with one id, the first is used
     n_wanted = len(wanted) + len(faults)
     is_large = sum(utterance.duration_s for utterance in wanted) > IN_MEMORY_S
     corpus, undecodable = decode_corpus(wanted, spool=options.output if is_large else None)
@@ -277,8 +282,9 @@ def training_data(
         found = encode_transcripts(corpus, pieces, [model.frames(int(length)) for length in corpus.lengths])
     faults += [item for item in found if isinstance(item, Fault)]
     refuse_faults(faults, n_wanted, options.max_bad)
-    corpus = corpus.select([place for place, item in enumerate(found) if not isinstance(item, Fault)])
-    return corpus, [item for item in found if not isinstance(item, Fault)]
+    usable = [(place, item) for place, item in enumerate(found) if not isinstance(item, Fault)]
+    usable = [one for one in usable for _ in range(heard[corpus.utterances[one[0]].id])]
+    return corpus.select([place for place, _ in usable]), [item for _, item in usable]
 
 
 def train(
