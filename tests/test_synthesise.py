@@ -49,16 +49,6 @@ def test_made_sentences_are_repeatable_and_follow_the_rules() -> None:
     assert {"the", "zebra"} <= words and len(words) == 3
 
 
-def test_evenly_speaks_every_word_of_the_list_before_any_comes_again() -> None:
-    listed = [f"word{letter}" for letter in "abcdefgh"]
-    rules = SentenceRules(min_words=4, max_words=9, replaced=1.0, common_words=2, evenly=True)
-    transcripts = ["the cat sat on the mat and the dog sat on the rug"]
-    sentences = make_sentences(transcripts, random.Random(1), (listed, [1000.0, *[1.0] * 7]), rules)
-    drawn = [word for sentence in islice(sentences, 30) for word in sentence.split() if word in listed]
-    assert len(drawn) >= 24
-    assert sorted(drawn[:8]) == sorted(drawn[8:16]) == sorted(drawn[16:24]) == listed
-
-
 def test_word_list_weighs_by_the_root_of_the_frequency(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("often 9\nrare 1\n3com 5\nplain\n", encoding="utf-8")

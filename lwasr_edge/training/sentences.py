@@ -9,7 +9,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 
 from lwasr_edge.errors import ManifestError, OptionError
@@ -41,7 +40,6 @@ class SentenceRules:
     max_words: int = 25
     replaced: float = 0.25  # share of content words replaced by words of the list, 0..1
     common_words: int = 150  # the most frequent words of the transcripts: grammar, never replaced
-    evenly: bool = False  # every word of the list once before any comes again; else by its weight
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:
@@ -106,16 +104,6 @@ def read_word_list(path: Path) -> tuple[list[str], list[float]]:
     return words, weights
 
 
-def draw_words(words: Sequence[str], weights: Sequence[float], rng: random.Random, evenly: bool) -> Iterator[str]:
-    """Words without end: by their weights, or each of them once, in random order, before any comes again."""
-    cumulative = list(accumulate(weights))
-    while True:
-        if evenly:
-            yield from rng.sample(words, len(words))
-        else:
-            yield rng.choices(words, cum_weights=cumulative)[0]
-
-
 def make_sentences(
     transcripts: Iterable[str],
     rng: random.Random,
@@ -133,11 +121,11 @@ def make_sentences(
     known = set(transcripts)
     model = TrigramModel.of(sorted(known))
     grammar = {word for word, _ in model.counts.most_common(rules.common_words)}
-    drawn = draw_words(*word_list, rng, rules.evenly) if word_list is not None else None
     while True:
         words = model.sample(rng, rng.randint(rules.min_words, rules.max_words))
-        if drawn is not None:
+        if word_list is not None:
             replace = [word not in grammar and rng.random() < rules.replaced for word in words]
+            drawn = iter(rng.choices(word_list[0], word_list[1], k=sum(replace)))
             words = [next(drawn) if new else word for word, new in zip(words, replace, strict=True)]
         sentence = " ".join(words)
         if sentence not in known:

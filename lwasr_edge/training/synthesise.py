@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from lwasr_edge.errors import LwasrError, MissingExtraError, OptionError
 from lwasr_edge.training.manifest import read_manifest
-from lwasr_edge.training.sentences import SentenceRules, make_sentences, normalise_sentence, read_word_list
+from lwasr_edge.training.sentences import make_sentences, normalise_sentence, read_word_list
 
 SAMPLE_RATE = 16000
 FLAC_COMPRESSION_LEVEL = 0.2  # libsndfile's scale, 0..1; about 65 MB an hour. Opus takes longer than flite speaks
@@ -234,10 +234,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--from-manifests", type=Path, nargs="+", metavar="JSONL", default=[], help=like)
     words = "list of 'word [frequency]' lines that widens the vocabulary of made sentences"
     add("--words", type=Path, metavar="FILE", help=words)
-    replaced = "share of content words that the list replaces, 0 to 1 (default: %(default)s)"
-    add("--replaced", type=float, default=SentenceRules.replaced, metavar="SHARE", help=replaced)
-    evenly = "every word of the list once before any comes again, instead of by frequency"
-    add("--evenly", action="store_true", help=evenly)
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for tts.jsonl and audio/")
     add("--hours", type=float, default=1.0, help="stop at this much speech (default: %(default)s)")
     voices = "flite:NAME or espeak-ng:ACCENT+VARIANT, in equal shares (default: 90%% flite, 10%% espeak-ng)"
@@ -259,8 +255,7 @@ def _made_sentences(args: argparse.Namespace) -> Iterator[str]:
     spoken = [utterance for path in args.from_manifests for utterance in read_manifest(path)]
     transcripts = [text for utterance in spoken if (text := normalise_sentence(utterance.text))]
     word_list = read_word_list(args.words) if args.words else None
-    rules = SentenceRules(replaced=args.replaced, evenly=args.evenly)
-    return make_sentences(transcripts, random.Random(args.seed), word_list, rules)
+    return make_sentences(transcripts, random.Random(args.seed), word_list)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -269,8 +264,6 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("give either a text file or --from-manifests, and not both")
     if args.words and not args.from_manifests:
         raise OptionError("--words widens made sentences: it goes with --from-manifests")
-    if not args.words and (args.evenly or args.replaced != SentenceRules.replaced):
-        raise OptionError("--evenly and --replaced say how the list of --words is used: give one")
     sentences = _read_sentences(args.text) if args.text is not None else _made_sentences(args)
     voices = dict.fromkeys(args.voices, 1.0) if args.voices else None
     manifest = synthesise(sentences, args.output, hours=args.hours, voices=voices, seed=args.seed, workers=args.workers)
