@@ -155,7 +155,8 @@ def take_peers(args: argparse.Namespace, output: Path) -> None:
         if not (folder / "tokens.txt").is_file() or folder.stat().st_mtime < checkpoint.stat().st_mtime:
             run_script("peers/sherpa_model.py", str(checkpoint), "-o", str(folder))
         entries += ["--sherpa-nemo-ctc", str(folder)]
-    reference = exported_reference(args.reference or next(args.speech.parent.glob("reference/*.nemo"), None))
+    checkpoint = args.reference or next(args.speech.parent.glob("reference/*.nemo"), None)
+    reference = exported_reference(checkpoint, args.speech / "an4-test.jsonl")
     entries += ["--lwasr", str(reference)] if reference else []
     common = ["--manifest", str(manifest), "--limit", "10", "--rounds", "2", "--json", str(output)]
     run_script("peers/compare.py", *common, *entries)
@@ -218,15 +219,16 @@ def take_instructions(args: argparse.Namespace, output: Path) -> None:
     run_script("arm64/instructions.py", str(folder), *models, "--json", str(output))
 
 
-def exported_reference(checkpoint: Path | None) -> Path | None:
-    """The reference as a model of this project, int8; made once."""
+def exported_reference(checkpoint: Path | None, check: Path) -> Path | None:
+    """The reference as a model of this project, int8; made once, and held against its float form on a manifest."""
     target = BUILD / "reference" / "reference.int8.onnx"
     if target.is_file():
         return target
     if checkpoint is None or not found(checkpoint):
         return None
     imported = str(imported_reference(checkpoint))
-    run(["-m", "lwasr_edge.export.cli", imported, "-o", str(target), "--int8", "--name", "reference"])
+    options = ["--int8", "--name", "reference", "--verify", str(check), "--max-wer-loss", "1"]
+    run(["-m", "lwasr_edge.export.cli", imported, "-o", str(target), *options])
     return target
 
 

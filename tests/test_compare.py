@@ -176,7 +176,7 @@ def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: 
     manifest = str(write_test_manifest(tmp_path))
     command = ["search", "--reference", str(reference), "--layers", "1", "2", "4", "--feed-forward", "1", "0.5"]
     command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), *SHORT]
-    command += ["--steps", "2", "--layer-steps", "1", "-o", str(tmp_path / "out")]
+    command += ["--steps", "2", "-o", str(tmp_path / "out")]
     assert main([*command, "--max-rtf", "0.0085"]) == 0
     found = json.loads((tmp_path / "out" / "search.json").read_text())
     assert "4 of 6 candidates fit" in capsys.readouterr().out

@@ -151,7 +151,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
     add("--threads", type=int, default=1, help="on the board; default 1")
     add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
-    add_training(parser, Schedule(steps=200, layer_steps=100, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS)
+    add_training(parser, Schedule(steps=200, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS)
+    parser.set_defaults(layer_steps=None)
 
 
 def latency_models(args: argparse.Namespace, search: Search) -> dict[str, LatencyModel]:
@@ -166,6 +167,8 @@ def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train search`."""
     if not args.dev:
         raise OptionError("--dev: error rates decide: give at least one manifest")
+    if args.layer_steps is None:
+        args.layer_steps = args.steps // 2
     options = TrainingOptions.from_args(args)
     search = Search(args.reference, options)
     everything = search.candidates(args.layers, args.feed_forward, latency_models(args, search))
