@@ -11,7 +11,7 @@ from lwasr_edge.training import distortions
 
 SCHEDULE_HELP = {
     "steps": "optimiser steps",
-    "layer_steps": "of these, first ones in which each layer learns alone (represent: a quarter, 0 with --students; search: half)",
+    "layer_steps": "of these, first ones for each layer alone (represent: a quarter, 0 with --students; search: half)",
     "batch_s": "seconds of audio in a batch",
     "batches_per_step": "batches whose gradients make a step; with torchrun, a multiple of its processes",
     "learning_rate": "at its peak",
