@@ -161,22 +161,35 @@ class StreamingFeedForward(nn.Module):
         return self.linear2(F.silu(self.linear1(self.norm(x))))
 
 
-class Positions(NamedTuple):
-    """Sinusoids of the distances S down to 1 - U of a chunk, in parts of which some may be constant.
+class PositionLinear(nn.Module):
+    """The projection of positions, (n, D) -> (H, n, D / H): a product for each head, so that nothing is transposed."""
 
-    A part that does not depend on the chunk is projected once, at load: onnxruntime folds what follows from constants.
+    def __init__(self, linear: nn.Linear, n_heads: int) -> None:
+        super().__init__()
+        by_head = linear.weight.detach().T.unflatten(1, (n_heads, -1)).transpose(0, 1)
+        self.weight = nn.Parameter(by_head.contiguous())  # (H, D, D / H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.matmul(x, self.weight)
+
+
+class Positions(NamedTuple):
+    """Sinusoids of the distances S down to 1 - U of a chunk.
+
+    The table does not depend on the chunk: it is projected once, at load, since onnxruntime folds what is constant.
     """
 
-    parts: tuple[Tensor, ...]  # (1, any, D) each; side by side they hold at least the distances wanted
-    start: int  # of these, among the rows of all parts
-    count: int  # S + U
+    table: Tensor  # (n, D)
+    unused: int  # rows of the table at either end that the chunk does not reach
+    beyond: tuple[Tensor, Tensor] | None  # (any, D) each: farther back and farther ahead than the table
 
-    def projected(self, product: MatMulLinear, n_heads: int) -> Tensor:
-        """(H, D / H, S + U)."""
-        by_head = [product(part).squeeze(0).unflatten(1, (n_heads, -1)).permute(1, 2, 0) for part in self.parts]
-        if len(by_head) == 1:
-            return by_head[0]
-        return torch.cat(by_head, 2).narrow(2, self.start, self.count)
+    def projected(self, product: PositionLinear) -> Tensor:
+        """(H, S + U, D / H)."""
+        table = product(self.table)
+        if self.beyond is None:
+            return table
+        reached = table.narrow(1, self.unused, table.shape[1] - 2 * self.unused)
+        return torch.cat([product(self.beyond[0]), reached, product(self.beyond[1])], 1)
 
 
 class StreamingAttention(nn.Module):
@@ -187,7 +200,7 @@ class StreamingAttention(nn.Module):
         self.n_heads = attention.n_heads
         self.norm = attention.norm
         self.projection = MatMulLinear(attention.query, attention.key, attention.value)
-        self.position = MatMulLinear(attention.position)
+        self.position = PositionLinear(attention.position, self.n_heads)
         self.out = MatMulLinear(attention.out)
         d_model = attention.out.in_features
         scale = 1 / math.sqrt(d_model // self.n_heads)
@@ -217,8 +230,8 @@ class StreamingAttention(nn.Module):
         if past is not None:
             keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
         n_keys = keys.shape[1]
-        distances = positions.projected(self.position, self.n_heads)
-        by_distance = torch.matmul(query + self.content_to_position, distances)  # (H, U, S + U)
+        distances = positions.projected(self.position)  # (H, S + U, D / H)
+        by_distance = torch.matmul(query + self.content_to_position, distances.transpose(1, 2))  # (H, U, S + U)
         # Row u holds key s at place U - u + s. Without the first U numbers, rows are one shorter and keys in line
         # (arXiv 1901.02860, appendix B; the distance S, which no key has, spares the padding).
         in_line = by_distance.view(self.n_heads, -1)[:, n_frames:].view(self.n_heads, n_frames, -1)

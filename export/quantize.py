@@ -162,7 +162,7 @@ def store_positions_as_int8(proto: onnx.ModelProto) -> None:
         if not tensor.name.endswith(f"{POSITION_SUFFIX}.weight"):
             continue
         weight = numpy_helper.to_array(tensor)
-        scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127  # (outputs,)
+        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-12) / 127  # (H, 1, outputs of a head)
         names = f"{tensor.name}_int8", f"{tensor.name}_scale", f"{tensor.name}_steps"
         proto.graph.initializer.remove(tensor)
         proto.graph.initializer.extend(

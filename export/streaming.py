@@ -178,20 +178,18 @@ def chunk_positions(n_frames: int, left_context: int, d_model: int, like: Tensor
     """
     n_table = left_context + 2 * TABLE_FRAMES
     n_beyond = torch.sym_max(n_frames - TABLE_FRAMES, 0)
-    parts = (
-        sinusoids(left_context + n_frames, n_beyond, d_model, like),
-        sinusoids(left_context + TABLE_FRAMES, n_table, d_model, like),
-        sinusoids(-TABLE_FRAMES, n_beyond, d_model, like),
-    )
-    return Positions(parts, torch.sym_max(TABLE_FRAMES - n_frames, 0), left_context + 2 * n_frames)
+    table = sinusoids(left_context + TABLE_FRAMES, n_table, d_model, like)
+    farther_back = sinusoids(left_context + n_frames, n_beyond, d_model, like)
+    farther_ahead = sinusoids(-TABLE_FRAMES, n_beyond, d_model, like)
+    return Positions(table, torch.sym_max(TABLE_FRAMES - n_frames, 0), (farther_back, farther_ahead))
 
 
 def sinusoids(farthest: int, count: int, d_model: int, like: Tensor) -> Tensor:
-    """Rows of `relative_positions` for ``count`` distances from ``farthest`` down. (1, count, D)"""
+    """Rows of `relative_positions` for ``count`` distances from ``farthest`` down. (count, D)"""
     distance = farthest - torch.arange(count, dtype=torch.float32)
     rate = torch.arange(0, d_model, 2, dtype=torch.float32) * (-math.log(10000.0) / d_model)
     angle = distance[:, None] * torch.exp(rate)
-    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1).unsqueeze(0).to(like.dtype)
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1).to(like.dtype)
 
 
 def before(x: Tensor, dim: int, consumed: Tensor, length: int) -> Tensor:
@@ -225,7 +223,7 @@ class WholeModel(ExportedModel):
         x = self.subsampling(torch.cat([features.new_zeros(MEL_CONTEXT, features.shape[1]), features]))
         n_frames = x.shape[1]
         sinusoids = relative_positions(n_frames, n_frames + 1, self.config.encoder.d_model, x)
-        positions = Positions((sinusoids.unsqueeze(0),), 0, len(sinusoids))
+        positions = Positions(sinusoids, 0, None)
         heard = torch.arange(n_frames) < lengths
         mask = torch.where(heard, 0.0, MASKED)
         for layer in self.layers:
