@@ -64,10 +64,7 @@ def choose_device(wanted: int | str | None) -> Device:
     """
     devices = list_devices()
     if not devices:
-        raise AudioDeviceError(
-            "no device that can record was found: is a microphone plugged in? (One that was plugged in after the "
-            "program began is seen by a new process only.)"
-        )
+        raise AudioDeviceError("no device that can record was found: is a microphone plugged in?")
     if wanted is None:
         return next((device for device in devices if device.is_default), devices[0])
     if isinstance(wanted, str) and not wanted.isdecimal():
