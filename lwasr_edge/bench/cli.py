@@ -74,7 +74,7 @@ def settings(args: argparse.Namespace) -> runner.Settings:
     is_built_in = args.audio is None and args.manifest is None
     usual = runner.Settings((1,), DEFAULT_CHUNK_MS, None, BUILT_IN_REPEAT if is_built_in else OWN_REPEAT, startups=7)
     default = QUICK if args.quick else usual
-    possible = tuple(chunk for chunk in default.chunk_ms if chunk > (args.look_ahead or 0))
+    possible = tuple(chunk for chunk in default.chunk_ms if chunk > (args.look_ahead or 0)) or default.chunk_ms
     return runner.Settings(
         args.threads or default.threads,
         possible if args.stream is None else args.stream,
