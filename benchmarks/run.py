@@ -196,12 +196,12 @@ def compare_methods(args: argparse.Namespace, output: Path, name: str, *options:
 
 
 def take_adaptation(args: argparse.Namespace, output: Path) -> None:
-    """Step 2 in three places. The default model knows an4: there, a student of the comparison learns."""
+    """Step 2 in three places. The default model knows two of them: there, a student of the comparison learns."""
     unspoilt = found(BUILD / "methods" / "dropped" / "phase1" / "layers8.safetensors")
     default = found(default_model().directory / "checkpoint.safetensors")
     if unspoilt is not None and default is not None:
         known = os.path.relpath(default)
-        places = [f"accent={known}", f"noise={known}", f"spelling={unspoilt}"]
+        places = [f"accent={unspoilt}", f"spelling={unspoilt}", f"noise={known}"]
         run_script("adaptation.py", *places, *training_data(args, "adaptation"), "--json", str(output))
 
 

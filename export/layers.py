@@ -120,12 +120,22 @@ class MatMulSubsampling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(MEL_CONTEXT + 4 U, n_mels), the past first -> (1, U, D)."""
         n_frames = features.shape[0] // 4
-        x = neighbours(features.unsqueeze(2), 2 * n_frames + 1)  # (2 U + 1, n_mels / 2, 9)
-        n_bands = x.shape[1]
-        x = F.relu(self.first(x.view(-1, 9))).view(-1, n_bands, self.n_channels)
+        x = F.relu(self.first(self.windows(features))).view(2 * n_frames + 1, -1, self.n_channels)
         x = neighbours(x, n_frames).view(1, -1, 9 * self.n_channels)  # (1, U n_mels / 4, 9 C)
         x = F.relu(self.second(x))
         return self.linear(x.view(1, -1, self.linear.weight.shape[0]))
+
+    def windows(self, features: Tensor) -> Tensor:
+        """What each place of the first convolution sees, (T, n_mels) -> (rows n_mels / 2, 9).
+
+        Three rows side by side, then one index for all of them, which does not depend on T and is made at load.
+        """
+        n_rows, n_bands = (features.shape[0] - 1) // 2, features.shape[1]
+        padded = F.pad(features, (1, 1))
+        rows = torch.cat([padded[i : i + 2 * n_rows - 1 : 2] for i in range(3)], 1)  # (n_rows, 3 (n_mels + 2))
+        band = 2 * torch.arange((n_bands + 1) // 2)[:, None, None] + torch.arange(3)
+        index = (n_bands + 2) * torch.arange(3)[:, None] + band  # (n_mels / 2, 3, 3)
+        return rows.index_select(1, index.view(-1)).view(-1, 9)
 
 
 def neighbours(x: Tensor, n_rows: int) -> Tensor:
@@ -225,8 +235,8 @@ class StreamingAttention(nn.Module):
             (1, U, D), and keys and values (H, S, D / H).
         """
         n_frames = x.shape[1]
-        projected = self.projection(self.norm(x)).view(n_frames, 3, self.n_heads, -1).permute(1, 2, 0, 3)
-        query, keys, values = projected.unbind(0)  # (H, U, D / H)
+        projected = self.projection(self.norm(x)).view(n_frames, 3 * self.n_heads, -1).transpose(0, 1)
+        query, keys, values = projected.split(self.n_heads)  # (H, U, D / H)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
         n_keys = keys.shape[1]
@@ -267,10 +277,12 @@ class StreamingConv(nn.Module):
         gated = F.glu(self.pointwise1(self.norm(x)), dim=2)
         if heard is not None:
             gated = gated * heard
-        silence = gated.new_zeros(1, self.half_kernel, gated.shape[2])
-        gated = torch.cat([silence if past is None else past, gated], dim=1)
-        padded = torch.cat([gated, silence], dim=1).transpose(1, 2).unsqueeze(3)  # (1, D, U + kernel - 1, 1)
-        convolved = F.conv2d(padded, self.weight, self.bias, groups=self.weight.shape[0]).squeeze(3).transpose(1, 2)
+        past = gated.new_zeros(1, self.half_kernel, gated.shape[2]) if past is None else past
+        gated = torch.cat([past, gated], dim=1)
+        # (1, D, U + kernel - 1, 1), by a transposition that onnxruntime makes part of the convolution's own layout
+        padded = F.pad(gated.unsqueeze(2).permute(0, 3, 1, 2), (0, 0, 0, self.half_kernel))
+        convolved = F.conv2d(padded, self.weight, self.bias, groups=self.weight.shape[0])
+        convolved = convolved.permute(0, 2, 3, 1).squeeze(2)
         out = self.pointwise2(F.silu(self.depthwise_norm(convolved)))
         return out, gated
 
