@@ -1,6 +1,6 @@
 """What phrases, a beam and a language model bring on real speech, and what they cost.
 
-    python benchmarks/phrases.py [--model NAME|PATH] [--speech ../shared/speech] [--chunk-ms 640] [--json FILE]
+    python benchmarks/phrases.py [--model NAME|PATH ...] [--speech ../shared/speech] [--chunk-ms 640] [--json FILE]
 
 Every recording is heard once; each decoder is given the posteriors of its utterances. Recordings of one word and of
 other speech say how often a list of phrases accepts what is on it and what is not:
@@ -198,45 +198,52 @@ def thresholds(digits: SetResult, other: SetResult) -> list[dict[str, float]]:
     ]
 
 
+def figures_of_model(recognizer: Recognizer, speech: Path, chunk_ms: float | None) -> dict[str, Any]:
+    """Every set with every decoder, by one model."""
+    info = recognizer.info
+    decoders = make_decoders(info, speech)
+    results = {name: hear(recognizer, speech, name, of_set, chunk_ms) for name, of_set in decoders.items()}
+    return {
+        "model": info.name,
+        "source": info.source,
+        "precision": info.precision,
+        "rows": [row for result in results.values() for row in figures_of(result)],
+        "thresholds": thresholds(results["fsdd-test"], results["commonvoice-dev"]),
+    }
+
+
 def render(figures: dict[str, Any]) -> str:
-    """The tables as Markdown, one for each set."""
-    parts = []
-    for name in dict.fromkeys(row["set"] for row in figures["rows"]):
-        of_set = [row for row in figures["rows"] if row["set"] == name]
+    """The tables of every model as Markdown, one for each set."""
+    tables = [text for model in figures["models"] for text in (f"**{model['model']}**", *tables_of(model))]
+    return "\n\n".join([*tables, provenance_line(figures)])
+
+
+def tables_of(model: dict[str, Any]) -> list[str]:
+    """A table for each set, and one of thresholds."""
+    tables = []
+    for name in dict.fromkeys(row["set"] for row in model["rows"]):
+        of_set = [row for row in model["rows"] if row["set"] == name]
         percent = [[row["decoding"], *(f"{100 * row[key]:.1f}" for key in COLUMNS)] for row in of_set]
         times = [f"{1000 * row['decoding_s_per_s']:.0f}" for row in of_set]
         header = [name, *COLUMNS.values(), "CPU ms per s of sound"]
-        parts.append(table(header, [[*cells, cost] for cells, cost in zip(percent, times, strict=True)]))
+        tables.append(table(header, [[*cells, cost] for cells, cost in zip(percent, times, strict=True)]))
     header = ["min_confidence", "digits rejected %", "absent digits accepted %", "sentences accepted %"]
     rows = [
         [f"{row.pop('min_confidence'):.1f}", *(f"{100 * share:.1f}" for share in row.values())]
-        for row in map(dict, figures["thresholds"])
+        for row in map(dict, model["thresholds"])
     ]
-    return "\n\n".join([*parts, table(header, rows), provenance_line(figures)])
+    return [*tables, table(header, rows)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", metavar="NAME|PATH")
+    parser.add_argument("--model", action="append", metavar="NAME|PATH", help="may be repeated")
     parser.add_argument("--speech", type=Path, default=Path(__file__).parents[2] / "shared" / "speech", metavar="DIR")
     parser.add_argument("--chunk-ms", type=float, metavar="N", help="as a stream hears (default: as files are heard)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args = parser.parse_args()
-    recognizer = Recognizer(args.model)
-    info = recognizer.info
-    decoders = make_decoders(info, args.speech)
-    results = {name: hear(recognizer, args.speech, name, of_set, args.chunk_ms) for name, of_set in decoders.items()}
-    figures = {
-        "model": info.name,
-        "source": info.source,
-        "precision": info.precision,
-        "chunk_ms": args.chunk_ms,
-        "rows": [row for result in results.values() for row in figures_of(result)],
-        "thresholds": thresholds(results["fsdd-test"], results["commonvoice-dev"]),
-    }
-    heard_as = "as files are heard" if args.chunk_ms is None else f"in chunks of {args.chunk_ms:g} ms"
-    print(f"{info.name} {info.precision}, {heard_as}\n")
-    print(render(write_json(args.json, figures)))
+    models = [figures_of_model(Recognizer(name), args.speech, args.chunk_ms) for name in args.model or [None]]
+    print(render(write_json(args.json, {"chunk_ms": args.chunk_ms, "models": models})))
 
 
 if __name__ == "__main__":

@@ -137,9 +137,10 @@ def take_conditions(args: argparse.Namespace, output: Path) -> None:
 
 
 def take_phrases(args: argparse.Namespace, output: Path) -> None:
-    """Phrase lists, beams and language models, with the default model in a stream of 640 ms."""
+    """Phrase lists, beams and language models, in a stream of 640 ms."""
     if found(args.speech / "an4-test.jsonl") is not None:
-        run_script("phrases.py", "--speech", str(args.speech), "--chunk-ms", "640", "--json", str(output))
+        options = ["--speech", str(args.speech), "--chunk-ms", "640", "--json", str(output)]
+        run_script("phrases.py", *each_model(), *options)
 
 
 def take_peers(args: argparse.Namespace, output: Path) -> None:
@@ -215,8 +216,12 @@ def take_instructions(args: argparse.Namespace, output: Path) -> None:
     """All installed models on emulated Arm processors."""
     folder = Path("build", "arm64")
     run_command(["tests/arm64/prepare.sh", str(folder), sys.executable])
-    models = [word for model in installed_models() for word in ("--model", model.card.name)]
-    run_script("arm64/instructions.py", str(folder), *models, "--json", str(output))
+    run_script("arm64/instructions.py", str(folder), *each_model(), "--json", str(output))
+
+
+def each_model() -> list[str]:
+    """Arguments that name all installed models."""
+    return [word for model in installed_models() for word in ("--model", model.card.name)]
 
 
 def exported_reference(checkpoint: Path | None, check: Path) -> Path | None:

@@ -12,6 +12,7 @@ import onnx
 import torch
 from torch import Tensor
 
+from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.metadata import write_metadata
 from lwasr_edge.export.quantize import matmul_names, quantize, weight_scale
@@ -42,7 +43,13 @@ def keep_float(
 
     Returns:
         Names of products; empty if int8 is good enough as it is.
+
+    Raises:
+        VerificationError: a set has no transcripts, or int8 loses more whatever is kept.
     """
+    for one in sets:
+        if any(recording.text is None for recording in one.recordings):
+            raise VerificationError(f"{one.name}: has no transcripts, so --max-wer-loss cannot be found out")
     if wer_loss(proto, float_path, metadata, sets, ()) <= max_wer_loss:
         return []
     recordings = [recording for one in sets for recording in one.recordings]
@@ -53,7 +60,10 @@ def keep_float(
         if wer_loss(proto, float_path, metadata, sets, ranked[:n_kept]) <= max_wer_loss:
             return ranked[:n_kept]
         n_kept *= 2
-    return ranked
+    raise VerificationError(
+        f"with {n_kept // 2} of {len(ranked)} products in float, int8 still loses more than {max_wer_loss:g} % WER: "
+        "allow more, or write float16"
+    )
 
 
 def wer_loss(
@@ -63,12 +73,12 @@ def wer_loss(
     sets: Sequence[RecordingSet],
     kept: Collection[str],
 ) -> float:
-    """WER that int8 adds with ``kept`` in float on the worst set, percent, absolute; infinite without transcripts."""
+    """WER that int8 adds with ``kept`` in float on the worst set, percent, absolute."""
     with tempfile.TemporaryDirectory(dir=float_path.parent, prefix="try-") as folder:
         path = Path(folder, "int8.onnx")
         onnx.save(write_metadata(quantize(proto, kept), metadata), path)
         losses = [found.wer_loss for found in agreements(float_path, path, sets)]
-    return max(float("inf") if loss is None else loss for loss in losses)
+    return max(loss for loss in losses if loss is not None)
 
 
 @torch.inference_mode()

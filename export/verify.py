@@ -71,7 +71,9 @@ def read_recordings(manifest: Path, sample_rate: int, limit: int | None = None) 
     if limit is not None and len(utterances) > limit:
         utterances = [utterances[i] for i in np.linspace(0, len(utterances) - 1, limit).round().astype(int)]
     corpus = load_corpus(utterances, sample_rate)
-    return [Recording(corpus.waveform(i), utterance.text or None) for i, utterance in enumerate(corpus.utterances)]
+    has_texts = any(utterance.text for utterance in corpus.utterances)  # an empty one among others is silence
+    texts = [utterance.text if has_texts else None for utterance in corpus.utterances]
+    return [Recording(corpus.waveform(i), text) for i, text in enumerate(texts)]
 
 
 @dataclass(frozen=True)

@@ -71,18 +71,27 @@ def test_noise_is_at_the_ratio_asked(snr_db: float) -> None:
     augmenter = Augmenter(quiet(noise_probability=1, snr_db=(snr_db, snr_db)), background)
     n_samples = torch.tensor([RATE, RATE // 2, RATE // 4])
     speech = tone(440).repeat(3, 1) * (torch.arange(RATE) < n_samples[:, None])
-    added = augmenter.add_noise(speech, n_samples, background) - speech
+    added = augmenter.add_noise(speech, n_samples) - speech
     for i, n in enumerate(n_samples.tolist()):
         ratio = speech[i, :n].square().sum() / added[i, :n].square().sum()
         assert float(10 * torch.log10(ratio)) == pytest.approx(snr_db, abs=0.01)
         assert float(added[i, n:].abs().sum()) == 0
 
 
+def test_without_recordings_noise_is_made_up() -> None:
+    torch.manual_seed(0)
+    speech, n_samples = tone(440).repeat(2, 1), torch.tensor([RATE, RATE])
+    added = Augmenter(quiet(noise_probability=1, snr_db=(10, 10)), None).add_noise(speech, n_samples) - speech
+    ratio = speech.square().sum(1) / added.square().sum(1)
+    assert (10 * torch.log10(ratio)).tolist() == pytest.approx([10, 10], abs=0.01)
+    assert not torch.allclose(added[0], added[1])
+
+
 def test_no_noise_no_room_no_mask_where_their_probability_is_zero() -> None:
     background = torch.ones(1000, dtype=torch.int16)
     augmenter = Augmenter(QUIET, background)
     speech, n_samples = tone(440), torch.tensor([RATE])
-    torch.testing.assert_close(augmenter.add_noise(speech, n_samples, background), speech)
+    torch.testing.assert_close(augmenter.add_noise(speech, n_samples), speech)
     torch.testing.assert_close(augmenter.add_room(speech), speech, atol=1e-5, rtol=1e-4)
     features = torch.randn(2, 40, 80)
     assert torch.equal(augmenter.mask(features), features)

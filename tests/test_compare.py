@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from small_models import letters_tokenizer, small_config, small_model, write_test_manifest
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.training import search
 from lwasr_edge.training.baselines import BASELINES, METHODS, begin, chosen_layers, count_parameters, magnitude_masks
 from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.cli import main
-from lwasr_edge.training.compare_report import cost_to_reach
-from lwasr_edge.training.latency import LatencyModel, multiplications, with_layers
+from lwasr_edge.training.compare_report import cost_to_reach, shown_cost, shown_speed_up
+from lwasr_edge.training.latency import LatencyModel, multiplications, n_parameters_of, with_layers
 from lwasr_edge.training.search import Candidate, pareto
 from lwasr_edge.training.students import inherit
 
@@ -103,6 +105,9 @@ def test_cost_to_reach() -> None:
     assert cost_to_reach(curve, "k", 70.0, "audio_s") == 150
     assert cost_to_reach(curve, "k", 95.0, "audio_s") == 100
     assert cost_to_reach(curve, "k", 39.0, "audio_s") is None
+    assert [shown_cost(cost, curve) for cost in (None, 100.0, 150.0)] == ["-", "≤ 100", "150"]
+    pairs = [(None, 150.0), (100.0, 100.0), (100.0, 150.0), (150.0, 100.0), (150.0, 300.0)]
+    assert [shown_speed_up(one, curve, base, curve) for one, base in pairs] == ["-", "-", "≥ 1.5", "≤ 0.7", "2.0"]
 
 
 def test_reference_from_nothing_teaches_a_student(tmp_path: Path) -> None:
@@ -112,6 +117,10 @@ def test_reference_from_nothing_teaches_a_student(tmp_path: Path) -> None:
     assert main([*command, "--steps", "2"]) == 0
     first = (tmp_path / "out" / "tokenizer.model").read_bytes()
     assert main([*command, "--steps", "4", "--dev", manifest]) == 0  # goes on with the tokens it began with
+    again = [str(tmp_path / "again") if word == str(tmp_path / "out") else word for word in command]
+    assert main([*again, "--steps", "4"]) == 0
+    same = [load_checkpoint(tmp_path / name / "reference.safetensors")[0].state_dict() for name in ("out", "again")]
+    assert all(torch.equal(value, same[1][name]) for name, value in same[0].items())
     model, tokenizer = load_checkpoint(tmp_path / "out" / "reference.safetensors")
     assert tokenizer == first and len(model.config.vocabulary) == 33 and model.config.vocabulary[-1] == "<blank>"
     represent = ["represent", "--reference", str(tmp_path / "out" / "reference.safetensors"), "--keep", "2"]
@@ -120,6 +129,10 @@ def test_reference_from_nothing_teaches_a_student(tmp_path: Path) -> None:
 
 def test_a_vocabulary_that_transcripts_cannot_give(tmp_path: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tokenizer.model").write_bytes(letters_tokenizer())
+    assert main(["reference", "--vocabulary", "50", "--train", manifest, *SHORT, "-o", str(tmp_path / "other")]) == 2
+    assert "pieces: choose another folder" in capsys.readouterr().err
     assert main(["reference", "--vocabulary", "5000", "--train", manifest, *SHORT, "-o", str(tmp_path / "out")]) == 2
     assert "--vocabulary 5000: these transcripts cannot give so many pieces" in capsys.readouterr().err
 
@@ -160,6 +173,14 @@ def test_latency_follows_the_measured_models() -> None:
     assert fitted.front_cost == pytest.approx(2e-12) and fitted.layer_cost == pytest.approx(5e-12)
     single = LatencyModel.fit({"models": [model(8)]}, family, 1, "int8", "board.json")
     assert single.rtf(with_layers(family, 8)) == pytest.approx(report["models"][0]["measurements"][0]["rtf"]["median"])
+    wide = dataclasses.replace(
+        family, encoder=dataclasses.replace(family.encoder, d_model=2 * family.encoder.d_model)
+    )
+    measured = [{**one, "parameters": n_parameters_of(with_layers(family, one["layers"]))} for one in report["models"]]
+    of_narrow = LatencyModel.fit({"models": measured}, wide, 1, "int8", "board.json")
+    operations = [sum(multiplications(with_layers(config, 8))) for config in (wide, family)]
+    expected = of_narrow.rtf(with_layers(wide, 8)) / fitted.rtf(with_layers(family, 8))
+    assert expected == pytest.approx(operations[0] / operations[1], rel=0.35)
     with pytest.raises(OptionError, match=r"board.json: no whole-file measurement of a float32 model with 1 thread"):
         LatencyModel.fit(report, family, 1, "float32", "board.json")
 
@@ -184,6 +205,20 @@ def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: 
     assert all(math.isfinite(one["wer"]) for one in found["candidates"])
     assert main([*command, "--max-mb", "0.0001"]) == 2
     assert "nothing fits" in capsys.readouterr().err
+
+
+def test_search_measures_this_machine_once(
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    costs = iter([1e-12, 9.0])
+    monkeypatch.setattr(search, "measure_here", lambda *_: LatencyModel(*2 * [next(costs)], "this machine"))
+    command = ["search", "--reference", str(reference), "--layers", "1", "--feed-forward", "1", "--train", manifest]
+    command += ["--dev", manifest, *SHORT, "--steps", "2", "--max-rtf", "1", "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert main(command) == 0  # a second measurement would leave nothing that fits
+    assert main([*command, "--precisions", "float32"]) == 2
+    assert "pass --profile of a float32 model" in capsys.readouterr().err
 
 
 def test_search_by_transcripts_with_the_front_left_alone(tmp_path: Path, reference: Path, profile: Path) -> None:
@@ -214,6 +249,10 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
     assert set(kept) == {"before", "after"} and set(kept["before"]) == set(kept["after"])
     assert main([*command, "--max-general-loss", "-1000"]) == 2
     assert "general speech was forgotten" in capsys.readouterr().err
+    assert main(["adapt", str(student), "--train", manifest, *SHORT, "-o", str(tmp_path)]) == 2
+    assert f"-o {tmp_path}: the students after training would replace {student}" in capsys.readouterr().err
+    assert main([*command, "--max-utterance-s", "0.1"]) == 2
+    assert "more than --max-utterance-s 0.1; cut it into sentences" in capsys.readouterr().err
 
 
 def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import numpy_helper
+from small_models import write_test_manifest
 from speech import SHARED_SPEECH
 
 from lwasr_edge import Recognizer
@@ -305,10 +307,25 @@ def test_keep_float_stops_when_the_words_are_right(
     monkeypatch.setattr("lwasr_edge.export.sensitivity.damage", lambda *_: dict.fromkeys(ranked, 1.0))
     losses = {0: 0.9, 1: 0.5, 2: 0.2, 4: 0.05}
     monkeypatch.setattr("lwasr_edge.export.sensitivity.wer_loss", lambda *args: losses[len(args[-1])])
-    sets = [RecordingSet("one", made_up_recordings(16_000, n_recordings=1, duration_s=1))]
+    heard = made_up_recordings(16_000, n_recordings=1, duration_s=1)
+    sets = [RecordingSet("one", [dataclasses.replace(one, text="word") for one in heard])]
     model = exported_model(random_model())
     assert keep_float(model, float_proto, float_path, metadata, sets, 0.1) == ranked[:4]
     assert keep_float(model, float_proto, float_path, metadata, sets, 1.0) == []
+    with pytest.raises(VerificationError, match="with 4 of 5 products in float, int8 still loses more than 0.01 % WER"):
+        keep_float(model, float_proto, float_path, metadata, sets, 0.01)
+    with pytest.raises(VerificationError, match="one: has no transcripts"):
+        keep_float(model, float_proto, float_path, metadata, [RecordingSet("one", heard)], 1.0)
+
+
+def test_silence_among_transcribed_recordings_is_an_empty_transcript(tmp_path: Path) -> None:
+    manifest = write_test_manifest(tmp_path)
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for texts in (["", *("word" for _ in entries[1:])], ["" for _ in entries]):
+        lines = [json.dumps({**entry, "text": text}) for entry, text in zip(entries, texts, strict=True)]
+        manifest.write_text("\n".join(lines))
+        found = [recording.text for recording in read_recordings(manifest, 16_000)]
+        assert found == (texts if any(texts) else [None for _ in entries])
 
 
 def test_divergence_of_known_posteriors() -> None:

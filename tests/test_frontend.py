@@ -64,6 +64,20 @@ def test_running_norm_step_by_step_is_forward() -> None:
         torch.testing.assert_close(torch.cat(parts, 1), wanted, atol=2e-4, rtol=1e-4)
 
 
+def test_running_norm_of_a_recording_beyond_what_float32_can_hold() -> None:
+    torch.manual_seed(0)
+    norm = RunningNorm(CONFIG)
+    n_frames = 96_000  # 16 minutes
+    log_mel = torch.randn(1, n_frames, 80) * 2 - 8
+    whole = norm(log_mel, torch.tensor([n_frames]), 1600)
+    state = torch.zeros(1, norm.state_size)
+    parts = []
+    for start in range(0, n_frames, 1600):
+        part, state = norm.step(log_mel[:, start : start + 1600], state)
+        parts.append(part)
+    torch.testing.assert_close(whole, torch.cat(parts, 1), atol=2e-4, rtol=1e-4)
+
+
 def test_running_norm_does_not_look_beyond_its_chunk() -> None:
     norm = RunningNorm(CONFIG)
     log_mel = torch.randn(1, 64, 80)

@@ -132,7 +132,7 @@ def test_a_family_learns_what_each_would_alone(tmp_path: Path) -> None:
 
 def test_run_writes_students_state_and_log(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
-    trainer.run(lambda: {"wer": {"layers2": 50.0}})
+    trainer.run(lambda: {"layers2": 50.0})
     folder = tmp_path / "run"
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 8]
@@ -144,6 +144,27 @@ def test_run_writes_students_state_and_log(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         "layers1.safetensors", "layers2.safetensors", "log.jsonl", "log.txt", "state.previous.pt", "state.pt",
     ]
+
+
+def test_an_evaluation_that_a_kill_cut_short_is_made_up(tmp_path: Path) -> None:
+    def killed() -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path).run(killed)
+    resumed = make_trainer(tmp_path)
+    assert resumed.resume() and resumed.step == 8
+    for wer in (50.0, 60.0):  # once made, it is not made again
+        resumed.run(lambda wer=wer: {"layers2": wer})
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["wer"] for line in lines if "wer" in line] == [{"layers2": 50.0}]
+
+
+def test_another_weight_decay_holds_after_resuming(tmp_path: Path) -> None:
+    make_trainer(tmp_path).run()
+    resumed = make_trainer(tmp_path, schedule=dataclasses.replace(SHORT, steps=9, weight_decay=0.5))
+    assert resumed.resume()
+    assert {group["weight_decay"] for group in resumed.optimizer.param_groups} == {0.5}
 
 
 def test_killed_while_saving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,8 +252,10 @@ def test_a_loss_that_is_not_a_number_stops_before_anything_is_saved(tmp_path: Pa
 
 def test_states_of_other_students_are_refused(tmp_path: Path) -> None:
     make_trainer(tmp_path).run()
-    with pytest.raises(CheckpointError, match="belongs to other students"):
+    with pytest.raises(CheckpointError, match="began with other students"):
         make_trainer(tmp_path, keeps=((0, 1, 2),)).resume()
+    with pytest.raises(CheckpointError, match="or with other weights of them"):
+        make_trainer(tmp_path, keeps=((0, 1), (1,))).resume()  # the same shapes
     assert make_trainer(tmp_path / "elsewhere").resume() is False
 
 
@@ -306,7 +329,7 @@ def test_a_manifest_named_twice_is_decoded_once_and_heard_twice(tmp_path: Path) 
     other.write_text(json.dumps({"id": "other", **row}), encoding="utf-8")
 
     def read(*train: Path) -> tuple[list[str], int, list[list[int]]]:
-        options = SimpleNamespace(train=list(train), output=tmp_path, max_bad=0.0)
+        options = SimpleNamespace(train=list(train), output=tmp_path, max_bad=0.0, max_utterance_s=60.0)
         corpus, targets = training_data(small_model(), letters_tokenizer(), ADAPT_WEIGHTS, options)  # type: ignore[arg-type]
         assert len(targets) == len(corpus.utterances) == len(corpus.starts) == len(corpus.lengths)
         return [utterance.id for utterance in corpus.utterances], len(corpus.samples), targets

@@ -114,7 +114,8 @@ class Augmenter:
 
         Args:
             config: how often and how far.
-            noise: (samples,) int16, background recordings end to end on the training device; None for none.
+            noise: (samples,) int16, background recordings end to end on the training device; None for none, where all
+                noise is made up.
             sample_rate: Hz.
         """
         self.config = config
@@ -136,8 +137,7 @@ class Augmenter:
         """Room, noise and level: what the student alone hears."""
         heard = torch.arange(waveform.shape[1], device=waveform.device) < n_samples[:, None]
         waveform = self.add_room(waveform)
-        if self.noise is not None:
-            waveform = self.add_noise(waveform, n_samples, self.noise)
+        waveform = self.add_noise(waveform, n_samples)
         return (self.change_level(waveform, n_samples) * heard).clamp(-1, 1)
 
     def chosen(self, probability: float, waveform: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Augmenter:
         product = torch.fft.rfft(dry, n_fft) * torch.fft.rfft(response, n_fft)
         return waveform.index_put((chosen,), torch.fft.irfft(product, n_fft)[:, : waveform.shape[1]])
 
-    def add_noise(self, waveform: Tensor, n_samples: Tensor, background: Tensor) -> Tensor:
+    def add_noise(self, waveform: Tensor, n_samples: Tensor) -> Tensor:
         """Add a random stretch of background, or noise of a random spectral slope, at a random ratio to the speech.
 
         Speech and noise are both measured over each recording's own samples.
@@ -170,9 +170,11 @@ class Augmenter:
         chosen = self.chosen(self.config.noise_probability, waveform)
         speech, n_heard = waveform[chosen], n_samples[chosen, None]
         position = torch.arange(waveform.shape[1], device=waveform.device)
-        start = torch.randint(len(background), (len(speech), 1), device=waveform.device)
-        noise = background[(start + position) % len(background)].float()
-        is_coloured = self.chosen(0.3, speech)
+        noise = torch.zeros_like(speech)
+        is_coloured = self.chosen(1.0 if self.noise is None else 0.3, speech)
+        if self.noise is not None:
+            start = torch.randint(len(self.noise), (len(speech), 1), device=waveform.device)
+            noise = self.noise[(start + position) % len(self.noise)].float()
         if is_coloured.any():
             noise[is_coloured] = coloured_noise(noise[is_coloured])
         noise = noise * (position < n_heard)

@@ -74,7 +74,7 @@ METHODS = BASELINES | ABLATIONS
 
 
 def begin(
-    method: Method, reference: AcousticModel, n_layers: int, seed: int
+    method: Method, reference: AcousticModel, n_layers: int, seed: int, dropout: float = 0.0
 ) -> tuple[AcousticModel, dict[str, Tensor]]:
     """The model that a method begins with, and the masks of its pruned weights (see `loop.Family`).
 
@@ -83,15 +83,16 @@ def begin(
         reference: the teacher.
         n_layers: of the student. A pruned model keeps all layers, and as many weights as this student has.
         seed: of random weights.
+        dropout: of the model.
     """
     keep = chosen_layers(method.layers, reference.config.encoder.n_layers, n_layers)
-    student = inherit(reference, keep)
+    student = inherit(reference, keep, dropout)
     if method.start == "random":
         torch.manual_seed(seed)
-        return AcousticModel(student.config), {}
+        return AcousticModel(student.config, dropout), {}
     if method.start == "inherited":
         return student, {}
-    whole = inherit(reference, tuple(range(reference.config.encoder.n_layers)))
+    whole = inherit(reference, tuple(range(reference.config.encoder.n_layers)), dropout)
     removed = count_parameters(whole) - count_parameters(student)
     return whole, magnitude_masks(whole, removed)
 

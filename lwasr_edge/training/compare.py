@@ -81,7 +81,8 @@ class Comparison:
         masks, kept, rtf = {}, {}, {}
         for n_layers in self.sizes:
             name = f"layers{n_layers}"
-            student, masks[name] = begin(method, self.reference, n_layers, self.options.schedule.seed)
+            seed, dropout = self.options.schedule.seed, self.options.dropout
+            student, masks[name] = begin(method, self.reference, n_layers, seed, dropout)
             removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
             kept[name] = count_parameters(student) - removed
             rtf[name] = round(self.latency.rtf(student.config), 5)  # a zero is multiplied like any other number
@@ -136,7 +137,7 @@ class Comparison:
             options.tensorboard,
         )
         trainer.resume()
-        trainer.run(lambda: {"wer": self.dev_sets.measure(family.students, (WHOLE,))})
+        trainer.run(lambda: self.dev_sets.measure(family.students, (WHOLE,)))
         return trainer
 
 

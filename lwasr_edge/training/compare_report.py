@@ -69,12 +69,34 @@ def markdown(results: dict[str, Any]) -> str:
             cells += [f"{last[f'{student}/{name}/{WHOLE}']:.1f}" for name in sets]
             cells += [str(method["audio_s"]), f"{method['elapsed_s']:.0f}"]
             cost = cost_to_reach(method["curve"], first, goal, "audio_s")
-            cells.append("-" if cost is None else f"{cost:.0f}")
+            cells.append(shown_cost(cost, method["curve"]))
             if BASELINE in methods:
                 baseline = cost_to_reach(methods[BASELINE]["curve"], first, goal, "audio_s")
-                cells.append("-" if cost is None or baseline is None else f"{baseline / max(cost, 1):.1f}")
+                cells.append(shown_speed_up(cost, method["curve"], baseline, methods[BASELINE]["curve"]))
             lines.append(row(cells))
     return "\n".join(lines) + "\n"
+
+
+def is_bound(cost: float | None, curve: list[dict[str, Any]]) -> bool:
+    """Whether a cost in audio is that of the first measurement: the goal was reached by then, nobody saw when."""
+    return cost is not None and cost <= curve[0]["audio_s"]
+
+
+def shown_cost(cost: float | None, curve: list[dict[str, Any]]) -> str:
+    """A cost in audio, "at most" where it is a bound, "-" where the goal was not reached."""
+    if cost is None:
+        return "-"
+    return f"{'≤ ' if is_bound(cost, curve) else ''}{cost:.0f}"
+
+
+def shown_speed_up(
+    cost: float | None, curve: list[dict[str, Any]], baseline: float | None, baseline_curve: list[dict[str, Any]]
+) -> str:
+    """How many times the cost the baseline's is, with the side on which it lies where one of them is a bound."""
+    if cost is None or baseline is None or (is_bound(cost, curve) and is_bound(baseline, baseline_curve)):
+        return "-"
+    side = "≥ " if is_bound(cost, curve) else "≤ " if is_bound(baseline, baseline_curve) else ""
+    return f"{side}{baseline / max(cost, 1):.1f}"
 
 
 def sets_of(results: dict[str, Any]) -> list[str]:

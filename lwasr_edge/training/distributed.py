@@ -34,6 +34,14 @@ class World:
         for tensor, total in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
             tensor.copy_(total)
 
+    def share(self, tensors: Sequence[Tensor]) -> None:
+        """Give all processes the first one's values, in place."""
+        if self.size == 1:
+            return
+        with torch.no_grad():
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether any process says so."""
         if self.size == 1:

@@ -97,6 +97,9 @@ class UtteranceNorm(nn.Module):
         return centred / (variance.sqrt() + self.epsilon)
 
 
+LONG_FRAMES = 30_000  # mel frames, 5 min; exp(T / forget_frames) leaves float32 at 88,000, float64 after two hours
+
+
 class RunningNorm(nn.Module):
     """Each band to mean 0 and deviation 1 over what was heard so far: no look-ahead beyond the own chunk.
 
@@ -190,6 +193,9 @@ class RunningNorm(nn.Module):
                 statistics of the chunk that they are consumed in.
         """
         n_frames = log_mel.shape[1]
+        if n_frames > LONG_FRAMES and log_mel.dtype != torch.float64:
+            wide = self.forward(log_mel.double(), lengths, chunk_mel_frames, look_ahead_mel_frames)
+            return wide.to(log_mel.dtype)
         position = torch.arange(n_frames, device=log_mel.device)
         heard = (position < lengths[:, None]).unsqueeze(2).to(log_mel.dtype)
         growth = torch.exp((position - n_frames).to(log_mel.dtype) / self.forget_frames)[None, :, None]

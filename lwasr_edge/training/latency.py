@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lwasr_edge.bench.recordings import built_in
 from lwasr_edge.bench.results import read_report
 from lwasr_edge.bench.runner import Settings, run_benchmark
 from lwasr_edge.catalog import installed_models
 from lwasr_edge.errors import OptionError
+from lwasr_edge.training.baselines import count_parameters
 from lwasr_edge.training.config import EncoderConfig, ModelConfig
+from lwasr_edge.training.model import AcousticModel
 
 
 def multiplications(config: ModelConfig) -> tuple[float, float]:
@@ -49,13 +52,14 @@ class LatencyModel:
     def fit(
         cls, report: dict[str, Any], family: ModelConfig, threads: int, precision: str, source: str
     ) -> LatencyModel:
-        """Fit to the whole-file RTF of models of the family's widths in a report of `lwasr bench`.
+        """Fit to the whole-file RTF of models in a report of `lwasr bench`.
 
-        With models of one depth alone, front and layers cost alike.
+        With models of one depth alone, front and layers cost alike. Models of other widths than the family's (their
+        files do not tell widths) are taken to have fewer or more operations as they have parameters.
 
         Args:
             report: see docs/bench.md.
-            family: the reference's config: the measured models have its widths, and layers of their own.
+            family: the reference's config.
             threads: of the measurements to use.
             precision: of the models to use, as in their files.
             source: named in messages.
@@ -68,7 +72,11 @@ class LatencyModel:
             for measured in model["measurements"]:
                 wanted = measured["mode"] == "file" and measured["threads"] == threads
                 if wanted and model["precision"] == precision and model["layers"]:
-                    rows.append(multiplications(with_layers(family, model["layers"])))
+                    alike = with_layers(family, model["layers"])
+                    n_parameters = model.get("parameters")
+                    ratio = n_parameters / n_parameters_of(alike) if n_parameters else 1.0
+                    front, layers = multiplications(alike)
+                    rows.append((ratio * front, ratio * layers))
                     rtfs.append(measured["rtf"]["median"])
         if not rows:
             raise OptionError(f"{source}: no whole-file measurement of a {precision} model with {threads} thread(s)")
@@ -85,6 +93,12 @@ def with_layers(config: ModelConfig, n_layers: int) -> ModelConfig:
     """The config of so many layers."""
     encoder: EncoderConfig = dataclasses.replace(config.encoder, n_layers=n_layers)
     return dataclasses.replace(config, encoder=encoder)
+
+
+def n_parameters_of(config: ModelConfig) -> int:
+    """Parameters of a model of this config, which is not filled with numbers."""
+    with torch.device("meta"):
+        return count_parameters(AcousticModel(config))
 
 
 def read_profile(path: Path, family: ModelConfig, threads: int, precision: str) -> LatencyModel:

@@ -55,6 +55,14 @@ class Log:
                 self.board.add_scalar(name, value, step)
             self.board.flush()
 
+    def holds(self, step: int, name: str) -> bool:
+        """Whether a value of this name was logged at that step."""
+        path = self.folder / LOG_FILE
+        if not path.is_file():
+            return False
+        entries = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        return any(entry["step"] == step and name in entry for entry in entries)
+
     def cut(self, step: int) -> None:
         """Take lines out of log.jsonl that a run wrote after the state it now goes on from, and a half-written one."""
         path = self.folder / LOG_FILE

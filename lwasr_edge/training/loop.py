@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import math
 import sys
@@ -76,6 +77,15 @@ def in_precision(model: AcousticModel, dtype: torch.dtype) -> AcousticModel:
     return model
 
 
+def digest(model: nn.Module) -> str:
+    """What tells a model's weights from others: SHA-256 over names and values, in hexadecimal."""
+    found = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        found.update(name.encode())
+        found.update(weight.detach().cpu().numpy().tobytes())
+    return found.hexdigest()
+
+
 class Trainer:
     """Teaches a family of students from one stream of batches; the reference, if any, runs once a batch.
 
@@ -136,6 +146,8 @@ class Trainer:
         self.reference: AcousticModel | None = None
         if compares and reference is not None:
             self.reference = in_precision(reference.to(device), self.precision).eval().requires_grad_(False)
+        self.world.share([*self.models.parameters(), *self.models.buffers()])
+        self.began_with = digest(self.models)
         self.make_copies()
         self.optimizer = torch.optim.AdamW(
             self.models.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay,
@@ -150,11 +162,11 @@ class Trainer:
         self.sums: dict[str, Tensor] = {}  # of each part of the loss, since the last line of the log
         self.summed_steps = 0
 
-    def run(self, evaluate: Callable[[], dict[str, Any]] | None = None) -> None:
+    def run(self, evaluate: Callable[[], dict[str, float]] | None = None) -> None:
         """Train from the present state to the end, saving on the way.
 
         Args:
-            evaluate: called every ``evaluate_every`` steps and at the end; what it returns goes to the log.
+            evaluate: WER by name; called every ``evaluate_every`` steps and at the end. It goes to the log.
 
         Raises:
             OptionError: the loss is not a number; the state saved last is a good one.
@@ -166,6 +178,7 @@ class Trainer:
             disable=not self.world.leads,
         )
         with StopRequest() as stop, progress:
+            self.evaluate(evaluate)  # what a run that was stopped between saving and evaluating still owes
             for batches in self.remaining():
                 began = time.monotonic()
                 for name, value in self.train_on(batches).items():
@@ -174,8 +187,7 @@ class Trainer:
                 stops = self.world.any(stop.wanted, self.device)
                 ends = self.step == self.schedule.steps
                 saves = ends or stops or self.step % self.schedule.save_every == 0
-                evaluates = ends or self.step % self.schedule.evaluate_every == 0
-                means = self.means() if saves or evaluates or self.step % LOG_EVERY == 0 else {}
+                means = self.means() if saves or self.step % LOG_EVERY == 0 else {}
                 self.elapsed_s += time.monotonic() - began
                 progress.update()
                 if means:
@@ -185,12 +197,20 @@ class Trainer:
                     self.save()
                 if stops:
                     raise KeyboardInterrupt
-                if evaluates and evaluate and self.world.leads:
-                    self.models.eval()
-                    self.log(evaluate())
-                    self.models.train()
-                if saves or evaluates:
+                self.evaluate(evaluate)
+                if saves:
                     self.world.wait()
+
+    def evaluate(self, evaluate: Callable[[], dict[str, float]] | None) -> None:
+        """Measure and log, where the present step is one to do so at and it was not done."""
+        is_due = self.step == self.schedule.steps or self.step % self.schedule.evaluate_every == 0
+        if evaluate is None or not self.step or not is_due:
+            return
+        if self.world.leads and not self.logs.holds(self.step, "wer"):
+            self.models.eval()
+            self.log({"wer": evaluate()})
+            self.models.train()
+        self.world.wait()
 
     def means(self) -> dict[str, float]:
         """Mean of each part of the loss since the last call; waits for the device."""
@@ -297,6 +317,7 @@ class Trainer:
             return
         self.family.save(self.folder)
         state = {
+            "began_with": self.began_with,
             "models": self.models.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -309,17 +330,20 @@ class Trainer:
         """Take up the newest good state in the folder; False where there is none.
 
         Raises:
-            CheckpointError: every state is damaged, or belongs to other students.
+            CheckpointError: every state is damaged, or belongs to other students, or to these with other weights.
         """
         state = read_state(self.folder, self.device)
         if state is None:
             return False
-        try:
-            self.models.load_state_dict(state["models"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            message = f"{self.folder}: its state belongs to other students than these: choose another folder"
-            raise CheckpointError(message) from error
+        if state["began_with"] != self.began_with:
+            raise CheckpointError(
+                f"{self.folder}: the training in it began with other students than these, or with other weights of "
+                "them: choose another folder"
+            )
+        self.models.load_state_dict(state["models"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.schedule.weight_decay
         self.make_copies()
         self.step, self.audio_s, self.elapsed_s = state["step"], state["audio_s"], state["elapsed_s"]
         if self.step > self.schedule.steps:

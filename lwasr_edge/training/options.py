@@ -11,7 +11,7 @@ from lwasr_edge.training import distortions
 
 SCHEDULE_HELP = {
     "steps": "optimiser steps",
-    "layer_steps": "of these, first ones for each layer alone (represent: a quarter, 0 with --students; search: half)",
+    "layer_steps": "of these, first ones for each layer alone (represent: a quarter, 0 with --students)",
     "batch_s": "seconds of audio in a batch",
     "batches_per_step": "batches whose gradients make a step; with torchrun, a multiple of its processes",
     "learning_rate": "at its peak",
@@ -70,6 +70,10 @@ def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any, w
     parser.add_argument(
         "--max-bad", type=float, default=5.0, metavar="PERCENT",
         help="stop if more utterances than this cannot be used; fewer are left out by name; default 5",
+    )
+    parser.add_argument(
+        "--max-utterance-s", type=float, default=60.0, metavar="SECONDS",
+        help="longer utterances cannot be used: the longest decides how much memory a step takes; default 60",
     )
     parser.add_argument(
         "--loss", nargs="*", default=[], metavar="PART=WEIGHT",

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import sentencepiece
+import torch
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
@@ -58,11 +59,18 @@ def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOpti
     """Train, from the newest state in the output folder if there is one; writes reference.safetensors there.
 
     The tokenizer is made once and kept in the folder, so that a resumed run has the same tokens.
+
+    Raises:
+        OptionError: the folder's tokenizer is of another size.
     """
     path = options.output / TOKENIZER_FILE
     if not path.is_file():
         write_atomically(path, train_tokenizer(transcripts(options.train), n_pieces))
     tokenizer = path.read_bytes()
+    found = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).get_piece_size()
+    if found != n_pieces:
+        raise OptionError(f"--vocabulary {n_pieces}: {path} has {found} pieces: choose another folder")
+    torch.manual_seed(options.schedule.seed)
     model = reference_model(encoder, tokenizer, options.dropout)
     corpus, targets = training_data(model, tokenizer, REFERENCE_WEIGHTS, options)
     store = WaveformStore(corpus, options.device)

@@ -30,6 +30,7 @@ from lwasr_edge.training.students import fit_running_norm, inherit, layers_to_ke
 
 BYTES_PER_PARAMETER = {"int8": 1.08, "float32": 4.03}  # of an exported file, graph and vocabulary included
 RESULTS_FILE = "search.json"
+SPEEDS_FILE = "speeds.json"  # what was measured first: measured again, other candidates might fit
 
 
 @dataclass(frozen=True)
@@ -152,23 +153,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, default=1, help="on the board; default 1")
     add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
     add_training(parser, Schedule(steps=200, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS)
-    parser.set_defaults(layer_steps=None)
 
 
 def latency_models(args: argparse.Namespace, search: Search) -> dict[str, LatencyModel]:
-    """A latency model for each precision: int8's measurements stand for it, float's are its own."""
-    family = search.reference.config
+    """A latency model for each precision: of the profile, or measured here once, by the first process.
+
+    Raises:
+        OptionError: float32 without a profile: no float model is installed that could be measured.
+    """
+    family, world, path = search.reference.config, search.options.world, search.options.output / SPEEDS_FILE
     if args.profile:
         return {one: read_profile(args.profile, family, args.threads, one) for one in args.precisions}
-    return {one: measure_here(family, args.threads, one) for one in args.precisions}
+    if "float32" in args.precisions:
+        raise OptionError("--precisions float32: only int8 models are installed: pass --profile of a float32 model")
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # by threads
+    if world.leads and str(args.threads) not in known:
+        known[str(args.threads)] = vars(measure_here(family, args.threads, "int8"))
+        write_atomically(path, json.dumps(known, indent=1).encode())
+    world.wait()
+    return {"int8": LatencyModel(**json.loads(path.read_text(encoding="utf-8"))[str(args.threads)])}
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train search`."""
     if not args.dev:
         raise OptionError("--dev: error rates decide: give at least one manifest")
-    if args.layer_steps is None:
-        args.layer_steps = args.steps // 2
     options = TrainingOptions.from_args(args)
     search = Search(args.reference, options)
     everything = search.candidates(args.layers, args.feed_forward, latency_models(args, search))

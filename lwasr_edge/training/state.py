@@ -45,7 +45,7 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
     for path in paths:
         try:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            missing = {"models", "optimizer", "step", "audio_s", "elapsed_s"} - set(state)
+            missing = {"began_with", "models", "optimizer", "step", "audio_s", "elapsed_s"} - set(state)
             if not missing:
                 return state
             reason = f"it lacks {', '.join(sorted(missing))}"

@@ -60,6 +60,7 @@ class TrainingOptions:
     freeze_front: bool  # leave the subsampling's convolutions as they are
     dropout: float
     max_bad: float  # share of unusable utterances, 0 to 1, from which on a run stops
+    max_utterance_s: float  # s; longer ones cannot be used: they decide how much memory a step takes
     tensorboard: bool  # write its files too
     loss: dict[str, float]  # weights that differ from the step's own
     augment: AugmentConfig
@@ -70,6 +71,8 @@ class TrainingOptions:
             raise OptionError(f"--dropout {self.dropout}: expected a share from 0 to below 1")
         if not 0 <= self.max_bad <= 1:
             raise OptionError(f"--max-bad {100 * self.max_bad:g}: expected per cent, from 0 to 100")
+        if not self.max_utterance_s > 0:
+            raise OptionError(f"--max-utterance-s {self.max_utterance_s:g}: expected a positive number")
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> TrainingOptions:
@@ -90,6 +93,7 @@ class TrainingOptions:
             freeze_front=args.freeze_front,
             dropout=args.dropout,
             max_bad=args.max_bad / 100,
+            max_utterance_s=args.max_utterance_s,
             tensorboard=args.tensorboard,
             loss=parse_losses(args.loss),
             augment=parse_augment(args.augment),
@@ -162,6 +166,7 @@ def represent(reference: Path, keep: str, students: list[Path], options: Trainin
     if students:
         if options.schedule.layer_steps:
             raise OptionError("--layer-steps: --students that learnt end to end would forget it: leave it at 0")
+        refuse_overwriting(students, options.output)
         family = load_family(students, tokenizer, options.dropout)
     else:
         kept = parse_keep(keep, teacher.config.encoder.n_layers)
@@ -198,6 +203,7 @@ def adapt(
     weights = dataclasses.replace(ADAPT_WEIGHTS, **options.loss)
     if reference and not weights.needs_reference:
         raise OptionError("--reference is given and no loss compares with it: add, say, --loss kl=0.5")
+    refuse_overwriting(students, options.output)
     tokenizer = load_checkpoint(students[0])[1]
     family = load_family(students, tokenizer, options.dropout)
     teacher = load_checkpoint(reference)[0] if reference else None
@@ -234,6 +240,13 @@ class Guard:
                 f"general speech was forgotten, by more than {max_loss:g} % WER on {', '.join(forgot)}: train fewer "
                 f"epochs, at a lower rate, or mix general speech into --train (the students are in {folder})"
             )
+
+
+def refuse_overwriting(students: list[Path], output: Path) -> None:
+    """Raise an OptionError where a run would write over the checkpoints that it begins with."""
+    for path in students:
+        if (output / path.name).resolve() == path.resolve():
+            raise OptionError(f"-o {output}: the students after training would replace {path}: choose another folder")
 
 
 def load_family(paths: list[Path], tokenizer: bytes, dropout: float) -> dict[str, AcousticModel]:
@@ -274,6 +287,8 @@ def training_data(
         wanted, faults = wanted + utterances, faults + unreadable
         heard = {utterance.id: times for utterance in utterances} | heard  # of two with one id, the first is used
     n_wanted = len(wanted) + len(faults)
+    wanted, too_long = split_by_length(wanted, options.max_utterance_s)
+    faults += too_long
     is_large = sum(utterance.duration_s for utterance in wanted) > IN_MEMORY_S
     corpus, undecodable = decode_corpus(wanted, spool=options.output if is_large else None)
     faults += undecodable
@@ -285,6 +300,13 @@ def training_data(
     usable = [(place, item) for place, item in enumerate(found) if not isinstance(item, Fault)]
     usable = [one for one in usable for _ in range(heard[corpus.utterances[one[0]].id])]
     return corpus.select([place for place, _ in usable]), [item for _, item in usable]
+
+
+def split_by_length(utterances: list[Utterance], max_s: float) -> tuple[list[Utterance], list[Fault]]:
+    """Utterances of at most ``max_s`` seconds, and the others."""
+    reason = f"more than --max-utterance-s {max_s:g}; cut it into sentences"
+    long = [Fault(one, f"lasts {one.duration_s:g} s, {reason}") for one in utterances if one.duration_s > max_s]
+    return [one for one in utterances if not one.duration_s > max_s], long
 
 
 def train(
@@ -320,10 +342,10 @@ def train(
     )
     dev_sets = DevSets(options.dev, options.device)
 
-    def measure() -> dict[str, Any]:
+    def measure() -> dict[str, float]:
         wers = dev_sets.measure(family)
         print(" ".join(f"{key} {value}" for key, value in wers.items()), flush=True)
-        return {"wer": wers}
+        return wers
 
     if trainer.resume():
         print(f"resuming {options.output} at step {trainer.step}", flush=True)

@@ -99,25 +99,43 @@ def fit_running_norm(student: AcousticModel, store: WaveformStore, n_utterances:
     if not isinstance(norm, RunningNorm):
         return
     n_stored = len(store.lengths_s)
-    batch = store.batch(np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64))
+    chosen = np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64)
+    batches = [spoken_log_mel(student, store, indices) for indices in np.array_split(chosen, -(-len(chosen) // 16))]
+    statistics = [own_statistics(norm, log_mel, mel_frames) for log_mel, mel_frames in batches if len(log_mel)]
+    if not statistics:
+        raise OptionError("the training audio is digital silence")
+    shapes, variances = (torch.cat(values) for values in zip(*statistics, strict=True))
+    norm.prior_shape.copy_(shapes.mean(0))
+    norm.prior_variance.copy_(variances.mean(0))
+    moments = torch.zeros(5, len(norm.gain), dtype=torch.float64, device=norm.gain.device)
+    for log_mel, mel_frames in batches:
+        heard = torch.arange(log_mel.shape[1], device=log_mel.device) < mel_frames[:, None]
+        running = norm(log_mel, mel_frames)[heard].double()
+        wanted = UtteranceNorm(student.config.frontend)(log_mel, mel_frames)[heard].double()
+        products = torch.ones_like(running), running, wanted, running.square(), running * wanted
+        moments += torch.stack([product.sum(0) for product in products])
+    running, wanted, squares, products = moments[1:] / moments[0]
+    gain = (products - running * wanted) / (squares - running.square()).clamp(min=1e-12)
+    norm.gain.copy_(gain)
+    norm.offset.copy_(wanted - gain * running)
+
+
+def spoken_log_mel(student: AcousticModel, store: WaveformStore, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Log-mel features (B, T, n_mels) and their lengths (B,) of utterances that are not digital silence."""
+    batch = store.batch(indices)
     log_mel = student.padded_log_mel(batch.waveform)
     mel_frames = (batch.n_samples // student.config.frontend.hop_length).clamp(min=1)
+    spoken = batch.waveform.abs().amax(1) > 0
+    return log_mel[spoken], mel_frames[spoken]
+
+
+def own_statistics(norm: RunningNorm, log_mel: Tensor, mel_frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Spectral shape and variance of each utterance, (B, n_mels) each, frames weighed as `RunningNorm` does."""
     heard = torch.arange(log_mel.shape[1], device=log_mel.device) < mel_frames[:, None]
     weight = norm.moments(log_mel)[:, :, :1] * heard.unsqueeze(2)
-    spoken = weight.sum(1).squeeze(1) > 0  # digital silence tells nothing
-    if not spoken.any():
-        raise OptionError("the training audio is digital silence")
-    log_mel, mel_frames, heard, weight = log_mel[spoken], mel_frames[spoken], heard[spoken], weight[spoken]
     weight = weight / weight.sum(1, keepdim=True)
     mean = (weight * log_mel).sum(1)
-    norm.prior_variance.copy_(((weight * log_mel.square()).sum(1) - mean.square()).mean(0))
-    norm.prior_shape.copy_((mean - mean.mean(1, keepdim=True)).mean(0))
-    running = norm(log_mel, mel_frames)[heard]
-    wanted = UtteranceNorm(student.config.frontend)(log_mel, mel_frames)[heard]
-    centred = running - running.mean(0)
-    gain = (centred * wanted).sum(0) / centred.square().sum(0).clamp(min=1e-12)
-    norm.gain.copy_(gain)
-    norm.offset.copy_(wanted.mean(0) - gain * running.mean(0))
+    return mean - mean.mean(1, keepdim=True), (weight * log_mel.square()).sum(1) - mean.square()
 
 
 def check_family(students: dict[str, AcousticModel], reference: AcousticModel | None) -> None:
