@@ -22,6 +22,7 @@ from typing import Any
 
 import onnxruntime
 import torch
+from provenance import commit
 from tqdm import tqdm
 
 from lwasr_edge import Recognizer
@@ -134,10 +135,15 @@ def measured_wer(directory: Path, sets: dict[str, Path]) -> dict[str, Any]:
     return result
 
 
-def now() -> dict[str, str]:
-    """When, and at which commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {"date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip()}
+def measured_now(model: Path) -> dict[str, str]:
+    """When, at which commit, and of which file."""
+    return {"date": time.strftime("%Y-%m-%d"), "commit": commit(), "sha256": file_entry(model)["sha256"]}
+
+
+def told(part: str, when: dict[str, str], sha256: str) -> str:
+    """When a part of the card was measured; a file before the present one is named."""
+    other = "" if when["sha256"] == sha256 else f", of the file {when['sha256'][:8]} before this one"
+    return f"{part} {when['date']} at commit {when['commit']}{other}"
 
 
 def markdown(card: dict[str, Any]) -> str:
@@ -146,6 +152,7 @@ def markdown(card: dict[str, Any]) -> str:
     for name, by_form in card["wer"].items():
         for form, by_mode in by_form.items():
             rows += [f"| {name} | {form} | {mode} | {value:.2f} |" for mode, value in by_mode.items()]
+    measured = [told(part, when, card["files"][0]["sha256"]) for part, when in card["measured"].items()]
     speeds = [f"| {mode} | {card['speed'][mode]['rtf']} | {card['speed'][mode]['peak_memory_mb']} |" for mode in MODES]
     lines = [
         f"# {card['name']}",
@@ -189,7 +196,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         *about["limits"],
         "",
-        f"Measured {card['measured']['date']} at commit {card['measured']['commit']} by",
+        f"Measured: {'; '.join(measured)}; by",
         "",
         f"    {card['command']}",
         "",
@@ -214,19 +221,21 @@ def main() -> None:
     known_path = args.directory / "card.json"
     known = json.loads(known_path.read_text(encoding="utf-8")) if known_path.is_file() else {}
     int8 = args.directory / "model.int8.onnx"
-    measured = {part: known.get(part) for part in ("wer", "speed")}
+    parts = {part: known.get(part) for part in ("wer", "speed")}
+    measured = known["measured"] if args.only and known else {}
     if args.only != "speed":
-        measured["wer"] = measured_wer(args.directory, sets)
+        parts["wer"], measured["wer"] = measured_wer(args.directory, sets), measured_now(int8)
     if args.only != "wer" or not known:
-        measured["speed"] = {"machine": processor(), **speed(int8, next(iter(sets.values())))}
+        parts["speed"] = {"machine": processor(), **speed(int8, next(iter(sets.values())))}
+        measured["speed"] = measured_now(int8)
     card = {
         "name": args.directory.name,
         "version": about.pop("version"),
         "default": about.pop("default"),
         "licence": about.pop("licence"),
         "files": [file_entry(int8)],
-        **measured,
-        "measured": now(),
+        **parts,
+        "measured": measured,
         "about": about,
         "command": f"python benchmarks/cards.py models/{args.directory.name} {names}",
     }
