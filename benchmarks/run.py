@@ -153,7 +153,7 @@ def take_peers(args: argparse.Namespace, output: Path) -> None:
     checkpoint = model.directory / "checkpoint.safetensors"
     if util.find_spec("sherpa_onnx") and found(checkpoint):
         folder = BUILD / f"sherpa-{model.card.name}"
-        if not (folder / "tokens.txt").is_file() or folder.stat().st_mtime < checkpoint.stat().st_mtime:
+        if not (folder / "tokens.txt").is_file() or folder.stat().st_mtime < max(written(checkpoint), export_written()):
             run_script("peers/sherpa_model.py", str(checkpoint), "-o", str(folder))
         entries += ["--sherpa-nemo-ctc", str(folder)]
     checkpoint = args.reference or next(args.speech.parent.glob("reference/*.nemo"), None)
@@ -227,8 +227,7 @@ def each_model() -> list[str]:
 def exported_reference(checkpoint: Path | None, check: Path) -> Path | None:
     """The reference as an int8 model of this project, checked as every export; made again when the export changed."""
     target = BUILD / "reference" / "reference.int8.onnx"
-    newest = max(path.stat().st_mtime for path in Path("export").glob("*.py"))
-    if target.is_file() and target.stat().st_mtime > newest:
+    if target.is_file() and written(target) > export_written():
         return target
     if checkpoint is None or not found(checkpoint):
         return None
@@ -236,6 +235,16 @@ def exported_reference(checkpoint: Path | None, check: Path) -> Path | None:
     options = ["--int8", "--name", "reference", "--verify", str(check), "--max-wer-loss", "1"]
     run(["-m", "lwasr_edge.export.cli", imported, "-o", str(target), *options])
     return target
+
+
+def written(path: Path) -> float:
+    """When a file was last written, s since 1970."""
+    return path.stat().st_mtime
+
+
+def export_written() -> float:
+    """When the export was last changed."""
+    return max(written(path) for path in Path("export").glob("*.py"))
 
 
 def imported_reference(checkpoint: Path | None) -> Path | None:
