@@ -38,8 +38,8 @@ class Listener:
     """Iterate over it for the events of a microphone; made by `Recognizer.listen`.
 
     It goes on until `stop`, until the device fails, or until Ctrl-C. `stop` may be called from anywhere: the last words
-    come as events, then the iteration ends. So they do when Ctrl-C strikes while the listener waits; after them it
-    raises KeyboardInterrupt again.
+    come as events, then the iteration ends. So they do when Ctrl-C strikes while the listener waits or recognises; after
+    them it raises KeyboardInterrupt again.
 
     Args:
         open_stream: makes a stream for a sample rate; called with the device's own.
@@ -101,6 +101,10 @@ class Listener:
                 for block in self._blocks():
                     yield from self._stream.accept(block)
             except KeyboardInterrupt:
+                self._close_input()
+                self._stop_asked.set()
+                for block in self._blocks():  # what was recorded before
+                    yield from self._stream.accept(block)
                 yield from self._stream.flush()
                 raise
             except AudioDeviceError:

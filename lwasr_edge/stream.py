@@ -202,11 +202,10 @@ class Stream:
 
     def _run(self, n_samples: int, look_ahead_frames: int = 0) -> list[Event]:
         """Run the first samples of the chunk; what was only looked ahead to begins the next."""
-        samples_per_frame = self._model.info.samples_per_frame
-        consumed = n_samples // samples_per_frame - look_ahead_frames
-        self._filled = look_ahead_frames * samples_per_frame
         if n_samples == 0:
             return []
+        samples_per_frame = self._model.info.samples_per_frame
+        consumed = n_samples // samples_per_frame - look_ahead_frames
         second_pass = self._second_pass
         result = self._model.step(
             self._chunk[:n_samples],
@@ -214,7 +213,10 @@ class Stream:
             look_ahead=look_ahead_frames,
             with_log_probs=second_pass is not None,
         )
-        self._chunk[: self._filled] = self._chunk[n_samples - self._filled : n_samples].copy()
+        kept = self._chunk[consumed * samples_per_frame : n_samples].copy()
+        # Not before the step is over: what Ctrl-C interrupts there is still to be heard by `flush`.
+        self._chunk[: len(kept)] = kept
+        self._filled = len(kept)
         self._state = result.state
         events = self._tracker.push(result, consumed)
         self._peek_at = self._tracker.frames_to_endpoint() * samples_per_frame

@@ -19,6 +19,7 @@ from conftest import speak
 from lwasr_edge import AudioDeviceError, EndpointRules, Final, MissingExtraError, Recognizer, list_devices, microphone
 from lwasr_edge.cli import main
 from lwasr_edge.cli.listen import ended_by_signals, lost_sound
+from lwasr_edge.model import ChunkResult, Model
 
 SENTENCE = (0.2, "\u2581one", 0.1, "\u2581four", "teen", 0.2)
 MICROPHONE = {"name": "USB Microphone", "max_input_channels": 2, "default_samplerate": 44100.0}
@@ -305,6 +306,29 @@ def test_ctrl_c_while_waiting_gives_the_last_words_first(fake: FakeSoundDevice, 
     heard = []
     with pytest.raises(KeyboardInterrupt):
         for event in listener:
+            heard.append(event)
+    assert (heard[-1].text, heard[-1].reason) == ("one fourteen", "flush")
+    assert not fake.opened[0].active
+
+
+def test_ctrl_c_while_recognising_gives_what_was_recorded_first(
+    fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Model.step
+    is_first = True
+
+    def step_with_ctrl_c(*args: Any, **kwargs: Any) -> ChunkResult:
+        nonlocal is_first
+        fake.played.wait(5)
+        if is_first:
+            is_first = False
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(Model, "step", step_with_ctrl_c)
+    heard = []
+    with pytest.raises(KeyboardInterrupt):
+        for event in recognizer.listen(chunk_ms=160):
             heard.append(event)
     assert (heard[-1].text, heard[-1].reason) == ("one fourteen", "flush")
     assert not fake.opened[0].active

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from lwasr_edge import (
     Stream,
     StreamError,
 )
+from lwasr_edge.model import ChunkResult, Model
 
 SENTENCE = (0.3, "\u2581one", 0.1, "\u2581four", "teen", 0.2, "\u2581two", 1.4, "\u2581three", "s", 0.06)
 TEXT = "one fourteen two threes"
@@ -247,6 +250,32 @@ def test_strided_read_only_and_big_endian_blocks(recognizer: Recognizer) -> None
     ):
         stream = recognizer.stream(48000)
         assert [event.text for event in stream.accept(block) + stream.flush()][-1] == "one two"
+
+
+@pytest.mark.parametrize("interrupted", [1, 2, 5])
+def test_ctrl_c_during_a_chunk_loses_no_words(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, interrupted: int
+) -> None:
+    steps = 0
+    step = Model.step
+
+    def step_with_ctrl_c(*args: Any, **kwargs: Any) -> ChunkResult:
+        nonlocal steps
+        steps += 1
+        if steps == interrupted:
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    samples = speak(*SENTENCE)
+    expected = recognizer.transcribe(samples, 16000, chunk_ms=160)
+    monkeypatch.setattr(Model, "step", step_with_ctrl_c)
+    stream = recognizer.stream(chunk_ms=160, endpoint=None)
+    for start in range(0, len(samples), 160):  # the last block of a chunk ends with it
+        with contextlib.suppress(KeyboardInterrupt):
+            stream.accept(samples[start : start + 160])
+    (*_, final) = stream.flush()
+    assert steps > interrupted
+    assert final.words == expected.words
 
 
 def test_another_thread_is_refused_while_the_owner_lives(recognizer: Recognizer) -> None:
