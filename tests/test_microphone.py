@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 from conftest import speak
 
-from lwasr_edge import AudioDeviceError, EndpointRules, Final, MissingExtraError, Recognizer, list_devices, microphone
+from lwasr_edge import (
+    AudioDeviceError,
+    EndpointRules,
+    Final,
+    MissingExtraError,
+    Recognizer,
+    StreamError,
+    list_devices,
+    microphone,
+)
 from lwasr_edge.cli import main
 from lwasr_edge.cli.listen import ended_by_signals, lost_sound
 from lwasr_edge.model import ChunkResult, Model
@@ -341,12 +350,85 @@ def test_stop_before_the_first_block(fake: FakeSoundDevice, recognizer: Recogniz
     assert list(listener) == []
 
 
-def test_leaving_the_loop_closes_the_device(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
-    fake.samples = np.tile(fake.samples, 3)
-    events = iter(recognizer.listen(chunk_ms=160))
-    assert next(events).text == "one"
-    events.close()
+def test_a_loop_that_was_left_goes_on_with_the_next_event(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    texts = []
+    with recognizer.listen(chunk_ms=160) as listener:
+        stop_when_played(fake, listener)
+        for _ in range(3):
+            for event in listener:
+                texts.append(event.text)
+                break
+        assert fake.opened[0].active or fake.played.is_set()
+        texts += [event.text for event in listener]
+    assert texts == ["one", "one four", "one fourteen", "one fourteen"]
     assert not fake.opened[0].active
+
+
+def test_an_ended_listener_says_so(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen()
+    stop_when_played(fake, listener)
+    assert list(listener)[-1].text == "one fourteen"
+    closed = recognizer.listen()
+    closed.close()
+    for ended in (listener, closed):
+        with pytest.raises(StreamError, match=r"this listener has ended: call recognizer\.listen\(\) again"):
+            list(ended)
+
+
+def test_closing_from_another_thread_ends_the_iteration_quietly(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen(chunk_ms=160)
+    heard = []
+    for event in listener:
+        heard.append(event.text)
+        if len(heard) == 2:
+            fake.played.wait(5)  # the rest stands in the queue
+            closing = threading.Thread(target=listener.close)
+            closing.start()
+            closing.join()
+    assert heard == ["one", "one four"]
+    assert not fake.opened[0].active
+
+
+def test_closing_while_the_listener_waits(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen()
+
+    def close() -> None:
+        fake.played.wait(5)
+        time.sleep(0.05)
+        listener.close()
+
+    threading.Thread(target=close).start()
+    assert [event.text for event in listener if isinstance(event, Final)] == []
+
+
+def test_what_is_recorded_during_a_pause_is_dropped(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen(chunk_ms=160)
+    for spoken in ("\u2581one", "\u2581two", "\u2581three"):
+        (listener.pause if spoken == "\u2581two" else listener.resume)()
+        listener._on_audio(
+            speak(0.2, spoken, 0.5, sample_rate=44100), 36162, None, types.SimpleNamespace(input_overflow=False)
+        )
+    fake.samples = np.zeros(0, np.float32)
+    listener.stop()
+    assert list(listener)[-1].text == "one three"
+    assert (listener.overflow_count, listener.lost_samples) == (0, 0)
+
+
+def test_a_pause_may_be_silent(fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "FIRST_SOUND_S", 0.6)
+    listener = recognizer.listen()
+    listener.pause()
+
+    def resume() -> None:
+        fake.played.wait(5)
+        time.sleep(1.0)
+        listener.resume()
+
+    threading.Thread(target=resume).start()
+    started = time.monotonic()
+    with pytest.raises(AudioDeviceError, match=r"has delivered nothing for 0\.6 s"):
+        list(listener)
+    assert time.monotonic() - started > 1.6
 
 
 def test_sounddevice_is_not_installed(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer) -> None:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         look_ahead_ms=args.look_ahead_ms,
         endpoint=None if args.no_endpoint else rules,
     )
-    with ended_by_signals(listener.stop):
+    with listener, ended_by_signals(listener.stop):
         print(f"listening to {listener.device.name!r}; Ctrl-C ends", file=sys.stderr)
         show_events(listener, as_json=args.json)
     return 0
