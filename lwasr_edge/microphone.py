@@ -74,7 +74,8 @@ class Listener:
         # Each counter has one writer, the callback or the listener; what stands in the queue is their difference.
         self._samples_put = 0
         self._samples_taken = 0
-        self._queue: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
+        self._gap_samples = 0  # dropped since the last block that was put
+        self._queue: queue.SimpleQueue[np.ndarray | int | None] = queue.SimpleQueue()  # int: so many were dropped
         self._stream = open_stream(self.device.sample_rate)  # first: it checks the caller's options
         sample_rate, self._input = self._open_input()
         if sample_rate != self.device.sample_rate:
@@ -88,8 +89,12 @@ class Listener:
         return self._overflows
 
     def pause(self) -> None:
-        """Drop what the device records until `resume`, as while a loudspeaker beside it speaks."""
+        """Drop what the device records until `resume`, as while a loudspeaker beside it speaks.
+
+        The utterance under way ends, with the reason "gap". Times count on.
+        """
         self._is_paused = True
+        self._queue.put(0)
 
     def resume(self) -> None:
         """Hear again after `pause`."""
@@ -149,12 +154,12 @@ class Listener:
     def _hear(self) -> Iterator[Event]:
         """Recognise until `stop`, and to the last word; until `close`, and not even that."""
         for block in self._blocks():
-            yield from self._stream.accept(block)
+            yield from self._stream.skip(block) if isinstance(block, int) else self._stream.accept(block)
         if not self._has_ended:
             yield from self._stream.flush()
 
-    def _blocks(self) -> Iterator[np.ndarray]:
-        """Yield what the callback queued, until the end; fail when the device stops or falls silent."""
+    def _blocks(self) -> Iterator[np.ndarray | int]:
+        """Yield what was queued, until the end; fail when the device stops or falls silent."""
         while not self._has_ended and not (self._stop_asked.is_set() and self._queue.empty()):
             try:
                 block = self._queue.get(timeout=_POLL_S)
@@ -164,7 +169,8 @@ class Listener:
             if block is _WAKE:
                 self._close_input()  # what was recorded before still stands in the queue
                 continue
-            self._samples_taken += len(block)
+            if not isinstance(block, int):
+                self._samples_taken += len(block)
             yield block
 
     def _check_device(self) -> None:
@@ -208,6 +214,7 @@ class Listener:
         """PortAudio calls this in its own thread; it must never wait."""
         self._expect_sound_within(SILENT_DEVICE_S)
         if self._is_paused:
+            self._gap_samples += n_samples
             return
         if status.input_overflow:
             self._overflows += 1
@@ -216,8 +223,12 @@ class Listener:
             self._overflows += 0 if self._is_dropping else 1
             self._is_dropping = True
             self.lost_samples += n_samples
+            self._gap_samples += n_samples
             return
         self._is_dropping = False
+        if self._gap_samples:
+            self._queue.put(self._gap_samples)
+            self._gap_samples = 0
         self._samples_put += n_samples
         self._queue.put(samples.copy())
 

@@ -294,7 +294,36 @@ def test_a_recogniser_that_falls_behind_loses_sound_and_says_so(
     for _ in range(9):  # room again
         listener._on_audio(block, len(block), None, types.SimpleNamespace(input_overflow=False))
     assert listener.lost_samples == (blocks - 9) * 512
+    gap, *rest = listener._blocks()
+    assert gap == listener.lost_samples
+    assert [len(block) for block in rest] == [512] * 9
     listener.close()
+
+
+@pytest.mark.parametrize("endpoint", [None, EndpointRules()])
+def test_times_hold_through_a_gap_whose_neighbours_are_not_joined(
+    fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, endpoint: EndpointRules | None
+) -> None:
+    monkeypatch.setattr(microphone, "QUEUE_S", 0.5)
+    listener = recognizer.listen(chunk_ms=160, endpoint=endpoint)
+    no_overflow = types.SimpleNamespace(input_overflow=False)
+
+    def record(*spoken: str | float) -> None:
+        samples = speak(*spoken, sample_rate=44100)
+        for start in range(0, len(samples), 441):
+            listener._on_audio(samples[start : start + 441], len(samples[start : start + 441]), None, no_overflow)
+
+    record(0.2, "\u2581four", 0.2)  # to 0.52 s: all that the queue takes
+    record(300.0)  # nobody takes any out
+    assert listener.lost_samples == pytest.approx(300 * 44100, abs=441)
+    fake.samples = np.zeros(0, np.float32)
+    listener._samples_taken = listener._samples_put
+    record("teen", 0.2)  # at 300.52 s
+    listener.stop()
+    finals = [event for event in listener if isinstance(event, Final)]
+    assert [(final.text, final.reason) for final in finals] == [("four", "gap"), ("teen", "flush")]
+    assert finals[0].start_s == pytest.approx(0.2, abs=0.04)
+    assert finals[1].start_s == pytest.approx(300.52, abs=0.04)
 
 
 def test_ctrl_c_while_waiting_gives_the_last_words_first(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
@@ -410,8 +439,22 @@ def test_what_is_recorded_during_a_pause_is_dropped(fake: FakeSoundDevice, recog
         )
     fake.samples = np.zeros(0, np.float32)
     listener.stop()
-    assert list(listener)[-1].text == "one three"
+    finals = [event for event in listener if isinstance(event, Final)]
+    assert [(final.text, final.reason) for final in finals] == [("one", "gap"), ("three", "flush")]
+    assert finals[1].start_s == pytest.approx(2 * 0.82 + 0.2, abs=0.04)  # as if the pause had been heard
     assert (listener.overflow_count, listener.lost_samples) == (0, 0)
+
+
+def test_a_pause_ends_the_utterance(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen()
+    for event in listener:
+        listener.pause()
+        if isinstance(event, Final):
+            assert (event.text, event.reason) == ("one fourteen", "gap")
+            break
+    else:
+        pytest.fail("no final came")
+    listener.close()
 
 
 def test_a_pause_may_be_silent(fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
