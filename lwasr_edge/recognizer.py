@@ -157,7 +157,7 @@ class Recognizer:
             for block in audio.blocks():
                 finals += _finals(stream.accept(block))
                 if progress is not None:
-                    progress(stream.time_s, audio.total_samples / audio.sample_rate)
+                    progress(stream.time_s, audio.seconds_in_all())
         return self._transcript([*finals, *_finals(stream.flush())], stream.time_s)
 
     def stream(
