@@ -67,7 +67,8 @@ class Recognizer:
         threads: processor threads for one recording or stream; None for all cores.
         chunk_ms: how much sound a stream gives the model at a time, unless the stream asks for something else.
         phrases: what may be said: a list of commands, or a `PhraseList`.
-        beam: search for the likeliest texts: a number of hypotheses, or a `BeamSearch`.
+        beam: search for the likeliest texts: a number of hypotheses, or a `BeamSearch`. Phrases in mode "one" are all
+            scored without a search, and take the number of alternatives from it alone.
         lm: weigh words by an n-gram: the path of an ARPA file, or a `LanguageModel`.
 
     Without the last three, text is decoded greedily inside the model file, which costs next to nothing. With one of

@@ -531,6 +531,13 @@ def test_listen_as_json(fake: FakeSoundDevice, capsys: pytest.CaptureFixture[str
     assert captured.err.endswith("lwasr: error: 'USB Microphone' stopped recording: was it unplugged?\n")
 
 
+@pytest.mark.usefixtures("default_model")
+def test_listen_with_alternatives(fake: FakeSoundDevice, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.unplugs = True
+    assert main(["listen", "--nbest", "1"]) == 2
+    assert capsys.readouterr().out == "one fourteen\n    1.00  one fourteen\n"
+
+
 def test_sound_that_was_lost_is_told() -> None:
     device = microphone.Device(0, "USB Microphone", 1, 44100, True)
     listener = types.SimpleNamespace(overflow_count=2, lost_samples=66150, device=device)

@@ -21,7 +21,7 @@ from lwasr_edge.cli.options import (
     open_recognizer,
     positive,
 )
-from lwasr_edge.subtitles import rounded
+from lwasr_edge.subtitles import alternatives_to_text, rounded
 
 if TYPE_CHECKING:
     from lwasr_edge.events import Event
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with listener, ended_by_signals(listener.stop):
         print(f"listening to {listener.device.name!r}; Ctrl-C ends", file=sys.stderr)
-        show_events(listener, as_json=args.json)
+        show_events(listener, as_json=args.json, with_alternatives=args.nbest is not None)
     return 0
 
 
@@ -112,8 +112,8 @@ def list_devices() -> int:
     return 0
 
 
-def show_events(listener: Listener, *, as_json: bool) -> None:
-    """Print events as they come; after an utterance, say so if sound was lost."""
+def show_events(listener: Listener, *, as_json: bool, with_alternatives: bool = False) -> None:
+    """Print events as they come; after an utterance, its alternatives if asked for, and whether sound was lost."""
     from lwasr_edge.events import Final
 
     line = LiveLine()
@@ -124,6 +124,8 @@ def show_events(listener: Listener, *, as_json: bool) -> None:
                 print(json.dumps(event_to_dict(event), ensure_ascii=False), flush=True)
             else:
                 line.show(event)
+                if with_alternatives and isinstance(event, Final):
+                    print(alternatives_to_text(event.alternatives), end="", flush=True)
             if isinstance(event, Final) and listener.overflow_count > overflows_told:
                 overflows_told = listener.overflow_count
                 print(f"lwasr: warning: {lost_sound(listener)}", file=sys.stderr)
