@@ -138,14 +138,21 @@ class Recognizer:
             chunk_ms: give the model so much at a time; the words are then those of a stream with this chunk. The
                 default is the largest chunk worth using.
             look_ahead_ms: as for `stream`; without `chunk_ms`, more by default.
-            progress: called after each block with the seconds done and the seconds in all.
+            progress: called after each block with the seconds done and the seconds in all; once, at the end, with a
+                model for whole recordings.
 
         Raises:
             AudioError: the audio cannot be used (AudioFileNotFoundError, AudioFormatError among them).
             OptionError: impossible `chunk_ms` or `look_ahead_ms`.
         """
         if not self.info.streaming:
-            return self._transcribe_at_once(source, sample_rate, chunk_ms)
+            for name, value in (("chunk_ms", chunk_ms), ("look_ahead_ms", look_ahead_ms or None)):
+                if value is not None:
+                    raise OptionError(f"the model {self.info.name!r} takes whole recordings only: leave {name} out")
+            transcript = self._transcribe_at_once(source, sample_rate)
+            if progress is not None:
+                progress(transcript.duration_s, transcript.duration_s)
+            return transcript
         if chunk_ms is None:
             chunk_frames = self.info.max_chunk_frames
             look_ahead_frames = self._look_ahead_frames(look_ahead_ms, FILE_LOOK_AHEAD_MS, chunk_frames)
@@ -222,10 +229,8 @@ class Recognizer:
 
         return Listener(open_stream, device)
 
-    def _transcribe_at_once(self, source: AudioSource, sample_rate: int | None, chunk_ms: float | None) -> Transcript:
+    def _transcribe_at_once(self, source: AudioSource, sample_rate: int | None) -> Transcript:
         """For a model without state: the whole recording is its one chunk."""
-        if chunk_ms is not None:
-            raise OptionError(f"the model {self.info.name!r} takes whole recordings only: leave chunk_ms out")
         waveform = load_audio(source, sample_rate, self.info.sample_rate)
         chunk_frames = -(-(len(waveform) + self.info.flush_samples) // self.info.samples_per_frame)
         stream = self._file_stream(self.info.sample_rate, chunk_frames, look_ahead_frames=0)
