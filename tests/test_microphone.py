@@ -98,7 +98,12 @@ class FakeSoundDevice(types.ModuleType):
 
     def query_devices(self, device: int | None = None, kind: str | None = None) -> Any:
         if kind == "input":
-            index = next((i for i, entry in enumerate(self.devices) if entry["max_input_channels"]), None)
+            name = self.default.device[0] if isinstance(self.default.device[0], str) else ""
+            entries = enumerate(self.devices)
+            inputs = [i for i, entry in entries if entry["max_input_channels"] and name in entry["name"]]
+            if name and not inputs:
+                raise ValueError(f"No input device matching {name!r}")
+            index = inputs[0] if inputs else None
             if index is None or self.has_no_default:
                 raise PortAudioError("Error querying device -1")
             return {**self.devices[index], "index": index}
@@ -140,6 +145,11 @@ def test_devices(fake: FakeSoundDevice) -> None:
     ]
     fake.default.device = (-1, -1)  # sounddevice's word for "the system's"
     assert [device.is_default for device in list_devices()] == [True, False]
+    fake.default.device = ("USB Head", None)  # as a user may set it
+    assert [device.is_default for device in list_devices()] == [False, True]
+    fake.default.device = ("no such", None)
+    assert [device.is_default for device in list_devices()] == [False, False]
+    fake.default.device = (-1, -1)
     fake.has_no_default = True
     assert [device.is_default for device in list_devices()] == [False, False]
     fake.devices = [SPEAKER]
