@@ -266,6 +266,16 @@ def test_impossible_lists(options: dict, message: str) -> None:
         PhraseList(**{"phrases": ["one"], **options})
 
 
+def test_phrases_that_can_be_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text("Lights  on\nstop\n")
+    with path.open() as file:
+        assert PhraseList(file).weights == {"lights on": 1.0, "stop": 1.0}
+    assert PhraseList(word for word in ("one", "two")).weights == {"one": 1.0, "two": 1.0}
+    with pytest.raises(OptionError, match="at least one; came none"):
+        PhraseList(word for word in ())
+
+
 def test_reading_phrases(tmp_path: Path) -> None:
     path = tmp_path / "phrases.txt"
     path.write_text("\ufeff# commands\n Lights  ON \n\nlights off\t2.5 # often\n", encoding="utf-8")
