@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,27 +48,43 @@ def name_and_file(source: Any) -> tuple[str, BinaryIO]:
     if isinstance(source, (str, os.PathLike)):
         return _open_path(os.fspath(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return "the given bytes", _non_empty("the given bytes", bytes(source))
+        return "the given bytes", _checked("the given bytes", io.BytesIO(source), 0)
     if isinstance(source, io.TextIOBase):
         raise AudioError(f"{getattr(source, 'name', 'the file object')} is open as text: open it with mode 'rb'")
     if hasattr(source, "read"):
         name = str(getattr(source, "name", "the file object"))
         if getattr(source, "seekable", lambda: False)():
-            place = source.tell()
-            if source.read(1):
-                source.seek(place)
-                return name, source
-        return name, _non_empty(name, source.read())
+            return name, _checked(name, source, source.tell())
+        return name, _spooled(name, source)
     raise AudioError(
         "audio is expected as a path, bytes, a binary file object, an array with sample_rate, or (array, sample_rate); "
         f"came {type(source).__name__}"
     )
 
 
-def _non_empty(name: str, data: bytes) -> BinaryIO:
-    if not data:
+def _checked(name: str, file: BinaryIO, start: int) -> BinaryIO:
+    """The file, at its start, if there is anything."""
+    file.seek(start)
+    if not file.read(1):
         raise AudioError(f"{name} holds no audio: 0 bytes (a file object is read from where it stands: seek(0)?)")
-    return io.BytesIO(data)
+    file.seek(start)
+    return file
+
+
+def _spooled(name: str, pipe: BinaryIO) -> BinaryIO:
+    """All that comes out of a pipe, in a temporary file: decoders go back and forth, and it may be hours."""
+    with contextlib.ExitStack() as closed_on_error:
+        try:
+            file = closed_on_error.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(pipe, file)
+        except OSError as error:
+            raise AudioError(
+                f"{name} cannot be read, or not be kept in a temporary file ({error.strerror or error}): is the disk "
+                "full? TMPDIR names another place"
+            ) from error
+        _checked(name, file, 0)
+        closed_on_error.pop_all()
+        return file
 
 
 def _open_path(path: str | bytes) -> tuple[str, BinaryIO]:
@@ -85,6 +103,6 @@ def _open_path(path: str | bytes) -> tuple[str, BinaryIO]:
                 raise AudioError(f"{path} holds no audio: 0 bytes")
             return path, Path(path).open("rb")
         with Path(path).open("rb") as pipe:
-            return path, _non_empty(path, pipe.read())
+            return path, _spooled(path, pipe)
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}") from error

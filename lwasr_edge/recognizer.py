@@ -132,6 +132,8 @@ class Recognizer:
     ) -> Transcript:
         """Transcribe a recording of any length, in memory that does not grow with it.
 
+        What comes through a pipe is first kept in a temporary file. A model for whole recordings takes all at once.
+
         Args:
             source: path, bytes of an audio file, binary file object, array, or (array, sample_rate).
             sample_rate: Hz, for an array.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import threading
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -95,6 +97,45 @@ def test_a_pipe_can_be_read(tmp_path: Path) -> None:
     writer.start()
     assert len(load_audio(fifo)) == 8000
     writer.join()
+
+
+class Pipe(io.RawIOBase):
+    """Gives so many bytes, and cannot seek."""
+
+    name = "the pipe"
+
+    def __init__(self, data: bytes, zeros: int = 0) -> None:
+        self._data = data
+        self._zeros = zeros
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._data) or self._zeros)
+        buffer[:count] = self._data[:count] or bytes(count)
+        self._data, self._zeros = self._data[count:], self._zeros - (0 if self._data else count)
+        return count
+
+
+def test_ten_minutes_through_a_pipe_take_little_memory() -> None:
+    header = bytearray(encoded(np.zeros(1, np.int16), 16000, "WAV")[:44])
+    header[4:8] = header[40:44] = b"\xff\xff\xff\xff"
+    tracemalloc.start()
+    with AudioReader(Pipe(bytes(header), 2 * 16000 * 600)) as audio:
+        assert sum(len(block) for block in audio.blocks()) == 16000 * 600
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000  # the samples are 19 MB
+
+
+def test_a_full_disk_is_an_ordinary_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("lwasr_edge.audio_source.shutil.copyfileobj", fail)
+    with pytest.raises(AudioError, match=r"the pipe cannot be read, .*\(No space left on device\): .*TMPDIR"):
+        load_audio(Pipe(b"RIFF"))
 
 
 def test_an_object_with_an_array_interface_is_an_array() -> None:
