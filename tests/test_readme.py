@@ -28,7 +28,7 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     """Every `lwasr...` command of the README's shell blocks, as words."""
-    lines = [part for block in blocks("sh") for line in block.splitlines() for part in line.split("&&")]
+    lines = [part for block in blocks("sh") for line in block.splitlines() for part in re.split(r"&& | \| ", line)]
     return [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] in MODULES]
 
 
