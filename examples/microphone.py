@@ -16,11 +16,12 @@ args = parser.parse_args()
 listener = Recognizer().listen(args.device)
 print(f"listening to {listener.device.name} until {args.until!r}", flush=True)
 try:
-    for event in listener:
-        if isinstance(event, Final):
-            print(event.text, flush=True)
-        if args.until in event.text.split():
-            listener.stop()  # what was said until now still comes
+    with listener:
+        for event in listener:
+            if isinstance(event, Final):
+                print(event.text, flush=True)
+            if args.until in event.text.split():
+                listener.stop()  # what was said until now still comes
 except AudioDeviceError as error:
     print(f"the microphone is gone: {error}")
 except KeyboardInterrupt:

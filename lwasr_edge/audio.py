@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from lwasr_edge.audio_file import announced_samples, decoder_reason, open_sound_file
-from lwasr_edge.errors import AudioError, AudioFormatError, AudioWarning
+from lwasr_edge.audio_file import RecordingFile
+from lwasr_edge.errors import AudioError, AudioWarning
 from lwasr_edge.samples import StreamResampler, check_sample_rate, to_mono_float32
 
 if TYPE_CHECKING:
-    import soundfile
-
     AudioSource = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int]
 
 BLOCK_SAMPLES = 4096  # read at once; of a damaged file, what comes before the damaged block is kept
@@ -34,14 +32,15 @@ class AudioReader:
     Attributes:
         name: for messages.
         sample_rate: Hz, the source's own.
-        total_samples: per channel, as announced by the source.
+        total_samples: per channel, as announced by the source; 0 if it does not say.
 
     Raises:
         AudioFileNotFoundError, AudioFormatError, AudioError
     """
 
     def __init__(self, source: AudioSource, sample_rate: int | None = None) -> None:
-        self._file: soundfile.SoundFile | None = None
+        self._file: RecordingFile | None = None
+        self._samples_read = 0
         self._array = np.zeros(0, np.float32)
         if isinstance(source, tuple):
             source, sample_rate = _unpack_pair(source, sample_rate)
@@ -53,10 +52,11 @@ class AudioReader:
             self._array = source if isinstance(source, np.ndarray) else np.asarray(source)
             self.total_samples = self._array.shape[0] if self._array.ndim else 0
             return
-        self.name, self._file = open_sound_file(source)
-        self.total_samples = self._file.frames
+        self._file = RecordingFile(source)
+        self.name = self._file.name
+        self.total_samples = self._file.announced_samples
         try:
-            self.sample_rate = _rate_of_file(self._file, self.name, sample_rate)
+            self.sample_rate = _rate_of_file(self._file, sample_rate)
         except AudioError:
             self._file.close()
             raise
@@ -64,25 +64,30 @@ class AudioReader:
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield (n,) float32 mono blocks at the source's own rate; together, the whole recording.
 
-        A file that ends early gives what is there and an `AudioWarning`.
+        A file that ends early, or goes on with what cannot be decoded, gives what is there and an `AudioWarning`.
 
         Raises:
             AudioError: no samples at all, or samples that are not finite.
             AudioFormatError: nothing of the file can be decoded.
         """
-        count = 0
-        raw_blocks = _array_blocks(self._array) if self._file is None else _file_blocks(self._file, self.name)
+        raw_blocks = _array_blocks(self._array) if self._file is None else self._file.blocks(BLOCK_SAMPLES)
         for block in raw_blocks:
             try:
-                mono = to_mono_float32(block, first_sample=count)
+                mono = to_mono_float32(block, first_sample=self._samples_read)
             except AudioError as error:
                 raise AudioError(f"{self.name}: {error}") from None
-            count += len(mono)
+            self._samples_read += len(mono)
             yield mono
-        if count == 0:
+        if self._samples_read == 0:
             raise AudioError(f"{self.name} holds no audio: 0 samples")
-        if self._file is not None:
-            _warn_if_cut_short(self._file, self.name, count)
+        if self._file is not None and (fault := self._file.fault(self._samples_read)):
+            warnings.warn(f"{self.name} {fault}", AudioWarning, stacklevel=2)
+
+    def seconds_in_all(self) -> float:
+        """How long the recording is, as far as is known by now: announced, or guessed from the part that was read."""
+        if self._file is None:
+            return self.total_samples / self.sample_rate
+        return self._file.seconds_in_all(self._samples_read)
 
     def close(self) -> None:
         """Close the file, if there is one."""
@@ -122,44 +127,15 @@ def _array_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array[start : start + BLOCK_SAMPLES]
 
 
-def _file_blocks(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
-    import soundfile
-
-    is_first = True
-    while True:
-        try:
-            block = file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            if is_first:
-                raise AudioFormatError(f"{name} cannot be decoded ({decoder_reason(error)}): is it damaged?") from error
-            return  # the rest is damaged: _warn_if_cut_short reports it
-        if len(block) == 0:
-            return
-        is_first = False
-        yield block
-
-
-def _warn_if_cut_short(file: soundfile.SoundFile, name: str, count: int) -> None:
-    expected = max(file.frames, announced_samples(file))
-    missing = expected - count
-    if missing > 0.1 * file.samplerate and missing > 0.01 * expected:  # MP3 lengths are estimates
-        warnings.warn(
-            f"{name} ends early: {count / file.samplerate:.2f} s of the announced {expected / file.samplerate:.2f} s "
-            "are there; the rest is missing or damaged",
-            AudioWarning,
-            stacklevel=2,
-        )
-
-
-def _rate_of_file(file: soundfile.SoundFile, name: str, wanted: int | None) -> int:
+def _rate_of_file(file: RecordingFile, wanted: int | None) -> int:
     try:
-        sample_rate = check_sample_rate(file.samplerate)
+        sample_rate = check_sample_rate(file.sample_rate)
     except AudioError as error:
-        raise AudioError(f"{name}: {error}") from None
+        raise AudioError(f"{file.name}: {error}") from None
     if wanted is not None and check_sample_rate(wanted) != sample_rate:
         raise AudioError(
-            f"{name} says it has {sample_rate} Hz; sample_rate={wanted} was passed: leave it out for files, they are "
-            "resampled as needed"
+            f"{file.name} says it has {sample_rate} Hz; sample_rate={wanted} was passed: leave it out for files, they "
+            "are resampled as needed"
         )
     return sample_rate
 

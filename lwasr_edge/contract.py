@@ -48,7 +48,7 @@ class ModelInfo:
             _check_integer("chunk_frames", frames, minimum=1)
         if len(self.vocabulary) < 2 or not all(isinstance(piece, str) for piece in self.vocabulary):
             raise ModelError("the model's vocabulary is expected to be a list of at least two strings")
-        if self.blank_id > len(self.vocabulary):
+        if self.blank_id >= len(self.vocabulary):
             raise ModelError(
                 f"the model's blank_id is {self.blank_id}, outside its vocabulary of {len(self.vocabulary)} pieces"
             )

@@ -72,14 +72,19 @@ def make_decoder(
     """
     if phrases is not None and not isinstance(phrases, PhraseList):
         phrases = PhraseList(phrases)
+    if phrases is not None and phrases.mode == "one":
+        if lm is not None:
+            raise OptionError("phrases in the mode 'one' leave nothing to a language model: weigh the phrases instead")
+        if beam is not None and (not isinstance(beam, BeamSearch) or beam != BeamSearch(nbest=beam.nbest)):
+            raise OptionError(
+                "phrases in the mode 'one' are all scored, without a search: leave beam out, or give "
+                "BeamSearch(nbest=...) alone, for the number of alternatives"
+            )
+        return PhraseDecoder(info, phrases, (beam or BeamSearch()).nbest)
     if beam is not None and not isinstance(beam, BeamSearch):
         beam = BeamSearch(beam)
     if lm is not None and not isinstance(lm, LanguageModel):
         lm = LanguageModel(lm)
-    if phrases is not None and phrases.mode == "one":
-        if lm is not None:
-            raise OptionError("phrases in the mode 'one' leave nothing to a language model: weigh the phrases instead")
-        return PhraseDecoder(info, phrases, (beam or BeamSearch()).nbest)
     if phrases is None and beam is None and lm is None:
         return None
     return BeamDecoder(info, phrases, beam or BeamSearch(), lm)

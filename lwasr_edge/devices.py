@@ -36,7 +36,7 @@ def list_devices() -> list[Device]:
     except sounddevice.PortAudioError as error:
         raise AudioDeviceError(f"the sound system cannot list its devices: {error}") from error
     default_index = sounddevice.default.device[0]
-    if default_index < 0:  # "whatever the system takes", which may be nothing
+    if not isinstance(default_index, int) or default_index < 0:  # part of a name; or the system's choice, perhaps none
         with contextlib.suppress(sounddevice.PortAudioError, ValueError):
             default_index = sounddevice.query_devices(kind="input")["index"]
     return [

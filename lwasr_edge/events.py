@@ -11,6 +11,9 @@ from lwasr_edge.words import Word, join_words
 if TYPE_CHECKING:
     from lwasr_edge.decoding import Alternative
 
+# Silence; longest utterance reached; the stream was flushed; the sound that follows is missing.
+EndReason = Literal["endpoint", "length", "flush", "gap"]
+
 
 @dataclass(frozen=True, eq=False)
 class Partial:
@@ -66,7 +69,7 @@ class Final:
     words: tuple[Word, ...]
     start_s: float  # of the first word; of the silence, if there is no word
     end_s: float
-    reason: Literal["endpoint", "length", "flush"]  # silence; longest utterance reached; the stream was flushed
+    reason: EndReason
     alternatives: tuple[Alternative, ...] = ()  # the likeliest first; with phrases, a beam or a language model only
     heard: str | None = None  # what greedy decoding heard, if something else decoded the text
     end_frame: int = field(default=0, repr=False, compare=False)  # the next utterance's first frame

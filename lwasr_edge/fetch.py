@@ -109,7 +109,7 @@ class _Address:
             response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
             raise CatalogError(f"{url}: the server answered {error.code} {error.reason}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise CatalogError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from error
         return response, first_byte if response.status == 206 else 0
 

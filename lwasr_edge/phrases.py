@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -35,14 +35,18 @@ class PhraseList:
         OptionError: no phrase, an empty one, or an impossible value.
     """
 
-    phrases: Mapping[str, float] | Sequence[str]  # with weights, or without
+    phrases: Mapping[str, float] | Iterable[str]  # with weights, or without; read once, as a generator must be
     mode: PhraseMode = "one"
     min_confidence: float = 0.5  # below it, none of these; mode "bias" rejects nothing
     bonus: float = 2.0  # nats for a word of a phrase; mode "bias"
 
     def __post_init__(self) -> None:
-        if isinstance(self.phrases, str) or not self.phrases:
+        if isinstance(self.phrases, str) or not isinstance(self.phrases, Iterable):
             raise OptionError(f"phrases are expected to be a list of at least one; came {self.phrases!r}")
+        given = self.phrases if isinstance(self.phrases, Mapping) else dict.fromkeys(self.phrases, 1.0)
+        object.__setattr__(self, "phrases", {" ".join(phrase.lower().split()): given[phrase] for phrase in given})
+        if not self.phrases:
+            raise OptionError("phrases are expected to be a list of at least one; came none")
         if self.mode not in get_args(PhraseMode):
             raise OptionError(
                 f"the mode of phrases is expected to be one of {get_args(PhraseMode)}; came {self.mode!r}"
@@ -60,8 +64,7 @@ class PhraseList:
     @property
     def weights(self) -> dict[str, float]:
         """Phrase -> weight, the phrases in lower case with single spaces. Of phrases given twice the last counts."""
-        pairs = self.phrases.items() if isinstance(self.phrases, Mapping) else ((p, 1.0) for p in self.phrases)
-        return {" ".join(phrase.lower().split()): weight for phrase, weight in pairs}
+        return dict(self.phrases)  # type: ignore[arg-type]  # a mapping since __post_init__
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> PhraseList:

@@ -67,7 +67,8 @@ class Recognizer:
         threads: processor threads for one recording or stream; None for all cores.
         chunk_ms: how much sound a stream gives the model at a time, unless the stream asks for something else.
         phrases: what may be said: a list of commands, or a `PhraseList`.
-        beam: search for the likeliest texts: a number of hypotheses, or a `BeamSearch`.
+        beam: search for the likeliest texts: a number of hypotheses, or a `BeamSearch`. Phrases in mode "one" are all
+            scored without a search, and take the number of alternatives from it alone.
         lm: weigh words by an n-gram: the path of an ARPA file, or a `LanguageModel`.
 
     Without the last three, text is decoded greedily inside the model file, which costs next to nothing. With one of
@@ -131,20 +132,29 @@ class Recognizer:
     ) -> Transcript:
         """Transcribe a recording of any length, in memory that does not grow with it.
 
+        What comes through a pipe is first kept in a temporary file. A model for whole recordings takes all at once.
+
         Args:
             source: path, bytes of an audio file, binary file object, array, or (array, sample_rate).
             sample_rate: Hz, for an array.
             chunk_ms: give the model so much at a time; the words are then those of a stream with this chunk. The
                 default is the largest chunk worth using.
             look_ahead_ms: as for `stream`; without `chunk_ms`, more by default.
-            progress: called after each block with the seconds done and the seconds in all.
+            progress: called after each block with the seconds done and the seconds in all; once, at the end, with a
+                model for whole recordings.
 
         Raises:
             AudioError: the audio cannot be used (AudioFileNotFoundError, AudioFormatError among them).
             OptionError: impossible `chunk_ms` or `look_ahead_ms`.
         """
         if not self.info.streaming:
-            return self._transcribe_at_once(source, sample_rate, chunk_ms)
+            for name, value in (("chunk_ms", chunk_ms), ("look_ahead_ms", look_ahead_ms or None)):
+                if value is not None:
+                    raise OptionError(f"the model {self.info.name!r} takes whole recordings only: leave {name} out")
+            transcript = self._transcribe_at_once(source, sample_rate)
+            if progress is not None:
+                progress(transcript.duration_s, transcript.duration_s)
+            return transcript
         if chunk_ms is None:
             chunk_frames = self.info.max_chunk_frames
             look_ahead_frames = self._look_ahead_frames(look_ahead_ms, FILE_LOOK_AHEAD_MS, chunk_frames)
@@ -157,7 +167,7 @@ class Recognizer:
             for block in audio.blocks():
                 finals += _finals(stream.accept(block))
                 if progress is not None:
-                    progress(stream.time_s, audio.total_samples / audio.sample_rate)
+                    progress(stream.time_s, audio.seconds_in_all())
         return self._transcript([*finals, *_finals(stream.flush())], stream.time_s)
 
     def stream(
@@ -221,10 +231,8 @@ class Recognizer:
 
         return Listener(open_stream, device)
 
-    def _transcribe_at_once(self, source: AudioSource, sample_rate: int | None, chunk_ms: float | None) -> Transcript:
+    def _transcribe_at_once(self, source: AudioSource, sample_rate: int | None) -> Transcript:
         """For a model without state: the whole recording is its one chunk."""
-        if chunk_ms is not None:
-            raise OptionError(f"the model {self.info.name!r} takes whole recordings only: leave chunk_ms out")
         waveform = load_audio(source, sample_rate, self.info.sample_rate)
         chunk_frames = -(-(len(waveform) + self.info.flush_samples) // self.info.samples_per_frame)
         stream = self._file_stream(self.info.sample_rate, chunk_frames, look_ahead_frames=0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lwasr_edge.events import Event, Final
+from lwasr_edge.events import EndReason, Event, Final
 from lwasr_edge.words import Word, WordBuilder
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ class SecondPass:
     thousand pieces) for each frame of the utterance, of which silence before speech is kept for `SILENCE_KEPT_S` only.
     """
 
-    def __init__(self, info: ModelInfo, decoder: Decoder) -> None:
+    def __init__(self, info: ModelInfo, decoder: Decoder, *, first_frame: int = 0) -> None:
         self._info = info
         self._decoder = decoder
         self._silence_kept = math.ceil(SILENCE_KEPT_S * 1000 / info.frame_ms)
         self._kept: list[np.ndarray] = []  # (t, V) of the chunks since frame `_first`
-        self._first = 0
-        self._end = 0  # frames heard
+        self._first = first_frame
+        self._end = first_frame  # frames heard
         self._is_first = True  # no utterance is over yet
 
     def push(self, log_probs: np.ndarray) -> None:
@@ -61,11 +61,11 @@ class SecondPass:
             revised.append(event)
         return revised
 
-    def finish(self, events: list[Event], limit_s: float) -> list[Event]:
-        """As `revise`, for the end of the stream; if greedy decoding heard nothing at all, the decoder may have."""
+    def finish(self, events: list[Event], limit_s: float, reason: EndReason = "flush") -> list[Event]:
+        """As `revise`, for the end of the sound; if greedy decoding heard nothing at all, the decoder may have."""
         if events or not self._is_first or self._end <= self._first:
             return self.revise(events, limit_s)
-        final = self._decode(Final((), 0.0, 0.0, "flush", end_frame=self._end), limit_s, None)
+        final = self._decode(Final((), 0.0, 0.0, reason, end_frame=self._end), limit_s, None)
         return [final] if final.words else []
 
     def forget_silence(self) -> None:

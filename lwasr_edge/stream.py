@@ -16,7 +16,7 @@ from lwasr_edge.utterance import UtteranceTracker
 
 if TYPE_CHECKING:
     from lwasr_edge.decoding import Decoder
-    from lwasr_edge.events import Event
+    from lwasr_edge.events import EndReason, Event
     from lwasr_edge.model import Model
 
 
@@ -78,7 +78,7 @@ class Stream:
 
     @property
     def time_s(self) -> float:
-        """Seconds of sound accepted since the start or the last `reset`."""
+        """Seconds of sound accepted or skipped since the start or the last `reset`."""
         return self._samples_accepted / self.sample_rate
 
     @property
@@ -122,16 +122,30 @@ class Stream:
         if self._flushed:
             return []
         self._flushed = True
-        if self._samples_accepted == 0:
-            return []
-        events = self._hear(self._resampler.flush())
-        events += self._hear(np.zeros(self._model.info.flush_samples, np.float32))
-        samples_per_frame = self._model.info.samples_per_frame
-        padded = -(-self._filled // samples_per_frame) * samples_per_frame
-        self._chunk[self._filled : padded] = 0.0
-        events += self._run(padded)
-        last = self._tracker.finish(self.time_s)
-        return events + (last if self._second_pass is None else self._second_pass.finish(last, self.time_s))
+        return self._finish("flush")
+
+    def skip(self, n_samples: int) -> list[Event]:
+        """Pass over samples that are missing, as when a recorder lost them: they are not recognised, however many.
+
+        The utterance under way ends before them, with the reason "gap" and whatever the end-point rules say, and the
+        model begins behind them as with a new recording. Times count on through them.
+
+        Args:
+            n_samples: how many are missing, at the stream's rate; with 0, the utterance ends all the same.
+
+        Returns:
+            The events of what was accepted before.
+
+        Raises:
+            OptionError: not a whole number from 0.
+            StreamError: the stream is closed, flushed, or another thread's.
+        """
+        self._check_usable()
+        if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)) or n_samples < 0:
+            raise OptionError(f"samples to skip are expected to be a whole number from 0; came {n_samples!r}")
+        events = self._finish("gap")
+        self._start_anew(self._samples_accepted + int(n_samples))
+        return events
 
     def reset(self) -> None:
         """Start a new recording: the state is that of a new stream, and times count from 0 again.
@@ -161,14 +175,32 @@ class Stream:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _start_anew(self) -> None:
-        self._resampler = StreamResampler(self.sample_rate, self._model.info.sample_rate)
+    def _finish(self, reason: EndReason) -> list[Event]:
+        """Recognise everything accepted, to the last word, and end the utterance."""
+        if self._samples_accepted == self._began_at:
+            return []
+        events = self._hear(self._resampler.flush())
+        events += self._hear(np.zeros(self._model.info.flush_samples, np.float32))
+        samples_per_frame = self._model.info.samples_per_frame
+        padded = -(-self._filled // samples_per_frame) * samples_per_frame
+        self._chunk[self._filled : padded] = 0.0
+        events += self._run(padded)
+        last = self._tracker.finish(self.time_s, reason)
+        return events + (last if self._second_pass is None else self._second_pass.finish(last, self.time_s, reason))
+
+    def _start_anew(self, at: int = 0) -> None:
+        """Begin at a sample, counted at the stream's rate; zeros stand for the part of a frame before it."""
+        info = self._model.info
+        first_frame, self._filled = divmod(at * info.sample_rate // self.sample_rate, info.samples_per_frame)
+        self._chunk[: self._filled] = 0.0
+        self._resampler = StreamResampler(self.sample_rate, info.sample_rate)
         self._state = self._model.initial_state()
-        self._tracker = UtteranceTracker(self._model.info, self._rules, revisable=self._decoder is not None)
-        self._second_pass = None if self._decoder is None else SecondPass(self._model.info, self._decoder)
-        self._filled = 0
+        self._tracker = UtteranceTracker(
+            info, self._rules, revisable=self._decoder is not None, first_frame=first_frame
+        )
+        self._second_pass = None if self._decoder is None else SecondPass(info, self._decoder, first_frame=first_frame)
         self._peek_at: float = math.inf
-        self._samples_accepted = 0
+        self._began_at = self._samples_accepted = at
         self._flushed = False
 
     def _hear(self, waveform: np.ndarray) -> list[Event]:
@@ -202,11 +234,10 @@ class Stream:
 
     def _run(self, n_samples: int, look_ahead_frames: int = 0) -> list[Event]:
         """Run the first samples of the chunk; what was only looked ahead to begins the next."""
-        samples_per_frame = self._model.info.samples_per_frame
-        consumed = n_samples // samples_per_frame - look_ahead_frames
-        self._filled = look_ahead_frames * samples_per_frame
         if n_samples == 0:
             return []
+        samples_per_frame = self._model.info.samples_per_frame
+        consumed = n_samples // samples_per_frame - look_ahead_frames
         second_pass = self._second_pass
         result = self._model.step(
             self._chunk[:n_samples],
@@ -214,7 +245,10 @@ class Stream:
             look_ahead=look_ahead_frames,
             with_log_probs=second_pass is not None,
         )
-        self._chunk[: self._filled] = self._chunk[n_samples - self._filled : n_samples].copy()
+        kept = self._chunk[consumed * samples_per_frame : n_samples].copy()
+        # Not before the step is over: what Ctrl-C interrupts there is still to be heard by `flush`.
+        self._chunk[: len(kept)] = kept
+        self._filled = len(kept)
         self._state = result.state
         events = self._tracker.push(result, consumed)
         self._peek_at = self._tracker.frames_to_endpoint() * samples_per_frame

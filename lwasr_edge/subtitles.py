@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
+    from lwasr_edge.decoding import Alternative
     from lwasr_edge.recognizer import Transcript
 
 MAX_LINE_CHARACTERS = 42  # what subtitle style guides ask for
@@ -83,6 +84,11 @@ def to_vtt(transcript: Transcript) -> str:
 def to_text(transcript: Transcript) -> str:
     """The words, and the end of the line."""
     return transcript.text + "\n"
+
+
+def alternatives_to_text(alternatives: Iterable[Alternative]) -> str:
+    """An indented line each, with its confidence; the likeliest first."""
+    return "".join(f"    {one.confidence:.2f}  {one.text or '(none of the phrases)'}\n" for one in alternatives)
 
 
 def to_json(transcript: Transcript, file: str | None = None) -> str:

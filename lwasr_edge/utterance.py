@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from lwasr_edge.events import Event, Final, Partial
+from lwasr_edge.events import EndReason, Event, Final, Partial
 from lwasr_edge.words import Word, WordBuilder, frame_start_s
 
 if TYPE_CHECKING:
@@ -21,18 +21,20 @@ class UtteranceTracker:
     whatever the chunk size. Frames count from the start of the stream and go on through end-points.
     """
 
-    def __init__(self, info: ModelInfo, rules: EndpointRules, *, revisable: bool = False) -> None:
-        """`revisable`: a second pass may change what is found here."""
+    def __init__(self, info: ModelInfo, rules: EndpointRules, *, revisable: bool = False, first_frame: int = 0) -> None:
+        """`revisable`: a second pass may change what is found here; `first_frame`: where counting begins."""
         self._info = info
         self._revisable = revisable
         self._before, self._after, self._longest = rules.in_frames(info.frame_ms)
         self._builder = WordBuilder(info)
-        self._frames_heard = 0
+        self._frames_heard = first_frame
         self._complete: list[Word] = []  # never changed but by append: partials share it
         self._first_frame: int | None = None  # of the first token of the utterance; None: no speech yet
         self._last_frame = -1  # of the newest token
         self._open_first_frame = 0  # of the open word
-        self._silence_from: float = 0  # the silence-before-speech rule counts from here; infinity: reported already
+        self._silence_from: float = (
+            first_frame  # the silence-before-speech rule counts from here; infinity: reported already
+        )
         self._grown = False  # since the last event
 
     def push(self, result: ChunkResult, n_frames: int) -> list[Event]:
@@ -68,9 +70,9 @@ class UtteranceTracker:
         """Apply the rules as if `n_frames` without a token had been pushed; the frames are still to come."""
         return self._apply_rules(until_frame=self._frames_heard + n_frames)
 
-    def finish(self, duration_s: float) -> list[Event]:
-        """End the stream after `duration_s` seconds of sound; return the last utterance, if there is one."""
-        return _with_words(self._final("flush", self._frames_heard, duration_s))
+    def finish(self, duration_s: float, reason: EndReason = "flush") -> list[Event]:
+        """End the sound at `duration_s` seconds; return the last utterance, if there is one."""
+        return _with_words(self._final(reason, self._frames_heard, duration_s))
 
     def _add_token(self, token: int, frame: int, score: float) -> None:
         completed = self._builder.add(token, frame, score)
@@ -118,9 +120,7 @@ class UtteranceTracker:
         self._grown = True
         return Final(words, words[0].start_s, words[-1].end_s, "length", end_frame=self._open_first_frame)
 
-    def _final(
-        self, reason: Literal["endpoint", "length", "flush"], end_frame: int, duration_s: float = math.inf
-    ) -> Final:
+    def _final(self, reason: EndReason, end_frame: int, duration_s: float = math.inf) -> Final:
         word = self._builder.close()
         words = tuple(w.clamped(duration_s) for w in (*self._complete, *([word] if word else [])))
         self._complete = []

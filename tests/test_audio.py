@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import threading
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -95,6 +97,45 @@ def test_a_pipe_can_be_read(tmp_path: Path) -> None:
     writer.start()
     assert len(load_audio(fifo)) == 8000
     writer.join()
+
+
+class Pipe(io.RawIOBase):
+    """Gives so many bytes, and cannot seek."""
+
+    name = "the pipe"
+
+    def __init__(self, data: bytes, zeros: int = 0) -> None:
+        self._data = data
+        self._zeros = zeros
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._data) or self._zeros)
+        buffer[:count] = self._data[:count] or bytes(count)
+        self._data, self._zeros = self._data[count:], self._zeros - (0 if self._data else count)
+        return count
+
+
+def test_ten_minutes_through_a_pipe_take_little_memory() -> None:
+    header = bytearray(encoded(np.zeros(1, np.int16), 16000, "WAV")[:44])
+    header[4:8] = header[40:44] = b"\xff\xff\xff\xff"
+    tracemalloc.start()
+    with AudioReader(Pipe(bytes(header), 2 * 16000 * 600)) as audio:
+        assert sum(len(block) for block in audio.blocks()) == 16000 * 600
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000  # the samples are 19 MB
+
+
+def test_a_full_disk_is_an_ordinary_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("lwasr_edge.audio_source.shutil.copyfileobj", fail)
+    with pytest.raises(AudioError, match=r"the pipe cannot be read, .*\(No space left on device\): .*TMPDIR"):
+        load_audio(Pipe(b"RIFF"))
 
 
 def test_an_object_with_an_array_interface_is_an_array() -> None:
@@ -285,12 +326,114 @@ def test_a_file_cut_short_gives_what_is_there_and_a_warning(form: str) -> None:
     assert 1.5 * 16000 < len(samples) < 2.1 * 16000
 
 
-def test_a_stream_header_without_a_length_is_no_reason_to_warn() -> None:
-    data = bytearray(encoded(sine(1.0, 16000), 16000, "WAV", "PCM_16"))
-    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"  # as programs write it that cannot seek
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000, 0x7F000000])  # as programs write it that cannot seek
+@pytest.mark.parametrize(("form", "chunk", "order"), [("WAV", b"data", "little"), ("AIFF", b"SSND", "big")])
+def test_a_stream_header_without_a_length_is_no_reason_to_warn(
+    form: str, chunk: bytes, order: str, length: int
+) -> None:
+    data = bytearray(encoded(sine(1.0, 16000), 16000, form, "PCM_16"))
+    place = data.find(chunk) + 4
+    data[place : place + 4] = data[4:8] = length.to_bytes(4, order)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(load_audio(bytes(data))) == 16000
+
+
+def mp3(samples: np.ndarray, *, bitrate_mode: str, first_frame: bool = True) -> bytes:
+    """At 16 kHz; without its first frame nothing says how many frames there are."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16000, format="MP3", bitrate_mode=bitrate_mode, compression_level=0.5)
+    data = file.getvalue()
+    second_frame = data.index(data[:2], 2)
+    assert b"Xing" in data[:second_frame] or b"Info" in data[:second_frame]
+    return data if first_frame else data[second_frame:]
+
+
+def loud_and_quiet() -> np.ndarray:
+    """20 s whose bit rate varies, at 16 kHz."""
+    rng = np.random.default_rng(0)
+    return np.concatenate([np.zeros(48000), rng.uniform(-0.3, 0.3, 80000), sine(8, 16000), np.zeros(64000)])
+
+
+def total_and_seconds(source: object) -> tuple[int, list[float]]:
+    """What a source announces, and how long it seems to be after each block."""
+    with AudioReader(source) as audio:
+        return audio.total_samples, [audio.seconds_in_all() for _ in audio.blocks()]
+
+
+@pytest.mark.parametrize("first", ["CONSTANT", "VARIABLE", "VORBIS", "OPUS"])
+@pytest.mark.parametrize("lengths_s", [(1.0, 3.0), (3.0, 1.5, 2.0), (2.0, 2.0)])
+def test_recordings_end_to_end_are_one(first: str, lengths_s: tuple[float, ...], tmp_path: Path) -> None:
+    parts = []
+    for number, length_s in enumerate(lengths_s):
+        samples = sine(length_s, 16000, hz=300.0 * (number + 1))
+        is_ogg = first in ("VORBIS", "OPUS")
+        parts.append(encoded(samples, 16000, "OGG", first) if is_ogg else mp3(samples, bitrate_mode=first))
+    expected = np.concatenate([load_audio(part) for part in parts])
+    assert len(expected) == round(16000 * sum(lengths_s))
+    path = tmp_path / "joined"
+    path.write_bytes(b"".join(parts))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for source in (path, b"".join(parts)):
+            np.testing.assert_allclose(load_audio(source), expected, atol=1e-6)
+        _, seconds = total_and_seconds(path)
+    assert seconds[-1] == sum(lengths_s)
+
+
+def test_tags_between_recordings_are_passed_over() -> None:
+    one, two = (mp3(sine(2.0, 16000, hz), bitrate_mode="CONSTANT") for hz in (300.0, 600.0))
+    old_tag, new_tag = b"TAG" + bytes(125), b"ID3\3\0\0\0\0\x20\0" + bytes(4096)
+    assert len(load_audio(new_tag + one + old_tag + new_tag + two + old_tag)) == 4 * 16000
+
+
+@pytest.mark.parametrize("form", ["MP3", "VORBIS", "FLAC"])
+@pytest.mark.parametrize("rest", ["zeros", "other rate"])
+def test_what_cannot_be_decoded_behind_a_recording_is_told(form: str, rest: str) -> None:
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 48000).astype(np.float32)
+
+    def data(sample_rate: int) -> bytes:
+        return encoded(noise, sample_rate, "OGG" if form == "VORBIS" else form, form if form == "VORBIS" else None)
+
+    joined = data(16000) + (bytes(20_000) if rest == "zeros" else data(22050))
+    with pytest.warns(AudioWarning, match=rf"goes on after 3\.00 s .* the first \d+ of {len(joined)} bytes were used"):
+        assert len(load_audio(joined)) == 48000
+
+
+def test_a_tag_behind_flac_costs_no_sample() -> None:
+    data = encoded(sine(1.01, 16000), 16000, "FLAC") + b"TAG" + bytes(125)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_audio(data)) == 16160
+
+
+@pytest.mark.parametrize("bitrate_mode", ["CONSTANT", "VARIABLE"])
+def test_a_guessed_length_is_no_reason_to_warn(bitrate_mode: str) -> None:
+    data = mp3(loud_and_quiet(), bitrate_mode=bitrate_mode, first_frame=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_audio(data)) / 16000 == pytest.approx(20.0, abs=0.1)
+        _, seconds = total_and_seconds(data)
+    assert seconds[-1] == pytest.approx(20.0, abs=0.1)
+
+
+def test_flac_of_unknown_length() -> None:
+    data = bytearray(encoded(np.random.default_rng(0).uniform(-0.3, 0.3, 64000), 16000, "FLAC"))
+    data[8 + 13] &= 0xF0  # the low 36 bits of these are the samples in all
+    data[8 + 14 : 8 + 18] = bytes(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_audio(bytes(data))) == 64000
+        total, seconds = total_and_seconds(bytes(data))
+    assert total == 0
+    assert seconds[-1] == 4.0
+    assert max(seconds) < 8.0
+
+
+def test_a_recording_known_by_its_name_alone(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp3")
+    path.write_bytes(bytes(1000) + mp3(sine(1.0, 16000), bitrate_mode="CONSTANT"))
+    assert len(load_audio(path)) == 16000
 
 
 def test_blocks_are_small_however_long_the_file(tmp_path: Path) -> None:

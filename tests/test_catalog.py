@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -267,9 +268,28 @@ def test_sources_that_are_none(lwasr_home: Path, server: Server, tmp_path: Path)
         fetch_model("ftp://127.0.0.1/tiny")
     with pytest.raises(CatalogError, match="cannot be reached"):
         fetch_model("http://127.0.0.1:9/tiny")
+    for address in ("http://127.0.0.1:9x/tiny", "http://127.0.0.1:9/a model"):
+        with pytest.raises(CatalogError, match=r"cannot be reached: (nonnumeric port|URL can't contain)"):
+            fetch_model(address)
     (server.root / "tiny" / "card.json").write_bytes(b" " * 2_000_000)
     with pytest.raises(CatalogError, match="not a model card"):
         fetch_model(url(server))
+
+
+def test_a_server_of_another_kind(lwasr_home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(CatalogError, match=r"cannot be reached: SSH-2\.0"):
+            fetch_model(f"http://127.0.0.1:{listening.getsockname()[1]}/tiny")
+        answering.join()
 
 
 def test_a_place_that_cannot_be_written(lwasr_home: Path, tmp_path: Path) -> None:

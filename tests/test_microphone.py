@@ -16,9 +16,19 @@ import numpy as np
 import pytest
 from conftest import speak
 
-from lwasr_edge import AudioDeviceError, EndpointRules, Final, MissingExtraError, Recognizer, list_devices, microphone
+from lwasr_edge import (
+    AudioDeviceError,
+    EndpointRules,
+    Final,
+    MissingExtraError,
+    Recognizer,
+    StreamError,
+    list_devices,
+    microphone,
+)
 from lwasr_edge.cli import main
 from lwasr_edge.cli.listen import ended_by_signals, lost_sound
+from lwasr_edge.model import ChunkResult, Model
 
 SENTENCE = (0.2, "\u2581one", 0.1, "\u2581four", "teen", 0.2)
 MICROPHONE = {"name": "USB Microphone", "max_input_channels": 2, "default_samplerate": 44100.0}
@@ -88,7 +98,12 @@ class FakeSoundDevice(types.ModuleType):
 
     def query_devices(self, device: int | None = None, kind: str | None = None) -> Any:
         if kind == "input":
-            index = next((i for i, entry in enumerate(self.devices) if entry["max_input_channels"]), None)
+            name = self.default.device[0] if isinstance(self.default.device[0], str) else ""
+            entries = enumerate(self.devices)
+            inputs = [i for i, entry in entries if entry["max_input_channels"] and name in entry["name"]]
+            if name and not inputs:
+                raise ValueError(f"No input device matching {name!r}")
+            index = inputs[0] if inputs else None
             if index is None or self.has_no_default:
                 raise PortAudioError("Error querying device -1")
             return {**self.devices[index], "index": index}
@@ -130,6 +145,11 @@ def test_devices(fake: FakeSoundDevice) -> None:
     ]
     fake.default.device = (-1, -1)  # sounddevice's word for "the system's"
     assert [device.is_default for device in list_devices()] == [True, False]
+    fake.default.device = ("USB Head", None)  # as a user may set it
+    assert [device.is_default for device in list_devices()] == [False, True]
+    fake.default.device = ("no such", None)
+    assert [device.is_default for device in list_devices()] == [False, False]
+    fake.default.device = (-1, -1)
     fake.has_no_default = True
     assert [device.is_default for device in list_devices()] == [False, False]
     fake.devices = [SPEAKER]
@@ -284,7 +304,36 @@ def test_a_recogniser_that_falls_behind_loses_sound_and_says_so(
     for _ in range(9):  # room again
         listener._on_audio(block, len(block), None, types.SimpleNamespace(input_overflow=False))
     assert listener.lost_samples == (blocks - 9) * 512
+    gap, *rest = listener._blocks()
+    assert gap == listener.lost_samples
+    assert [len(block) for block in rest] == [512] * 9
     listener.close()
+
+
+@pytest.mark.parametrize("endpoint", [None, EndpointRules()])
+def test_times_hold_through_a_gap_whose_neighbours_are_not_joined(
+    fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, endpoint: EndpointRules | None
+) -> None:
+    monkeypatch.setattr(microphone, "QUEUE_S", 0.5)
+    listener = recognizer.listen(chunk_ms=160, endpoint=endpoint)
+    no_overflow = types.SimpleNamespace(input_overflow=False)
+
+    def record(*spoken: str | float) -> None:
+        samples = speak(*spoken, sample_rate=44100)
+        for start in range(0, len(samples), 441):
+            listener._on_audio(samples[start : start + 441], len(samples[start : start + 441]), None, no_overflow)
+
+    record(0.2, "\u2581four", 0.2)  # to 0.52 s: all that the queue takes
+    record(300.0)  # nobody takes any out
+    assert listener.lost_samples == pytest.approx(300 * 44100, abs=441)
+    fake.samples = np.zeros(0, np.float32)
+    listener._samples_taken = listener._samples_put
+    record("teen", 0.2)  # at 300.52 s
+    listener.stop()
+    finals = [event for event in listener if isinstance(event, Final)]
+    assert [(final.text, final.reason) for final in finals] == [("four", "gap"), ("teen", "flush")]
+    assert finals[0].start_s == pytest.approx(0.2, abs=0.04)
+    assert finals[1].start_s == pytest.approx(300.52, abs=0.04)
 
 
 def test_ctrl_c_while_waiting_gives_the_last_words_first(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
@@ -310,6 +359,29 @@ def test_ctrl_c_while_waiting_gives_the_last_words_first(fake: FakeSoundDevice, 
     assert not fake.opened[0].active
 
 
+def test_ctrl_c_while_recognising_gives_what_was_recorded_first(
+    fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Model.step
+    is_first = True
+
+    def step_with_ctrl_c(*args: Any, **kwargs: Any) -> ChunkResult:
+        nonlocal is_first
+        fake.played.wait(5)
+        if is_first:
+            is_first = False
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(Model, "step", step_with_ctrl_c)
+    heard = []
+    with pytest.raises(KeyboardInterrupt):
+        for event in recognizer.listen(chunk_ms=160):
+            heard.append(event)
+    assert (heard[-1].text, heard[-1].reason) == ("one fourteen", "flush")
+    assert not fake.opened[0].active
+
+
 def test_stop_before_the_first_block(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
     fake.samples = np.zeros(0, np.float32)
     listener = recognizer.listen()
@@ -317,12 +389,99 @@ def test_stop_before_the_first_block(fake: FakeSoundDevice, recognizer: Recogniz
     assert list(listener) == []
 
 
-def test_leaving_the_loop_closes_the_device(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
-    fake.samples = np.tile(fake.samples, 3)
-    events = iter(recognizer.listen(chunk_ms=160))
-    assert next(events).text == "one"
-    events.close()
+def test_a_loop_that_was_left_goes_on_with_the_next_event(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    texts = []
+    with recognizer.listen(chunk_ms=160) as listener:
+        stop_when_played(fake, listener)
+        for _ in range(3):
+            for event in listener:
+                texts.append(event.text)
+                break
+        assert fake.opened[0].active or fake.played.is_set()
+        texts += [event.text for event in listener]
+    assert texts == ["one", "one four", "one fourteen", "one fourteen"]
     assert not fake.opened[0].active
+
+
+def test_an_ended_listener_says_so(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen()
+    stop_when_played(fake, listener)
+    assert list(listener)[-1].text == "one fourteen"
+    closed = recognizer.listen()
+    closed.close()
+    for ended in (listener, closed):
+        with pytest.raises(StreamError, match=r"this listener has ended: call recognizer\.listen\(\) again"):
+            list(ended)
+
+
+def test_closing_from_another_thread_ends_the_iteration_quietly(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen(chunk_ms=160)
+    heard = []
+    for event in listener:
+        heard.append(event.text)
+        if len(heard) == 2:
+            fake.played.wait(5)  # the rest stands in the queue
+            closing = threading.Thread(target=listener.close)
+            closing.start()
+            closing.join()
+    assert heard == ["one", "one four"]
+    assert not fake.opened[0].active
+
+
+def test_closing_while_the_listener_waits(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen()
+
+    def close() -> None:
+        fake.played.wait(5)
+        time.sleep(0.05)
+        listener.close()
+
+    threading.Thread(target=close).start()
+    assert [event.text for event in listener if isinstance(event, Final)] == []
+
+
+def test_what_is_recorded_during_a_pause_is_dropped(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen(chunk_ms=160)
+    for spoken in ("\u2581one", "\u2581two", "\u2581three"):
+        (listener.pause if spoken == "\u2581two" else listener.resume)()
+        listener._on_audio(
+            speak(0.2, spoken, 0.5, sample_rate=44100), 36162, None, types.SimpleNamespace(input_overflow=False)
+        )
+    fake.samples = np.zeros(0, np.float32)
+    listener.stop()
+    finals = [event for event in listener if isinstance(event, Final)]
+    assert [(final.text, final.reason) for final in finals] == [("one", "gap"), ("three", "flush")]
+    assert finals[1].start_s == pytest.approx(2 * 0.82 + 0.2, abs=0.04)  # as if the pause had been heard
+    assert (listener.overflow_count, listener.lost_samples) == (0, 0)
+
+
+def test_a_pause_ends_the_utterance(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+    listener = recognizer.listen()
+    for event in listener:
+        listener.pause()
+        if isinstance(event, Final):
+            assert (event.text, event.reason) == ("one fourteen", "gap")
+            break
+    else:
+        pytest.fail("no final came")
+    listener.close()
+
+
+def test_a_pause_may_be_silent(fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "FIRST_SOUND_S", 0.6)
+    listener = recognizer.listen()
+    listener.pause()
+
+    def resume() -> None:
+        fake.played.wait(5)
+        time.sleep(1.0)
+        listener.resume()
+
+    threading.Thread(target=resume).start()
+    started = time.monotonic()
+    with pytest.raises(AudioDeviceError, match=r"has delivered nothing for 0\.6 s"):
+        list(listener)
+    assert time.monotonic() - started > 1.6
 
 
 def test_sounddevice_is_not_installed(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer) -> None:
@@ -380,6 +539,13 @@ def test_listen_as_json(fake: FakeSoundDevice, capsys: pytest.CaptureFixture[str
     assert events[-1]["reason"] == "flush"
     assert "lwasr: warning: sound was lost once\n" in captured.err
     assert captured.err.endswith("lwasr: error: 'USB Microphone' stopped recording: was it unplugged?\n")
+
+
+@pytest.mark.usefixtures("default_model")
+def test_listen_with_alternatives(fake: FakeSoundDevice, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.unplugs = True
+    assert main(["listen", "--nbest", "1"]) == 2
+    assert capsys.readouterr().out == "one fourteen\n    1.00  one fourteen\n"
 
 
 def test_sound_that_was_lost_is_told() -> None:

@@ -162,6 +162,7 @@ def test_contract_that_is_no_number(save: Build, contract: str) -> None:
         ({"flush_samples": -1}, "flush_samples"),
         ({"frame_delay_samples": None}, "frame_delay_samples"),
         ({"blank_id": 99}, "blank_id is 99, outside its vocabulary of 9"),
+        ({"blank_id": 9}, "blank_id is 9, outside its vocabulary of 9"),  # the blank is one of them
         ({"vocabulary": []}, "at least two strings"),
         ({"vocabulary": [1, 2, 3]}, "at least two strings"),
         ({"chunk_frames": [0]}, "chunk_frames"),

@@ -242,6 +242,8 @@ def test_a_language_model_in_a_recording(recognizer: Recognizer, tmp_path: Path)
         ({"phrases": ["one", " "]}, "empty"),
         ({"phrases": ["one", "lights on"]}, "'lights on' cannot be recognised: the model writes no 'g', 'i', 'l'"),
         ({"phrases": ["one"], "lm": "lm.arpa"}, "mode 'one'"),
+        ({"phrases": ["one"], "beam": 8}, "mode 'one' .*leave beam out"),
+        ({"phrases": ["one"], "beam": BeamSearch(min_posterior=0.1)}, r"BeamSearch\(nbest=...\) alone"),
         ({"beam": 0}, "width"),
     ],
 )
@@ -262,6 +264,16 @@ def test_impossible_wishes(recognizer: Recognizer, options: dict, message: str) 
 def test_impossible_lists(options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         PhraseList(**{"phrases": ["one"], **options})
+
+
+def test_phrases_that_can_be_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text("Lights  on\nstop\n")
+    with path.open() as file:
+        assert PhraseList(file).weights == {"lights on": 1.0, "stop": 1.0}
+    assert PhraseList(word for word in ("one", "two")).weights == {"one": 1.0, "two": 1.0}
+    with pytest.raises(OptionError, match="at least one; came none"):
+        PhraseList(word for word in ())
 
 
 def test_reading_phrases(tmp_path: Path) -> None:
@@ -291,6 +303,21 @@ def test_the_command_line(model_path: Path, tmp_path: Path, capsys: pytest.Captu
     described = json.loads(capsys.readouterr().out)
     assert described["alternatives"][0]["text"] == described["text"] == "fourteen"
     assert len(described["alternatives"]) == 2
+    assert main([*command, "--phrases", str(phrases), "--nbest", "2"]) == 0
+    likeliest, *alternatives = capsys.readouterr().out.splitlines()
+    assert likeliest == "fourteen"
+    assert [line[:4] + line[10:] for line in alternatives] == ["    fourteen", "    (none of the phrases)"]
+    assert 0.9 < float(alternatives[0].split()[0]) <= 1.0
+    assert main(["transcribe", str(wav), *command[1:], "--nbest", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [f"{wav}: fourteen", f"{wav}:     1.00  fourteen"]
     for options in (["--phrase-mode", "bias"], ["--lm-weight", "1"], ["--phrases", str(tmp_path / "none")]):
         assert main([*command, *options]) == 2
     assert "there is none" in capsys.readouterr().err
+    for options, message in (
+        (["--phrases", str(phrases), "--beam", "8"], "--beam searches; phrases in mode one are all scored"),
+        (["--phrases", str(phrases), "--phrase-bonus", "1"], "--phrase-bonus is for --phrase-mode bias"),
+        (["--phrases", str(phrases), "--phrase-mode", "bias", "--min-confidence", "1"], "in mode bias anything may be"),
+        (["--nbest", "2", "--srt"], "other formats have no place for them"),
+    ):
+        assert main([*command, *options]) == 2
+        assert message in capsys.readouterr().err

@@ -6,9 +6,13 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from speech import default_recognizer
 
 import lwasr_edge
+from lwasr_edge import load_audio
+from lwasr_edge.bench.recordings import CLIP
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -24,7 +28,7 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     """Every `lwasr...` command of the README's shell blocks, as words."""
-    lines = [part for block in blocks("sh") for line in block.splitlines() for part in line.split("&&")]
+    lines = [part for block in blocks("sh") for line in block.splitlines() for part in re.split(r"&& | \| ", line)]
     return [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] in MODULES]
 
 
@@ -53,6 +57,19 @@ def test_python_uses_public_names(source: str) -> None:
             for alias in node.names:
                 assert alias.name in lwasr_edge.__all__
                 getattr(lwasr_edge, alias.name)
+
+
+def test_the_streaming_example_prints_every_sentence_once(capsys: pytest.CaptureFixture[str]) -> None:
+    default_recognizer()  # or skip
+    (source,) = [block for block in blocks("python") if "recognizer.stream(" in block]
+    samples = load_audio(CLIP, target_hz=44100)[: 5 * 44100]  # it ends in the last word
+    exec(source, {"blocks_of_samples": np.array_split(samples, 50)})
+    lines = capsys.readouterr().out.splitlines(keepends=True)
+    *growing, last = [line for line in lines if line.strip()]
+    assert last.startswith("she opened the window and listened")
+    assert last.endswith("\n")
+    assert len(growing) > 2
+    assert all(line.endswith("\r") for line in growing)
 
 
 def test_links_lead_somewhere() -> None:

@@ -166,6 +166,11 @@ def test_a_model_for_whole_recordings(whole_model_path: Path) -> None:
         recognizer.stream()
     with pytest.raises(OptionError, match="leave chunk_ms out"):
         recognizer.transcribe(samples, 44100, chunk_ms=640)
+    with pytest.raises(OptionError, match="leave look_ahead_ms out"):
+        recognizer.transcribe(samples, 44100, look_ahead_ms=320)
+    told = []
+    recognizer.transcribe(samples, 44100, look_ahead_ms=0, progress=lambda done, total: told.append((done, total)))
+    assert told == [(transcript.duration_s, transcript.duration_s)]
 
 
 def test_every_error_is_one_of_ours(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from lwasr_edge import (
     Stream,
     StreamError,
 )
+from lwasr_edge.model import ChunkResult, Model
 
 SENTENCE = (0.3, "\u2581one", 0.1, "\u2581four", "teen", 0.2, "\u2581two", 1.4, "\u2581three", "s", 0.06)
 TEXT = "one fourteen two threes"
@@ -247,6 +251,81 @@ def test_strided_read_only_and_big_endian_blocks(recognizer: Recognizer) -> None
     ):
         stream = recognizer.stream(48000)
         assert [event.text for event in stream.accept(block) + stream.flush()][-1] == "one two"
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 44_100])
+@pytest.mark.parametrize("lost_s", [0.0, 0.013, 1.0, 3600.0])
+def test_sound_that_is_missing_ends_the_utterance_and_times_go_on(
+    recognizer: Recognizer, sample_rate: int, lost_s: float
+) -> None:
+    before = speak(0.2, "\u2581four", sample_rate=sample_rate)
+    after = speak("teen", 0.1, "\u2581two", 0.1, sample_rate=sample_rate)
+    stream = recognizer.stream(sample_rate, endpoint=None)
+    events = stream.accept(before)
+    events += stream.skip(round(lost_s * sample_rate))
+    assert stream.time_s == pytest.approx(0.32 + lost_s, abs=1e-4)
+    events += [*stream.accept(after), *stream.flush()]
+    finals = [event for event in events if isinstance(event, Final)]
+    assert [(final.text, final.reason) for final in finals] == [("four", "gap"), ("teen two", "flush")]
+    alone = recognizer.transcribe(after, sample_rate).words
+    for word, word_alone in zip(finals[1].words, alone, strict=True):
+        assert word.start_s == pytest.approx(word_alone.start_s + 0.32 + lost_s, abs=0.041)
+    assert all(word.end_s <= 0.32 for word in finals[0].words)
+    stream.reset()
+    assert stream.time_s == 0.0
+
+
+def test_a_gap_before_and_after_nothing(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(endpoint=EndpointRules(silence_before_speech_s=1.0))
+    assert stream.skip(160_000) + stream.skip(0) == []
+    assert stream.accept(np.zeros(8000, np.float32)) == []
+    (nobody,) = stream.accept(np.zeros(16000, np.float32))
+    assert (nobody.text, nobody.reason, nobody.start_s) == ("", "endpoint", pytest.approx(10.0, abs=0.04))
+    assert stream.flush() == []
+    with pytest.raises(StreamError, match="the stream was flushed"):
+        stream.skip(1)
+
+
+@pytest.mark.parametrize("n_samples", [-1, 1.0, True, None])
+def test_an_impossible_gap(recognizer: Recognizer, n_samples: object) -> None:
+    with pytest.raises(OptionError, match="whole number from 0"):
+        recognizer.stream().skip(n_samples)
+
+
+def test_a_gap_with_phrases(model_path: Path) -> None:
+    stream = Recognizer(model_path, phrases=["one four", "two"]).stream()
+    events = stream.accept(speak(0.2, "\u2581one", 0.1, "\u2581four"))
+    events += stream.skip(16_000 * 600)
+    events += [*stream.accept(speak(0.2, "\u2581two", 0.1)), *stream.flush()]
+    finals = [event for event in events if isinstance(event, Final)]
+    assert [(final.text, final.reason) for final in finals] == [("one four", "gap"), ("two", "flush")]
+    assert finals[1].start_s == pytest.approx(600.74, abs=0.04)
+
+
+@pytest.mark.parametrize("interrupted", [1, 2, 5])
+def test_ctrl_c_during_a_chunk_loses_no_words(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, interrupted: int
+) -> None:
+    steps = 0
+    step = Model.step
+
+    def step_with_ctrl_c(*args: Any, **kwargs: Any) -> ChunkResult:
+        nonlocal steps
+        steps += 1
+        if steps == interrupted:
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    samples = speak(*SENTENCE)
+    expected = recognizer.transcribe(samples, 16000, chunk_ms=160)
+    monkeypatch.setattr(Model, "step", step_with_ctrl_c)
+    stream = recognizer.stream(chunk_ms=160, endpoint=None)
+    for start in range(0, len(samples), 160):  # the last block of a chunk ends with it
+        with contextlib.suppress(KeyboardInterrupt):
+            stream.accept(samples[start : start + 160])
+    (*_, final) = stream.flush()
+    assert steps > interrupted
+    assert final.words == expected.words
 
 
 def test_another_thread_is_refused_while_the_owner_lives(recognizer: Recognizer) -> None:

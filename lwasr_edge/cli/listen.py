@@ -1,4 +1,4 @@
-"""`lwasr listen`: the microphone, and a live line in the terminal."""
+"""`lwasr listen`: the microphone, or samples from a pipe, and a live line in the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from lwasr_edge.cli.options import (
     open_recognizer,
     positive,
 )
-from lwasr_edge.subtitles import rounded
+from lwasr_edge.subtitles import alternatives_to_text, rounded
 
 if TYPE_CHECKING:
     from lwasr_edge.events import Event
@@ -38,7 +38,14 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         "when it is over, it stays as a line. Ctrl-C prints the last words and ends, with exit status 0.",
     )
     parser.add_argument("--list-devices", action="store_true", help="print the devices that can record, and end")
-    parser.add_argument("--device", metavar="N|NAME", help="number or part of the name (default: the system's choice)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--device", metavar="N|NAME", help="number or part of the name (default: the system's choice)")
+    source.add_argument(
+        "--raw",
+        type=int,
+        metavar="HZ",
+        help="no device: signed 16-bit little-endian mono samples of this rate from stdin, until it ends",
+    )
     parser.add_argument(
         "--chunk-ms",
         type=positive,
@@ -58,22 +65,30 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen until Ctrl-C, whose last words are still printed."""
+    """Listen until Ctrl-C or the end of stdin; the last words are still printed."""
     if args.list_devices:
         return list_devices()
     from lwasr_edge.endpoint import EndpointRules
 
     rules = EndpointRules(silence_after_speech_s=args.silence_s) if args.silence_s else EndpointRules()
+    settings: dict[str, Any] = {
+        "chunk_ms": args.chunk_ms,
+        "look_ahead_ms": args.look_ahead_ms,
+        "endpoint": None if args.no_endpoint else rules,
+    }
     recognizer = open_recognizer(args)
-    listener = recognizer.listen(
-        args.device,
-        chunk_ms=args.chunk_ms,
-        look_ahead_ms=args.look_ahead_ms,
-        endpoint=None if args.no_endpoint else rules,
-    )
-    with ended_by_signals(listener.stop):
+    if args.raw is not None:
+        from lwasr_edge.cli.raw import RawInput, stdin_for_samples
+
+        samples = RawInput(stdin_for_samples(), recognizer.stream(args.raw, **settings))
+        print("listening to stdin; its end or Ctrl-C ends", file=sys.stderr)
+        with ended_by_signals(samples.stop):
+            show_events(samples, as_json=args.json, with_alternatives=args.nbest is not None)
+        return 0
+    listener = recognizer.listen(args.device, **settings)
+    with listener, ended_by_signals(listener.stop):
         print(f"listening to {listener.device.name!r}; Ctrl-C ends", file=sys.stderr)
-        show_events(listener, as_json=args.json)
+        show_events(listener, as_json=args.json, with_alternatives=args.nbest is not None, listener=listener)
     return 0
 
 
@@ -112,25 +127,34 @@ def list_devices() -> int:
     return 0
 
 
-def show_events(listener: Listener, *, as_json: bool) -> None:
-    """Print events as they come; after an utterance, say so if sound was lost."""
+def show_events(
+    events: Iterable[Event], *, as_json: bool, with_alternatives: bool = False, listener: Listener | None = None
+) -> None:
+    """Print events as they come; after an utterance, its alternatives if asked for, and what was lost."""
     from lwasr_edge.events import Final
 
     line = LiveLine()
     overflows_told = 0
+
+    def tell_losses() -> None:
+        nonlocal overflows_told
+        if listener is not None and listener.overflow_count > overflows_told:
+            overflows_told = listener.overflow_count
+            print(f"lwasr: warning: {lost_sound(listener)}", file=sys.stderr)
+
     try:
-        for event in listener:
+        for event in events:
             if as_json:
                 print(json.dumps(event_to_dict(event), ensure_ascii=False), flush=True)
             else:
                 line.show(event)
-            if isinstance(event, Final) and listener.overflow_count > overflows_told:
-                overflows_told = listener.overflow_count
-                print(f"lwasr: warning: {lost_sound(listener)}", file=sys.stderr)
+                if with_alternatives and isinstance(event, Final):
+                    print(alternatives_to_text(event.alternatives), end="", flush=True)
+            if isinstance(event, Final):
+                tell_losses()
     finally:
         line.clear()
-        if listener.overflow_count > overflows_told:
-            print(f"lwasr: warning: {lost_sound(listener)}", file=sys.stderr)
+        tell_losses()
 
 
 def lost_sound(listener: Listener) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lwasr_edge.errors import OptionError
 
 if TYPE_CHECKING:
+    from lwasr_edge.phrases import PhraseMode
     from lwasr_edge.recognizer import Recognizer
 
 Commands = Any  # argparse keeps the type of what add_subparsers returns private
@@ -51,11 +52,16 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
         help="an utterance is one of the phrases (default), or a sequence of them, or anything, preferably with them",
     )
     group.add_argument(
-        "--min-confidence", type=float, metavar="X", help="below it, none of the phrases was said (default: 0.5)"
+        "--min-confidence",
+        type=float,
+        metavar="X",
+        help="below it, none of the phrases was said (default: 0.5); not in mode bias",
     )
     group.add_argument("--phrase-bonus", type=float, metavar="X", help="nats for a word, in mode bias (default: 2)")
-    group.add_argument("--beam", type=int, metavar="N", help="search with N hypotheses")
-    group.add_argument("--nbest", type=int, metavar="N", help="add N alternatives to --json (default: 5); searches")
+    group.add_argument("--beam", type=int, metavar="N", help="search with N hypotheses; not in mode one")
+    group.add_argument(
+        "--nbest", type=int, metavar="N", help="print N alternatives (default: 5 in --json, else none); searches"
+    )
     group.add_argument(
         "--lm", type=Path, metavar="FILE", help="n-gram of words in ARPA format, plain or gzipped; searches"
     )
@@ -77,6 +83,9 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
     phrase_options = _given(mode=args.phrase_mode, min_confidence=args.min_confidence, bonus=args.phrase_bonus)
     if args.phrases is None and phrase_options:
         raise OptionError("--phrase-mode, --min-confidence and --phrase-bonus are for --phrases FILE; there is none")
+    phrases = None if args.phrases is None else replace(PhraseList.read(args.phrases), **phrase_options)
+    if phrases is not None:
+        _check_mode(args, phrases.mode)
     lm_options = _given(weight=args.lm_weight, word_bonus=args.word_bonus)
     if args.lm is None and lm_options:
         raise OptionError("--lm-weight and --word-bonus weigh --lm FILE; there is none")
@@ -84,10 +93,20 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
     return Recognizer(
         args.model,
         threads=args.threads,
-        phrases=None if args.phrases is None else replace(PhraseList.read(args.phrases), **phrase_options),
+        phrases=phrases,
         beam=BeamSearch(**beam_options) if beam_options else None,
         lm=None if args.lm is None else LanguageModel(args.lm, **lm_options),
     )
+
+
+def _check_mode(args: argparse.Namespace, mode: PhraseMode) -> None:
+    """Refuse what a mode of phrases would ignore."""
+    if mode == "one" and args.beam is not None:
+        raise OptionError("--beam searches; phrases in mode one are all scored: leave it out, or choose another mode")
+    if mode == "bias" and args.min_confidence is not None:
+        raise OptionError("--min-confidence rejects what is no phrase; in mode bias anything may be said: leave it out")
+    if mode != "bias" and args.phrase_bonus is not None:
+        raise OptionError("--phrase-bonus is for --phrase-mode bias; in other modes, give the phrases weights instead")
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lwasr_edge.cli.options import (
 from lwasr_edge.cli.progress import ProgressLine
 from lwasr_edge.errors import AudioError, OptionError, OutputError
 from lwasr_edge.output import check_output, write_file
-from lwasr_edge.subtitles import FORMATS, to_json
+from lwasr_edge.subtitles import FORMATS, alternatives_to_text, to_json
 
 if TYPE_CHECKING:
     from lwasr_edge.recognizer import Recognizer, Transcript
@@ -63,6 +63,10 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transcribe every file; a bad one among several is reported and the others go on."""
+    if args.nbest is not None and args.format not in ("text", "json"):
+        raise OptionError(
+            "--nbest prints alternatives beside the text or in --json; other formats have no place for them"
+        )
     jobs = plan_jobs(args.files, args.format, args.output, args.output_dir)
     recognizer = open_recognizer(args)
     failed = False
@@ -77,11 +81,16 @@ def run(args: argparse.Namespace) -> int:
                 traceback.print_exc()
             report_error(error)
             continue
+        written = FORMATS[args.format].write(transcript)
+        if args.nbest is not None and args.format == "text":
+            written += alternatives_to_text(transcript.alternatives)
         if job.output is not None:
-            write_file(job.output, FORMATS[args.format].write(transcript))
+            write_file(job.output, written)
+        elif args.format == "json":
+            sys.stdout.write(to_json(transcript, file=job.file))
         else:
-            sys.stdout.write(for_stdout(transcript, args.format, job.file, is_one_of_many=len(jobs) > 1))
-            sys.stdout.flush()
+            sys.stdout.write(of_file(written, args.format, job.file) if len(jobs) > 1 else written)
+        sys.stdout.flush()
     return 2 if failed else 0
 
 
@@ -127,12 +136,7 @@ def transcribe_file(
         return recognizer.transcribe(source, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, progress=progress)
 
 
-def for_stdout(transcript: Transcript, form: str, file: str, *, is_one_of_many: bool) -> str:
-    """The transcript as it is printed: where there are several, each line says whose it is."""
-    if form == "json":
-        return to_json(transcript, file=file)
-    text = FORMATS[form].write(transcript)
-    if not is_one_of_many:
-        return text
+def of_file(written: str, form: str, file: str) -> str:
+    """Where several transcripts are printed, each line says whose it is."""
     separator = "\t" if form == "words" else ": "
-    return "".join(f"{file}{separator}{line}\n" for line in text.splitlines())
+    return "".join(f"{file}{separator}{line}\n" for line in written.splitlines())

@@ -1,0 +1,77 @@
+"""Samples without a header from stdin, recognised as they come: a microphone for those without PortAudio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from lwasr_edge.errors import AudioError
+
+if TYPE_CHECKING:
+    from lwasr_edge.events import Event
+    from lwasr_edge.stream import Stream
+
+BLOCK_BYTES = 65_536  # at most; a pipe gives what is there
+
+
+class RawInput:
+    """Iterate over it for the events of signed 16-bit little-endian mono samples, to the last words at their end.
+
+    Who falls behind leaves the sound in the pipe; what is lost then, the recorder knows.
+
+    Args:
+        file: gives the samples; half a sample at its end is ignored.
+        stream: of their rate.
+    """
+
+    def __init__(self, file: BinaryIO, stream: Stream) -> None:
+        self._file = file
+        self._stream = stream
+        self._is_stopped = False
+        self._is_waiting = False
+
+    def stop(self) -> None:
+        """End the iteration after the last words; for signal handlers, whose signals do not end a read by themselves.
+
+        Raises:
+            KeyboardInterrupt: caught by the iteration.
+        """
+        self._is_stopped = True
+        if self._is_waiting:
+            raise KeyboardInterrupt
+
+    def __iter__(self) -> Iterator[Event]:
+        rest = b""
+        while data := self._read():
+            data = rest + data
+            whole = len(data) // 2 * 2
+            rest = data[whole:]
+            yield from self._stream.accept(np.frombuffer(data[:whole], "<i2").astype(np.int16))
+        yield from self._stream.flush()
+
+    def _read(self) -> bytes:
+        """Wait for what comes next; empty at the end."""
+        try:
+            self._is_waiting = True
+            return b"" if self._is_stopped else self._file.read1(BLOCK_BYTES)  # type: ignore[attr-defined]
+        except KeyboardInterrupt:
+            return b""
+        finally:
+            self._is_waiting = False
+
+
+def stdin_for_samples() -> BinaryIO:
+    """stdin, in bytes.
+
+    Raises:
+        AudioError: it is a terminal.
+    """
+    if sys.stdin.isatty():
+        raise AudioError(
+            "stdin is the keyboard: pipe samples in, as with "
+            "arecord -t raw -f S16_LE -r 16000 -c 1 | lwasr listen --raw 16000"
+        )
+    return sys.stdin.buffer
