@@ -143,7 +143,7 @@ def measured_now(model: Path) -> dict[str, str]:
 def told(part: str, when: dict[str, str], sha256: str) -> str:
     """When a part of the card was measured; a file before the present one is named."""
     other = "" if when["sha256"] == sha256 else f", of the file {when['sha256'][:8]} before this one"
-    return f"{part} {when['date']} at commit {when['commit']}{other}"
+    return f"{part.replace('wer', 'WER')} {when['date']} at commit {when['commit']}{other}"
 
 
 def markdown(card: dict[str, Any]) -> str:
