@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,12 @@ import pytest
 import tiny_model
 
 from lwasr_edge import Recognizer
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C even where a shell started the tests in the background: it lets them ignore it, and theirs too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def speak(*spoken: str | float, sample_rate: int = 16_000, level: float = 0.3) -> np.ndarray:
