@@ -48,6 +48,24 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
             torch.testing.assert_close(both.state_dict()[name], value, rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.slow
+def test_a_reference_begins_alike_in_all_processes(tmp_path: Path) -> None:
+    manifest = write_test_manifest(tmp_path)
+    sizes = ["--layers", "2", "--width", "16", "--heads", "2", "--feed-forward", "32", "--kernel", "5"]
+    sizes += ["--vocabulary", "32", "--dropout", "0"]
+    schedule = ["--steps", "3", "--batch-s", "4", "--batches-per-step", "2", "--warmup-steps", "1"]
+    schedule += ["--precision", "float32", "--device", "cpu"]
+    losses = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
+        output = tmp_path / f"run{len(losses)}"
+        command = [sys.executable, *launcher, "-m", "lwasr_edge.training.cli", "reference", *sizes, *schedule]
+        command += ["--train", str(manifest), "-o", str(output)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, capture_output=True, env=environment, timeout=150)
+        losses.append(json.loads((output / "log.jsonl").read_text().splitlines()[-1])["reference/ctc"])
+    assert losses[1] == pytest.approx(losses[0], rel=2e-4)
+
+
 def test_batches_that_processes_cannot_share(tmp_path: Path) -> None:
     from test_training import SHORT, make_trainer
 
