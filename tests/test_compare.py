@@ -9,15 +9,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import letters_tokenizer, small_config, small_model, write_test_manifest
+from small_models import letters_tokenizer, small_config, small_model, two_utterances, write_test_manifest
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training import search
-from lwasr_edge.training.baselines import BASELINES, METHODS, begin, chosen_layers, count_parameters, magnitude_masks
+from lwasr_edge.training.baselines import (
+    BASELINES,
+    METHODS,
+    begin,
+    chosen_layers,
+    count_parameters,
+    magnitude_masks,
+    n_parameters_of,
+)
+from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.cli import main
 from lwasr_edge.training.compare_report import cost_to_reach, shown_cost, shown_speed_up
-from lwasr_edge.training.latency import LatencyModel, multiplications, n_parameters_of, with_layers
+from lwasr_edge.training.config import ModelConfig
+from lwasr_edge.training.latency import LatencyModel, multiplications, of_shape
 from lwasr_edge.training.search import Candidate, pareto
 from lwasr_edge.training.students import inherit
 
@@ -29,6 +39,12 @@ def reference(tmp_path: Path) -> Path:
     path = tmp_path / "reference.safetensors"
     save_checkpoint(path, small_model(n_layers=4), letters_tokenizer())
     return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WaveformStore:
+    """Two utterances, to fit students to."""
+    return WaveformStore(two_utterances(tmp_path), torch.device("cpu"))
 
 
 @pytest.fixture
@@ -64,16 +80,23 @@ def test_masks_keep_the_largest_weights() -> None:
         magnitude_masks(model, 10**6)
 
 
-def test_beginnings() -> None:
+def test_beginnings(store: WaveformStore) -> None:
     reference = small_model(n_layers=4)
-    student, masks = begin(BASELINES["dropped"], reference, 2, seed=1)
+    student, masks = begin(BASELINES["dropped"], reference, 2, store, seed=1)
     assert not masks and student.config.reference_layers == (0, 3)
     assert torch.equal(student.encoder.layers[1].norm.weight, reference.encoder.layers[3].norm.weight)
-    random, _ = begin(BASELINES["scratch"], reference, 2, seed=1)
+    random, _ = begin(BASELINES["scratch"], reference, 2, store, seed=1)
     assert random.config == student.config and not torch.equal(random.head.weight, student.head.weight)
-    pruned, masks = begin(BASELINES["pruned"], reference, 2, seed=1)
+    pruned, masks = begin(BASELINES["pruned"], reference, 2, store, seed=1)
     removed = sum(int((mask == 0).sum()) for mask in masks.values())
     assert count_parameters(pruned) - removed == count_parameters(student)
+    narrowed, masks = begin(BASELINES["narrowed"], reference, 2, store, seed=1)
+    assert not masks and narrowed.config.reference_layers == (0, 2, 3)
+    unit = 3 * 2 * (2 * 16 + 1)  # parameters: three layers of two modules, weights in and out and a bias
+    assert 0 <= count_parameters(student) - count_parameters(narrowed) < unit
+    assert n_parameters_of(narrowed.config) == count_parameters(narrowed)
+    for model in (student, random, pruned, narrowed):
+        assert model.norm.prior_variance.std() > 0  # fitted to the store
 
 
 def test_compare_writes_table_plots_and_resumes(tmp_path: Path, reference: Path, profile: Path) -> None:
@@ -147,39 +170,35 @@ def test_plan_measures_and_extrapolates(tmp_path: Path, reference: Path, capsys)
     assert passes == 10 and hours == pytest.approx(10 * 100 / rate, rel=0.05)
 
 
-def test_narrow_student_keeps_the_strongest_units() -> None:
-    reference = small_model(n_layers=2)
-    feed_forward = reference.encoder.layers[0].feed_forward1
-    with torch.no_grad():
-        feed_forward.linear1.weight[5] *= 100
-    student = inherit(reference, (0, 1), d_feed_forward=1).encoder.layers[0].feed_forward1
-    assert torch.equal(student.linear1.weight[0], feed_forward.linear1.weight[5])
-    assert torch.equal(student.linear2.weight[:, 0], feed_forward.linear2.weight[:, 5])
-    with pytest.raises(OptionError, match="the reference has 32"):
-        inherit(reference, (0,), d_feed_forward=33)
-
-
 def test_latency_follows_the_measured_models() -> None:
     family = small_config()
     cost = {"front": 2e-12, "layers": 5e-12}
 
-    def model(n_layers: int) -> dict[str, object]:
-        front, layers = multiplications(with_layers(family, n_layers))
-        rtf = {"median": front * cost["front"] + layers * cost["layers"]}
-        return {"layers": n_layers, "precision": "int8", "measurements": [{"mode": "file", "threads": 1, "rtf": rtf}]}
+    def shaped(n_layers: int, config: ModelConfig = family) -> ModelConfig:
+        return of_shape(config, n_layers, config.encoder.d_feed_forward)
 
-    report = {"models": [model(8), model(3)]}
+    def model(config: ModelConfig, **more: int) -> dict[str, object]:
+        front, layers = multiplications(config)
+        rtf = {"median": front * cost["front"] + layers * cost["layers"]}
+        measured = {"mode": "file", "threads": 1, "rtf": rtf}
+        return {"layers": config.encoder.n_layers, "precision": "int8", "measurements": [measured], **more}
+
+    report = {"models": [model(shaped(8)), model(shaped(3))]}
     fitted = LatencyModel.fit(report, family, 1, "int8", "board.json")
     assert fitted.front_cost == pytest.approx(2e-12) and fitted.layer_cost == pytest.approx(5e-12)
-    single = LatencyModel.fit({"models": [model(8)]}, family, 1, "int8", "board.json")
-    assert single.rtf(with_layers(family, 8)) == pytest.approx(report["models"][0]["measurements"][0]["rtf"]["median"])
+    single = LatencyModel.fit({"models": [model(shaped(8))]}, family, 1, "int8", "board.json")
+    assert single.rtf(shaped(8)) == pytest.approx(report["models"][0]["measurements"][0]["rtf"]["median"])
+    narrow = [of_shape(family, 12, 7), of_shape(family, 5, 9)]  # told by their parameters
+    known = [model(config, parameters=n_parameters_of(config)) for config in narrow]
+    of_those = LatencyModel.fit({"models": known}, family, 1, "int8", "board.json")
+    assert of_those.front_cost == pytest.approx(2e-12) and of_those.layer_cost == pytest.approx(5e-12)
     wide = dataclasses.replace(
         family, encoder=dataclasses.replace(family.encoder, d_model=2 * family.encoder.d_model)
     )
-    measured = [{**one, "parameters": n_parameters_of(with_layers(family, one["layers"]))} for one in report["models"]]
+    measured = [{**one, "parameters": n_parameters_of(shaped(one["layers"]))} for one in report["models"]]
     of_narrow = LatencyModel.fit({"models": measured}, wide, 1, "int8", "board.json")
-    operations = [sum(multiplications(with_layers(config, 8))) for config in (wide, family)]
-    expected = of_narrow.rtf(with_layers(wide, 8)) / fitted.rtf(with_layers(family, 8))
+    operations = [sum(multiplications(shaped(8, config))) for config in (wide, family)]
+    expected = of_narrow.rtf(shaped(8, wide)) / fitted.rtf(shaped(8))
     assert expected == pytest.approx(operations[0] / operations[1], rel=0.35)
     with pytest.raises(OptionError, match=r"board.json: no whole-file measurement of a float32 model with 1 thread"):
         LatencyModel.fit(report, family, 1, "float32", "board.json")

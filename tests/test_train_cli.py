@@ -14,6 +14,7 @@ from lwasr_edge.errors import OptionError
 from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.cli import main
 from lwasr_edge.training.steps import parse_keep, parse_losses
+from lwasr_edge.training.students import Shape
 
 SHORT = ["--steps", "2", "--batch-s", "8", "--warmup-steps", "1", "--precision", "float32"]
 
@@ -144,6 +145,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 
 def test_parse() -> None:
-    assert parse_keep("8,5", 16) == {"layers8": (0, 1, 5, 7, 9, 12, 14, 15), "layers5": (0, 5, 7, 14, 15)}
-    assert parse_keep("1+3", 4) == {"layers1-3": (1, 3)}
+    eight, five = Shape((0, 1, 5, 7, 9, 12, 14, 15)), Shape((0, 5, 7, 14, 15), 352)
+    assert parse_keep("8, 5x352", 16) == {"layers8": eight, "layers5x352": five}
+    assert parse_keep("1+3,1+3x9", 4) == {"layers1-3": Shape((1, 3)), "layers1-3x9": Shape((1, 3), 9)}
     assert parse_losses(["kl=0.5", "ctc=1"]) == {"kl": 0.5, "ctc": 1.0}

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.training.batches import WaveformStore
+from lwasr_edge.training.config import ModelConfig
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.objectives import LossWeights
-from lwasr_edge.training.students import inherit, layers_to_keep
+from lwasr_edge.training.students import Shape, begin_students, fit_running_norm, layers_to_keep, student_config
 
 CTC = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
 
@@ -36,7 +38,8 @@ class Method:
 
     title: str
     phases: tuple[Phase, ...]
-    start: str = "inherited"  # "random", "pruned" (all layers, small weights zero) or "inherited" (some layers)
+    start: str = "inherited"  # some layers; "narrowed": half as many again, of fewer feed-forward units; "pruned": all
+    # layers, small weights zero; "random": nothing
     layers: str = "least damage"  # which layers are inherited: "least damage", "evenly spaced" or "first"
 
 
@@ -49,6 +52,7 @@ BASELINES = {
     "scratch": Method("from scratch, CTC", (Phase(1.0, CTC),), start="random"),
     "pruned": Method("reference pruned by magnitude, CTC", (Phase(1.0, CTC),), start="pruned"),
     "dropped": Method("layers dropped, CTC", (Phase(1.0, CTC),)),
+    "narrowed": Method("fewer layers dropped, feed-forward units too, CTC", (Phase(1.0, CTC),), start="narrowed"),
     "logits": Method("layers dropped, logit distillation", (Phase(1.0, only(kl=1.0)),)),
     "encrl": step1("EncRL (CLIP + MSE), then CTC", mse=1.0, clip=1.0),
     "two-step": Method(
@@ -74,27 +78,40 @@ METHODS = BASELINES | ABLATIONS
 
 
 def begin(
-    method: Method, reference: AcousticModel, n_layers: int, seed: int, dropout: float = 0.0
+    method: Method, reference: AcousticModel, n_layers: int, store: WaveformStore, seed: int, dropout: float = 0.0
 ) -> tuple[AcousticModel, dict[str, Tensor]]:
     """The model that a method begins with, and the masks of its pruned weights (see `loop.Family`).
 
     Args:
         method: one of `METHODS`.
         reference: the teacher.
-        n_layers: of the student. A pruned model keeps all layers, and as many weights as this student has.
+        n_layers: of the student. One that keeps more layers keeps as many weights as a student of so many would.
+        store: training audio.
         seed: of random weights.
         dropout: of the model.
     """
-    keep = chosen_layers(method.layers, reference.config.encoder.n_layers, n_layers)
-    student = inherit(reference, keep, dropout)
+    depth = reference.config.encoder.n_layers
+    shape = Shape(chosen_layers(method.layers, depth, n_layers))
+    budget = n_parameters_of(student_config(reference.config, shape))
     if method.start == "random":
         torch.manual_seed(seed)
-        return AcousticModel(student.config, dropout), {}
-    if method.start == "inherited":
+        student = AcousticModel(student_config(reference.config, shape), dropout).to(store.device)
+        fit_running_norm(student, store)
         return student, {}
-    whole = inherit(reference, tuple(range(reference.config.encoder.n_layers)), dropout)
-    removed = count_parameters(whole) - count_parameters(student)
-    return whole, magnitude_masks(whole, removed)
+    if method.start == "narrowed":
+        shape = narrowed_shape(reference.config, layers_to_keep(depth, min(depth, -(-3 * n_layers // 2))), budget)
+    elif method.start == "pruned":
+        shape = Shape(tuple(range(depth)))
+    student = begin_students(reference, {"student": shape}, store, dropout)["student"]
+    masks = magnitude_masks(student, count_parameters(student) - budget) if method.start == "pruned" else {}
+    return student, masks
+
+
+def narrowed_shape(reference: ModelConfig, layers: tuple[int, ...], budget: int) -> Shape:
+    """A student of these layers with as many feed-forward units as ``budget`` parameters allow, at least one."""
+    sizes = [n_parameters_of(student_config(reference, Shape(layers, units))) for units in (1, 2)]
+    units = 1 + (budget - sizes[0]) // (sizes[1] - sizes[0])
+    return Shape(layers, max(1, min(units, reference.encoder.d_feed_forward)))
 
 
 def chosen_layers(rule: str, n_reference: int, n_student: int) -> tuple[int, ...]:
@@ -109,6 +126,12 @@ def chosen_layers(rule: str, n_reference: int, n_student: int) -> tuple[int, ...
 def count_parameters(model: nn.Module) -> int:
     """Numbers that training moves."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def n_parameters_of(config: ModelConfig) -> int:
+    """Parameters of a model of this config, which is not filled with numbers."""
+    with torch.device("meta"):
+        return count_parameters(AcousticModel(config))
 
 
 def magnitude_masks(model: AcousticModel, n_removed: int) -> dict[str, Tensor]:

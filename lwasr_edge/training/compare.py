@@ -22,7 +22,6 @@ from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.options import add_training
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.steps import TrainingOptions, load_noise, training_data
-from lwasr_edge.training.students import fit_running_norm
 
 RESULTS_FILE = "results.json"
 
@@ -82,14 +81,13 @@ class Comparison:
         for n_layers in self.sizes:
             name = f"layers{n_layers}"
             seed, dropout = self.options.schedule.seed, self.options.dropout
-            student, masks[name] = begin(method, self.reference, n_layers, seed, dropout)
+            student, masks[name] = begin(method, self.reference, n_layers, self.store, seed, dropout)
             removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
             kept[name] = count_parameters(student) - removed
             rtf[name] = round(self.latency.rtf(student.config), 5)  # a zero is multiplied like any other number
-            students[name] = student.to(self.options.device)
+            students[name] = student
             front = student.encoder.subsampling
             front.requires_grad_(not self.options.freeze_front or method.start == "random")  # no use frozen at random
-            fit_running_norm(students[name], self.store)
         family = Family(students, self.tokenizer, {"method": method.title}, masks)
         family.apply_masks()
         curve: list[dict[str, Any]] = []

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lwasr_edge.bench.recordings import built_in
 from lwasr_edge.bench.results import read_report
 from lwasr_edge.bench.runner import Settings, run_benchmark
 from lwasr_edge.catalog import installed_models
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.baselines import count_parameters
+from lwasr_edge.training.baselines import n_parameters_of
 from lwasr_edge.training.config import EncoderConfig, ModelConfig
-from lwasr_edge.training.model import AcousticModel
 
 
 def multiplications(config: ModelConfig) -> tuple[float, float]:
@@ -54,8 +52,9 @@ class LatencyModel:
     ) -> LatencyModel:
         """Fit to the whole-file RTF of models in a report of `lwasr bench`.
 
-        With models of one depth alone, front and layers cost alike. Models of other widths than the family's (their
-        files do not tell widths) are taken to have fewer or more operations as they have parameters.
+        With models of one depth alone, front and layers cost alike. Files do not tell widths: feed-forward modules are
+        taken to be as wide as a model's parameters make them, up to the family's; where that does not explain the
+        parameters, operations are taken to be fewer or more as these are.
 
         Args:
             report: see docs/bench.md.
@@ -72,11 +71,7 @@ class LatencyModel:
             for measured in model["measurements"]:
                 wanted = measured["mode"] == "file" and measured["threads"] == threads
                 if wanted and model["precision"] == precision and model["layers"]:
-                    alike = with_layers(family, model["layers"])
-                    n_parameters = model.get("parameters")
-                    ratio = n_parameters / n_parameters_of(alike) if n_parameters else 1.0
-                    front, layers = multiplications(alike)
-                    rows.append((ratio * front, ratio * layers))
+                    rows.append(operations_of(family, model["layers"], model.get("parameters")))
                     rtfs.append(measured["rtf"]["median"])
         if not rows:
             raise OptionError(f"{source}: no whole-file measurement of a {precision} model with {threads} thread(s)")
@@ -89,16 +84,23 @@ class LatencyModel:
         return cls(cost, cost, source)
 
 
-def with_layers(config: ModelConfig, n_layers: int) -> ModelConfig:
-    """The config of so many layers."""
-    encoder: EncoderConfig = dataclasses.replace(config.encoder, n_layers=n_layers)
+def operations_of(family: ModelConfig, n_layers: int, n_parameters: int | None) -> tuple[float, float]:
+    """`multiplications` of a model of which only layers and parameters are known; None: it is as wide as the family."""
+    widest = family.encoder.d_feed_forward
+    if not n_parameters:
+        return multiplications(of_shape(family, n_layers, widest))
+    one, all_of_them = (n_parameters_of(of_shape(family, n_layers, units)) for units in (1, widest))
+    units = 1 + round((widest - 1) * (n_parameters - one) / max(1, all_of_them - one))
+    alike = of_shape(family, n_layers, min(max(1, units), widest))
+    ratio = n_parameters / n_parameters_of(alike)
+    front, layers = multiplications(alike)
+    return ratio * front, ratio * layers
+
+
+def of_shape(config: ModelConfig, n_layers: int, d_feed_forward: int) -> ModelConfig:
+    """The config of so many layers and feed-forward units."""
+    encoder: EncoderConfig = dataclasses.replace(config.encoder, n_layers=n_layers, d_feed_forward=d_feed_forward)
     return dataclasses.replace(config, encoder=encoder)
-
-
-def n_parameters_of(config: ModelConfig) -> int:
-    """Parameters of a model of this config, which is not filled with numbers."""
-    with torch.device("meta"):
-        return count_parameters(AcousticModel(config))
 
 
 def read_profile(path: Path, family: ModelConfig, threads: int, precision: str) -> LatencyModel:

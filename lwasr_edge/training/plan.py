@@ -20,7 +20,7 @@ from lwasr_edge.training.objectives import LossWeights
 from lwasr_edge.training.options import add_training
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.steps import REPRESENT_WEIGHTS, TrainingOptions, load_noise, parse_keep, training_data
-from lwasr_edge.training.students import inherit
+from lwasr_edge.training.students import student_config
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,15 @@ def costs(
         return Cost(what, n, rate, n * data_s / rate / 3600)
 
     found = [cost("reference, CTC", {"reference": AcousticModel(teacher.config)}, CTC, whole, epochs[0])]
-    students = {name: inherit(teacher, layers) for name, layers in kept.items()}
+    configs = {name: student_config(teacher.config, shape) for name, shape in kept.items()}
+    students = {name: AcousticModel(config) for name, config in configs.items()}  # speed does not depend on weights
     together = f"family of {len(kept)} ({', '.join(kept)}), both steps"
     for student in students.values():
         student.encoder.subsampling.requires_grad_(not options.freeze_front)
     weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
     found.append(cost(together, students, weights, options.schedule, epochs[1]))
-    for name, layers in kept.items():
-        alone = {name: AcousticModel(inherit(teacher, layers).config)}
+    for name, config in configs.items():
+        alone = {name: AcousticModel(config)}
         found.append(cost(f"{name} from scratch, CTC", alone, CTC, options.schedule, epochs[2]))
     return found
 

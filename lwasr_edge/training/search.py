@@ -16,17 +16,16 @@ from pathlib import Path
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.augment import Augmenter
-from lwasr_edge.training.baselines import count_parameters
+from lwasr_edge.training.baselines import n_parameters_of
 from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint, write_atomically
 from lwasr_edge.training.dev_sets import WHOLE, DevSets
 from lwasr_edge.training.latency import LatencyModel, measure_here, read_profile
 from lwasr_edge.training.loop import Family, Trainer
-from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.options import add_training
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.steps import REPRESENT_WEIGHTS, TrainingOptions, load_noise, training_data
-from lwasr_edge.training.students import fit_running_norm, inherit, layers_to_keep
+from lwasr_edge.training.students import Shape, begin_students, layers_to_keep, student_config
 
 BYTES_PER_PARAMETER = {"int8": 1.08, "float32": 4.03}  # of an exported file, graph and vocabulary included
 RESULTS_FILE = "search.json"
@@ -47,7 +46,7 @@ class Candidate:
     @property
     def student(self) -> str:
         """Name of the checkpoint: precisions share it."""
-        return f"layers{self.n_layers}_ff{self.d_feed_forward}"
+        return f"layers{self.n_layers}x{self.d_feed_forward}"
 
     def costs(self) -> tuple[float, float, float]:
         """What should be small."""
@@ -73,12 +72,9 @@ class Search:
         self.reference, self.tokenizer = load_checkpoint(reference)
         self.options = options
 
-    def make(self, n_layers: int, d_feed_forward: int) -> AcousticModel:
-        """The student to begin with."""
-        keep = layers_to_keep(self.reference.config.encoder.n_layers, n_layers)
-        student = inherit(self.reference, keep, self.options.dropout, d_feed_forward)
-        student.encoder.subsampling.requires_grad_(not self.options.freeze_front)
-        return student
+    def shape(self, n_layers: int, d_feed_forward: int) -> Shape:
+        """What the student keeps."""
+        return Shape(layers_to_keep(self.reference.config.encoder.n_layers, n_layers), d_feed_forward)
 
     def candidates(
         self, layers: list[int], shares: list[float], latencies: dict[str, LatencyModel]
@@ -95,10 +91,10 @@ class Search:
             if not 0 < share <= 1:
                 raise OptionError(f"--feed-forward {share}: expected shares above 0, to 1")
             units = max(1, round(share * self.reference.config.encoder.d_feed_forward))
-            student = self.make(n_layers, units)
+            config = student_config(self.reference.config, self.shape(n_layers, units))
             for precision, latency in latencies.items():
-                megabytes = count_parameters(student) * BYTES_PER_PARAMETER[precision] / 1e6
-                rtf = latency.rtf(student.config)
+                megabytes = n_parameters_of(config) * BYTES_PER_PARAMETER[precision] / 1e6
+                rtf = latency.rtf(config)
                 found.append(Candidate(n_layers, units, precision, round(megabytes, 2), round(rtf, 5)))
         return found
 
@@ -108,11 +104,10 @@ class Search:
         weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
         corpus, targets = training_data(self.reference, self.tokenizer, weights, options)
         store = WaveformStore(corpus, options.device)
-        family: dict[str, AcousticModel] = {}
-        for one in candidates:
-            if one.student not in family:
-                family[one.student] = self.make(one.n_layers, one.d_feed_forward).to(options.device)
-                fit_running_norm(family[one.student], store)
+        shapes = {one.student: self.shape(one.n_layers, one.d_feed_forward) for one in candidates}
+        family = begin_students(self.reference, shapes, store, options.dropout)
+        for student in family.values():
+            student.encoder.subsampling.requires_grad_(not options.freeze_front)
         trainer = Trainer(
             Family(family, self.tokenizer, {"search": "a short step 1"}), self.reference, store, targets,
             Batches(corpus, options.schedule.batch_s, options.schedule.seed),

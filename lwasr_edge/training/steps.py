@@ -38,7 +38,7 @@ from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.nemo import import_nemo
 from lwasr_edge.training.objectives import LossWeights
 from lwasr_edge.training.schedule import Schedule
-from lwasr_edge.training.students import fit_running_norm, inherit, layers_to_keep
+from lwasr_edge.training.students import Shape, begin_students, layers_to_keep, student_config
 from lwasr_edge.training.transcripts import encode_transcripts
 
 IN_MEMORY_S = 24 * 3600  # of audio, 2.8 GB; more lies in a file
@@ -116,26 +116,28 @@ def parse_losses(items: list[str]) -> dict[str, float]:
     return weights
 
 
-def parse_keep(text: str, n_reference: int) -> dict[str, tuple[int, ...]]:
-    """The students that ``--keep`` names, with the layers of the reference that each inherits.
+def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
+    """The students that ``--keep`` names, and what each keeps of the reference.
 
     Args:
-        text: students separated by commas; each a number of layers, or the layers themselves joined by "+":
-            "8,5" or "8,0+5+9+15".
+        text: students separated by commas; each a number of layers, or the layers themselves joined by "+"; behind an
+            "x" the hidden units of their feed-forward modules: "8,5", "12x352,8x320" or "0+5+9+15x352".
         n_reference: layers of the reference.
     """
-    students: dict[str, tuple[int, ...]] = {}
+    students: dict[str, Shape] = {}
     for part in text.split(","):
+        layers, narrows, units = part.strip().partition("x")
         try:
-            numbers = [int(number) for number in part.split("+")]
+            numbers = [int(number) for number in layers.split("+")]
+            d_feed_forward = int(units) if narrows else None
         except ValueError:
-            expected = "expected numbers of layers, as in 8,5,3, or layers, as in 0+5+9"
+            expected = "expected numbers of layers, as in 8,5,3, or layers, as in 0+5+9; with fewer units, as in 12x352"
             raise OptionError(f"--keep {text}: {expected}") from None
-        explicit = len(numbers) > 1
-        name = f"layers{part.strip().replace('+', '-') if explicit else numbers[0]}"
+        name = "layers" + "-".join(map(str, numbers)) + (f"x{d_feed_forward}" if narrows else "")
         if name in students:
             raise OptionError(f"--keep {text}: {part.strip()} is there twice")
-        students[name] = tuple(numbers) if explicit else layers_to_keep(n_reference, numbers[0])
+        kept = tuple(numbers) if len(numbers) > 1 else layers_to_keep(n_reference, numbers[0])
+        students[name] = Shape(kept, d_feed_forward)
     return students
 
 
@@ -168,14 +170,13 @@ def represent(reference: Path, keep: str, students: list[Path], options: Trainin
             raise OptionError("--layer-steps: --students that learnt end to end would forget it: leave it at 0")
         refuse_overwriting(students, options.output)
         family = load_family(students, tokenizer, options.dropout)
-    else:
-        kept = parse_keep(keep, teacher.config.encoder.n_layers)
-        family = {name: inherit(teacher, layers, options.dropout) for name, layers in kept.items()}
+    shapes = {} if students else parse_keep(keep, teacher.config.encoder.n_layers)
+    for shape in shapes.values():
+        student_config(teacher.config, shape)  # what cannot be is refused before the audio is read
     corpus, targets = training_data(teacher, tokenizer, weights, options)
     store = WaveformStore(corpus, options.device)
-    if not students:
-        for student in family.values():
-            fit_running_norm(student.to(options.device), store)
+    if shapes:
+        family = begin_students(teacher, shapes, store, options.dropout)
     train(family, teacher, tokenizer, store, corpus, targets, weights, options)
 
 

@@ -1,8 +1,9 @@
-"""Students: the reference's architecture with fewer layers, beginning with the reference's own weights."""
+"""Students: the reference's architecture with fewer layers and units, beginning with the reference's own weights."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
+from lwasr_edge.training.config import ModelConfig
 from lwasr_edge.training.frontend import RunningNorm, UtteranceNorm
 from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.narrow import hidden_moments, narrow, narrowed_config
 
 # Order in which layers of the 16-layer NeMo Conformer-CTC small are missed least: the greedy choice by KL divergence
 # of the posteriors
@@ -35,57 +38,68 @@ def layers_to_keep(n_reference: int, n_student: int) -> tuple[int, ...]:
     return tuple(round(i * (n_reference - 1) / (n_student - 1)) for i in range(n_student))  # evenly spaced
 
 
-def inherit(
-    reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0, d_feed_forward: int | None = None
-) -> AcousticModel:
+class Shape(NamedTuple):
+    """What a student keeps of the reference."""
+
+    layers: tuple[int, ...]  # in rising order
+    d_feed_forward: int | None = None  # hidden units of each feed-forward module; None for all
+
+
+def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
+    """The config of a streaming student.
+
+    Raises:
+        OptionError: layers or units that the reference does not have.
+    """
+    keep, depth = shape.layers, reference.encoder.n_layers
+    if not keep or any(not 0 <= layer < depth for layer in keep) or list(keep) != sorted(set(keep)):
+        raise OptionError(f"a student of layers {keep}: expected different ones of 0 to {depth - 1}, in rising order")
+    config = dataclasses.replace(
+        reference,
+        frontend=dataclasses.replace(reference.frontend, normalization="running"),
+        encoder=dataclasses.replace(reference.encoder, n_layers=len(keep)),
+        reference_layers=keep,
+    )
+    return config if shape.d_feed_forward is None else narrowed_config(config, shape.d_feed_forward)
+
+
+def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:
     """A streaming student with the front, the layers ``keep`` and the CTC head of the reference.
 
     Args:
         reference: the teacher.
         keep: layers, in rising order.
         dropout: of the student.
-        d_feed_forward: hidden units that each feed-forward module keeps, those of the largest weights; None for all.
     """
-    depth = reference.config.encoder.n_layers
-    if not keep or any(not 0 <= layer < depth for layer in keep) or list(keep) != sorted(set(keep)):
-        raise OptionError(f"a student of layers {keep}: expected different ones of 0 to {depth - 1}, in rising order")
-    config = dataclasses.replace(
-        reference.config,
-        frontend=dataclasses.replace(reference.config.frontend, normalization="running"),
-        encoder=dataclasses.replace(
-            reference.config.encoder,
-            n_layers=len(keep),
-            d_feed_forward=d_feed_forward or reference.config.encoder.d_feed_forward,
-        ),
-        reference_layers=keep,
-    )
-    student = AcousticModel(config, dropout)
+    student = AcousticModel(student_config(reference.config, Shape(keep)), dropout)
     student.encoder.subsampling.load_state_dict(reference.encoder.subsampling.state_dict())
     for layer, index in zip(student.encoder.layers, keep, strict=True):
-        layer.load_state_dict(narrowed(reference.encoder.layers[index].state_dict(), d_feed_forward))
+        layer.load_state_dict(reference.encoder.layers[index].state_dict())
     student.head.load_state_dict(reference.head.state_dict())
     return student
 
 
-def narrowed(state: dict[str, Tensor], d_feed_forward: int | None) -> dict[str, Tensor]:
-    """A layer's state with fewer hidden units in its feed-forward modules.
+def begin_students(
+    reference: AcousticModel, shapes: dict[str, Shape], store: WaveformStore, dropout: float = 0.0
+) -> dict[str, AcousticModel]:
+    """Students as they are before they learn, by the names of ``shapes``, on the store's device.
 
-    Those stay whose weights in and out have the largest product of norms: what they can do to the output.
-
-    Raises:
-        OptionError: more units than there are.
+    Args:
+        reference: the teacher; it moves to the store's device.
+        shapes: of the students.
+        store: training audio, which fits their features, and their feed-forward modules where units go.
+        dropout: of the students.
     """
-    state = dict(state)
-    for name in ("feed_forward1", "feed_forward2"):
-        rows, bias, columns = (state[f"{name}.{part}"] for part in ("linear1.weight", "linear1.bias", "linear2.weight"))
-        if d_feed_forward is None or d_feed_forward == len(bias):
-            continue
-        if not 1 <= d_feed_forward < len(bias):
-            raise OptionError(f"{d_feed_forward} units of a feed-forward module: the reference has {len(bias)}")
-        kept = (rows.norm(dim=1) * columns.norm(dim=0)).topk(d_feed_forward).indices.sort().values
-        state |= {f"{name}.linear1.weight": rows[kept], f"{name}.linear1.bias": bias[kept]}
-        state[f"{name}.linear2.weight"] = columns[:, kept]
-    return state
+    moments: list[dict[str, Tensor]] = []
+    students = {}
+    for name, (layers, d_feed_forward) in shapes.items():
+        student = inherit(reference, layers, dropout).to(store.device)
+        if d_feed_forward is not None and d_feed_forward < reference.config.encoder.d_feed_forward:
+            moments = moments or hidden_moments(reference.to(store.device), store)
+            student = narrow(student, moments, d_feed_forward, dropout)
+        fit_running_norm(student, store)
+        students[name] = student
+    return students
 
 
 @torch.inference_mode()
