@@ -172,12 +172,12 @@ class StreamingFeedForward(nn.Module):
 
 
 class PositionLinear(nn.Module):
-    """The projection of positions, (n, D) -> (H, n, D / H): a product for each head, so that nothing is transposed."""
+    """The projection of positions, (n, D) -> (H, n, A / H): a product for each head, so that nothing is transposed."""
 
     def __init__(self, linear: nn.Linear, n_heads: int) -> None:
         super().__init__()
         by_head = linear.weight.detach().T.unflatten(1, (n_heads, -1)).transpose(0, 1)
-        self.weight = nn.Parameter(by_head.contiguous())  # (H, D, D / H)
+        self.weight = nn.Parameter(by_head.contiguous())  # (H, D, A / H)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.matmul(x, self.weight)
@@ -194,7 +194,7 @@ class Positions(NamedTuple):
     beyond: tuple[Tensor, Tensor] | None  # (any, D) each: farther back and farther ahead than the table
 
     def projected(self, product: PositionLinear) -> Tensor:
-        """(H, S + U, D / H)."""
+        """(H, S + U, A / H)."""
         table = product(self.table)
         if self.beyond is None:
             return table
@@ -212,13 +212,13 @@ class StreamingAttention(nn.Module):
         self.projection = MatMulLinear(attention.query, attention.key, attention.value)
         self.position = PositionLinear(attention.position, self.n_heads)
         self.out = MatMulLinear(attention.out)
-        d_model = attention.out.in_features
-        scale = 1 / math.sqrt(d_model // self.n_heads)
+        width = attention.out.in_features
+        scale = 1 / math.sqrt(width // self.n_heads)
         with torch.no_grad():
-            self.projection.weight[:, :d_model] *= scale
-            self.projection.bias[:d_model] = (self.projection.bias[:d_model] + attention.content_bias.flatten()) * scale
+            self.projection.weight[:, :width] *= scale
+            self.projection.bias[:width] = (self.projection.bias[:width] + attention.content_bias.flatten()) * scale
         between = (attention.position_bias - attention.content_bias).detach() * scale
-        self.content_to_position = nn.Parameter(between.unsqueeze(1))  # (H, 1, D / H)
+        self.content_to_position = nn.Parameter(between.unsqueeze(1))  # (H, 1, A / H)
 
     def forward(
         self, x: Tensor, positions: Positions, mask: Tensor, past: tuple[Tensor, Tensor] | None
@@ -229,18 +229,18 @@ class StreamingAttention(nn.Module):
             x: (1, U, D).
             positions: distances from S down to 1 - U.
             mask: (S,), added to the scores.
-            past: keys and values of the L frames before, (H, L, D / H) each, or None.
+            past: keys and values of the L frames before, (H, L, A / H) each, or None.
 
         Returns:
-            (1, U, D), and keys and values (H, S, D / H).
+            (1, U, D), and keys and values (H, S, A / H).
         """
         n_frames = x.shape[1]
         projected = self.projection(self.norm(x)).view(n_frames, 3 * self.n_heads, -1).transpose(0, 1)
-        query, keys, values = projected.split(self.n_heads)  # (H, U, D / H)
+        query, keys, values = projected.split(self.n_heads)  # (H, U, A / H)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
         n_keys = keys.shape[1]
-        distances = positions.projected(self.position)  # (H, S + U, D / H)
+        distances = positions.projected(self.position)  # (H, S + U, A / H)
         by_distance = torch.matmul(query + self.content_to_position, distances.transpose(1, 2))  # (H, U, S + U)
         # Row u holds key s at place U - u + s. Without the first U numbers, rows are one shorter and keys in line
         # (arXiv 1901.02860, appendix B; the distance S, which no key has, spares the padding).

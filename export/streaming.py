@@ -88,7 +88,7 @@ class StreamingModel(ExportedModel):
     def state_tensors(self) -> list[StateTensor]:
         """The state, in the order of `forward`; all zero at the start of a stream."""
         frontend, encoder = self.config.frontend, self.config.encoder
-        by_head = (encoder.n_heads, encoder.left_context_frames, encoder.d_model // encoder.n_heads)
+        by_head = (encoder.n_heads, encoder.left_context_frames, encoder.attention_width // encoder.n_heads)
         state = [
             StateTensor("audio", (self.log_mel.left_samples,), torch.float32),
             StateTensor("mel", (MEL_CONTEXT, frontend.n_mels), torch.float32),

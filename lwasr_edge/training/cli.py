@@ -30,7 +30,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("represent", help="step 1: students learn the reference's representation")
     command.add_argument("--reference", type=Path, required=True, metavar="CHECKPOINT")
-    command.add_argument("--keep", default="8", help="layers of each student: 8,5,3, or layers of the reference: 0+5+9")
+    command.add_argument(
+        "--keep", default="8", metavar="SHAPES",
+        help="layers of each student: 8,5,3, or layers of the reference: 0+5+9; with fewer feed-forward units: 12x352",
+    )
     command.add_argument("--students", nargs="*", type=Path, default=[], metavar="CHECKPOINT", help="go on with these")
     add_training(command, Schedule(), REPRESENT_WEIGHTS)
     command.set_defaults(layer_steps=None)

@@ -54,6 +54,12 @@ class EncoderConfig:
     subsampling_channels: int = 176
     xscaling: bool = True  # multiply the encoder's input by sqrt(D)
     left_context_frames: int = 128  # frames of 40 ms a chunk may look back
+    d_attention: int | None = None  # A, of queries, keys and values of all heads together; None: D
+
+    @property
+    def attention_width(self) -> int:
+        """A."""
+        return self.d_attention or self.d_model
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "d_model", "n_heads", "d_feed_forward", "conv_kernel", "subsampling_channels"):
@@ -61,8 +67,11 @@ class EncoderConfig:
                 raise CheckpointError(f"{name} is {getattr(self, name)}: expected a positive number")
         if self.left_context_frames < 1:
             raise CheckpointError(f"left_context_frames is {self.left_context_frames}: expected a positive number")
-        if self.d_model % self.n_heads:
-            raise CheckpointError(f"d_model {self.d_model} does not divide into {self.n_heads} heads")
+        if self.d_attention is not None and self.d_attention < 1:
+            raise CheckpointError(f"d_attention is {self.d_attention}: expected a positive number, or null for d_model")
+        if self.attention_width % self.n_heads:
+            name = "d_attention" if self.d_attention else "d_model"
+            raise CheckpointError(f"{name} {self.attention_width} does not divide into {self.n_heads} heads")
         if self.d_model % 2:
             raise CheckpointError(f"d_model {self.d_model} is odd: positions are pairs of sine and cosine")
         if self.conv_kernel % 2 == 0:

@@ -10,7 +10,8 @@ Within a chunk attention and convolution see all of the chunk; before it, attent
 and the convolution half a kernel; after it, nothing (dynamic chunk convolution, Li et al. 2023, arXiv 2304.09325). The
 last ``look_ahead_frames`` of a chunk are context only: they come again at the beginning of the next.
 
-Shape letters: B batch, T mel frames, U encoder frames of 40 ms (T / 4), D width, H heads, L left context, S = L + U.
+Shape letters: B batch, T mel frames, U encoder frames of 40 ms (T / 4), D width, H heads, A width of all heads together,
+L left context, S = L + U.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ MASKED = -1e4  # added to a masked score; finite, so that a row with every key m
 class LayerPast(NamedTuple):
     """What a layer keeps of the frames before a chunk."""
 
-    keys: Tensor  # (B, L, D)
-    values: Tensor  # (B, L, D)
+    keys: Tensor  # (B, L, A)
+    values: Tensor  # (B, L, A)
     conv: Tensor  # (B, kernel // 2, D)
 
 
@@ -150,17 +151,17 @@ def relative_positions(n_queries: int, n_keys: int, d_model: int, like: Tensor) 
 class RelativeAttention(nn.Module):
     """Multi-head self-attention with relative positions and a position bias per layer (arXiv 1901.02860, eq. 3)."""
 
-    def __init__(self, d_model: int, n_heads: int) -> None:
+    def __init__(self, d_model: int, d_attention: int, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.norm = nn.LayerNorm(d_model)
-        self.query = nn.Linear(d_model, d_model)
-        self.key = nn.Linear(d_model, d_model)
-        self.value = nn.Linear(d_model, d_model)
-        self.position = nn.Linear(d_model, d_model, bias=False)
-        self.out = nn.Linear(d_model, d_model)
-        self.content_bias = nn.Parameter(torch.zeros(n_heads, d_model // n_heads))
-        self.position_bias = nn.Parameter(torch.zeros(n_heads, d_model // n_heads))
+        self.query = nn.Linear(d_model, d_attention)
+        self.key = nn.Linear(d_model, d_attention)
+        self.value = nn.Linear(d_model, d_attention)
+        self.position = nn.Linear(d_model, d_attention, bias=False)
+        self.out = nn.Linear(d_attention, d_model)
+        self.content_bias = nn.Parameter(torch.zeros(n_heads, d_attention // n_heads))
+        self.position_bias = nn.Parameter(torch.zeros(n_heads, d_attention // n_heads))
 
     def forward(
         self, x: Tensor, limits: Limits, past: tuple[Tensor, Tensor] | None = None
@@ -170,10 +171,10 @@ class RelativeAttention(nn.Module):
         Args:
             x: (B, U, D).
             limits: positions and mask; with chunks, each sees the frames before it.
-            past: keys and values of the L frames before ``x``, (B, L, D) each, where the caller keeps them.
+            past: keys and values of the L frames before ``x``, (B, L, A) each, where the caller keeps them.
 
         Returns:
-            (B, U, D), and keys and values (B, S, D) for the next chunk.
+            (B, U, D), and keys and values (B, S, A) for the next chunk.
         """
         x = self.norm(x)
         query, keys, values = self.query(x), self.key(x), self.value(x)
@@ -182,16 +183,16 @@ class RelativeAttention(nn.Module):
             past = limits.chunks.before(keys, n_before), limits.chunks.before(values, n_before)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
-        query = query.unflatten(2, (self.n_heads, -1))  # (B, U, H, D / H)
+        query = query.unflatten(2, (self.n_heads, -1))  # (B, U, H, A / H)
         content = (query + self.content_bias).transpose(1, 2)
         position = (query + self.position_bias).transpose(1, 2)
         distances = self.position(limits.positions).unflatten(1, (self.n_heads, -1))
-        distances = distances.permute(1, 2, 0)  # (H, D / H, S + U - 1)
+        distances = distances.permute(1, 2, 0)  # (H, A / H, S + U - 1)
         scale = 1 / math.sqrt(query.shape[3])
         bias = self.by_key(position @ distances, keys.shape[1]) * scale
         if limits.mask is not None:
             bias = bias + limits.mask
-        heads_k = keys.unflatten(2, (self.n_heads, -1)).permute(0, 2, 3, 1)  # (B, H, D / H, S)
+        heads_k = keys.unflatten(2, (self.n_heads, -1)).permute(0, 2, 3, 1)  # (B, H, A / H, S)
         heads_v = values.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
         weights = torch.softmax(content @ heads_k * scale + bias, dim=3)
         out = (weights @ heads_v).transpose(1, 2).flatten(2)
@@ -277,7 +278,7 @@ class ConformerLayer(nn.Module):
     def __init__(self, config: EncoderConfig, dropout: float) -> None:
         super().__init__()
         self.feed_forward1 = FeedForward(config.d_model, config.d_feed_forward, dropout)
-        self.attention = RelativeAttention(config.d_model, config.n_heads)
+        self.attention = RelativeAttention(config.d_model, config.attention_width, config.n_heads)
         self.conv = ConvModule(config.d_model, config.conv_kernel, config.conv_norm)
         self.feed_forward2 = FeedForward(config.d_model, config.d_feed_forward, dropout)
         self.norm = nn.LayerNorm(config.d_model)

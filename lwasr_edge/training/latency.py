@@ -29,7 +29,8 @@ def multiplications(config: ModelConfig) -> tuple[float, float]:
     bands = (frontend.n_mels + 1) // 2, ((frontend.n_mels + 1) // 2 + 1) // 2
     front = 2 * bands[0] * channels * 9 + bands[1] * channels * channels * 9 + bands[1] * channels * width
     head = width * len(config.vocabulary)
-    layer = 4 * width * encoder.d_feed_forward + 8 * width * width + width * encoder.conv_kernel
+    attention, convolution = 5 * width * encoder.attention_width, 3 * width * width + width * encoder.conv_kernel
+    layer = 4 * width * encoder.d_feed_forward + attention + convolution
     return frames * (front + head), frames * encoder.n_layers * layer
 
 

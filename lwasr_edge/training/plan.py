@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train plan`."""
     add = parser.add_argument
     add("--reference", type=Path, required=True, metavar="CHECKPOINT")
-    add("--keep", default="8,5,3", help="layers of each student; default 8,5,3")
+    add("--keep", default="8,5,3", metavar="SHAPES", help="the students, as for represent; default 8,5,3")
     add(
         "--epochs", nargs=3, type=float, default=(150.0, 30.0, 150.0), metavar=("REFERENCE", "FAMILY", "SCRATCH"),
         help="passes over the data; default 150 (arXiv 2505.16991), 30, 150",

@@ -14,7 +14,7 @@ from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.config import ModelConfig
 from lwasr_edge.training.frontend import RunningNorm, UtteranceNorm
 from lwasr_edge.training.model import AcousticModel
-from lwasr_edge.training.narrow import hidden_moments, narrow, narrowed_config
+from lwasr_edge.training.narrow import Moments, hidden_moments, narrow, narrowed_config
 
 # Order in which layers of the 16-layer NeMo Conformer-CTC small are missed least: the greedy choice by KL divergence
 # of the posteriors
@@ -43,13 +43,14 @@ class Shape(NamedTuple):
 
     layers: tuple[int, ...]  # in rising order
     d_feed_forward: int | None = None  # hidden units of each feed-forward module; None for all
+    d_attention: int | None = None  # width of all attention heads together; None for all
 
 
 def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
     """The config of a streaming student.
 
     Raises:
-        OptionError: layers or units that the reference does not have.
+        OptionError: layers, units or a width that the reference does not have.
     """
     keep, depth = shape.layers, reference.encoder.n_layers
     if not keep or any(not 0 <= layer < depth for layer in keep) or list(keep) != sorted(set(keep)):
@@ -60,7 +61,7 @@ def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
         encoder=dataclasses.replace(reference.encoder, n_layers=len(keep)),
         reference_layers=keep,
     )
-    return config if shape.d_feed_forward is None else narrowed_config(config, shape.d_feed_forward)
+    return narrowed_config(config, shape.d_feed_forward, shape.d_attention)
 
 
 def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:
@@ -87,16 +88,17 @@ def begin_students(
     Args:
         reference: the teacher; it moves to the store's device.
         shapes: of the students.
-        store: training audio, which fits their features, and their feed-forward modules where units go.
+        store: training audio, which fits their features, and their modules where these are narrower.
         dropout: of the students.
     """
-    moments: list[dict[str, Tensor]] = []
+    moments: Moments = []
     students = {}
-    for name, (layers, d_feed_forward) in shapes.items():
-        student = inherit(reference, layers, dropout).to(store.device)
-        if d_feed_forward is not None and d_feed_forward < reference.config.encoder.d_feed_forward:
+    for name, shape in shapes.items():
+        student = inherit(reference, shape.layers, dropout).to(store.device)
+        config = student_config(reference.config, shape)
+        if config != student.config:
             moments = moments or hidden_moments(reference.to(store.device), store)
-            student = narrow(student, moments, d_feed_forward, dropout)
+            student = narrow(student, moments, config, dropout)
         fit_running_norm(student, store)
         students[name] = student
     return students
