@@ -92,6 +92,7 @@ def test_beginnings(store: WaveformStore) -> None:
     assert count_parameters(pruned) - removed == count_parameters(student)
     narrowed, masks = begin(BASELINES["narrowed"], reference, 2, store, seed=1)
     assert not masks and narrowed.config.reference_layers == (0, 2, 3)
+    assert narrowed.config.encoder.d_attention == 8
     unit = 3 * 2 * (2 * 16 + 1)  # parameters: three layers of two modules, weights in and out and a bias
     assert 0 <= count_parameters(student) - count_parameters(narrowed) < unit
     assert n_parameters_of(narrowed.config) == count_parameters(narrowed)
@@ -206,8 +207,8 @@ def test_latency_follows_the_measured_models() -> None:
 
 def test_pareto_leaves_out_what_is_beaten() -> None:
     best, small, beaten = (
-        Candidate(8, 32, "int8", 8.0, 0.006, 10.0), Candidate(3, 32, "int8", 4.0, 0.003, 30.0),
-        Candidate(5, 32, "int8", 8.0, 0.007, 12.0),
+        Candidate(8, 32, 16, "int8", 8.0, 0.006, 10.0), Candidate(3, 32, 16, "int8", 4.0, 0.003, 30.0),
+        Candidate(5, 32, 16, "int8", 8.0, 0.007, 12.0),
     )
     assert pareto([best, beaten, small]) == [small, best]
 
@@ -217,13 +218,17 @@ def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: 
     command = ["search", "--reference", str(reference), "--layers", "1", "2", "4", "--feed-forward", "1", "0.5"]
     command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), *SHORT]
     command += ["--steps", "2", "-o", str(tmp_path / "out")]
-    assert main([*command, "--max-rtf", "0.0085"]) == 0
+    assert main([*command, "--max-rtf", "0.0078"]) == 0
     found = json.loads((tmp_path / "out" / "search.json").read_text())
     assert "4 of 6 candidates fit" in capsys.readouterr().out
     assert {one["n_layers"] for one in found["candidates"]} == {1, 2} and found["pareto"]
     assert all(math.isfinite(one["wer"]) for one in found["candidates"])
+    widths = {(one["d_feed_forward"], one["d_attention"]) for one in found["candidates"]}
+    assert widths == {(32, 8), (16, 8)}  # 0.55 of heads of width 8 is 4
     assert main([*command, "--max-mb", "0.0001"]) == 2
     assert "nothing fits" in capsys.readouterr().err
+    assert main([*command, "--attention", "0"]) == 2
+    assert "--attention 0.0: expected shares above 0" in capsys.readouterr().err
 
 
 def test_search_measures_this_machine_once(

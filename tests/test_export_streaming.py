@@ -73,6 +73,7 @@ def test_one_chunk_is_the_whole(waveform: Tensor) -> None:
         {"n_mels": 41, "channels": 5, "d_model": 14, "n_heads": 7, "kernel": 3},
         {"n_mels": 30, "channels": 9, "d_model": 18, "n_heads": 1, "kernel": 31, "left_context_frames": 1},
         {"conv_norm": "layer_norm", "n_mels": 64},
+        {"d_attention": 15},
     ],
 )
 def test_odd_sizes(waveform: Tensor, sizes: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Feed-forward modules lose the units that the output misses least; those that stay make up for them."""
+"""Modules lose the units and directions that their output misses least; what stays makes up for it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from small_models import small_model, two_utterances
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
-from lwasr_edge.training.narrow import hidden_moments, narrow, surgeon
-from lwasr_edge.training.students import Shape, begin_students, inherit, student_config
+from lwasr_edge.training.narrow import hidden_moments, low_rank, main_directions, narrowed_config, surgeon
+from lwasr_edge.training.students import Shape, begin_students, student_config
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def squared_error(wanted: torch.Tensor, weights: torch.Tensor, moments: torch.Te
     return float(((difference @ moments) * difference).sum())
 
 
-def random_weights(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+def random_weights(*shape: int, seed: int = 5) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def correlated_moments(n_units: int, seed: int = 3) -> torch.Tensor:
@@ -81,7 +81,7 @@ def test_moments_are_of_the_frames_that_were_heard(store: WaveformStore) -> None
     hook.remove()
     units = torch.cat(seen).double()
     units = torch.cat([units, units.new_ones(len(units), 1)], dim=1)
-    moment = together[1]["feed_forward2"]
+    moment = together[1]["feed_forward2.linear2"]
     torch.testing.assert_close(moment, units.T @ units / len(units), rtol=1e-4, atol=1e-6)
     assert float(moment[-1, -1]) == 1.0
 
@@ -104,10 +104,85 @@ def test_units_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None:
     assert (narrowed.argmax(2) == whole.argmax(2)).float().mean() > 0.98
 
 
+@torch.no_grad()
+def test_attention_of_low_rank_narrows_at_no_cost(store: WaveformStore) -> None:
+    """A reference whose heads use three of their eight directions is the same with heads of width three."""
+    reference = small_model(n_layers=3)
+    torch.manual_seed(1)
+    for layer in reference.encoder.layers:
+        attention = layer.attention
+        attention.content_bias.mul_(3)  # loud enough that a fault in them shows
+        attention.position_bias.mul_(3)
+        for head in (slice(0, 8), slice(8, 16)):
+            directions = torch.linalg.qr(torch.randn(8, 3)).Q
+            onto = directions @ directions.T
+            for name in ("key", "position"):
+                product = attention.get_submodule(name)
+                product.weight[head] = 3 * onto @ product.weight[head]
+            attention.key.bias[head] = onto @ attention.key.bias[head]
+            attention.out.weight[:, head] = attention.out.weight[:, head] @ onto
+    shapes = {"whole": Shape((0, 2)), "narrow": Shape((0, 2), None, 6)}
+    students = begin_students(reference, shapes, store)
+    narrowed = students["narrow"]
+    assert narrowed.config.encoder.d_attention == 6
+    assert narrowed.encoder.layers[0].attention.out.weight.shape == (16, 6)
+    batch = store.batch(np.array([0, 1]))
+    for chunk in ((None, 0), (16, 8)):
+        whole, narrow = (one.log_probs(batch.waveform, batch.n_samples, *chunk)[0] for one in students.values())
+        torch.testing.assert_close(narrow, whole, rtol=0.0, atol=1e-3)
+    other = begin_students(reference, {"narrower": Shape((0, 2), None, 4)}, store)["narrower"]
+    farther = (other.log_probs(batch.waveform, batch.n_samples)[0] - whole).abs().max()
+    assert float(farther) > 1e-2  # two of three directions are not enough
+
+
+def second_moments(n_values: int, seed: int) -> torch.Tensor:
+    mixed = random_weights(n_values, 3 * n_values, seed=seed)
+    return mixed @ mixed.T
+
+
+def test_low_rank_is_nearer_than_the_directions_of_either_side() -> None:
+    query, key = second_moments(6, 7), second_moments(6, 8)
+
+    def error(left: torch.Tensor, right: torch.Tensor) -> float:
+        difference = torch.eye(6, dtype=torch.float64) - left @ right.T
+        return float(torch.trace(query @ difference @ key @ difference.T))
+
+    best = error(*low_rank(query, key, 3))
+    singular = torch.linalg.svdvals(torch.linalg.cholesky(query).T @ torch.linalg.cholesky(key))
+    assert best == pytest.approx(float(singular[3:].square().sum()), rel=1e-6)
+    for moments in (query, key):
+        directions = torch.linalg.eigh(moments)[1][:, -3:]
+        assert error(directions, directions) > best
+    assert error(*low_rank(query, key, 6)) == pytest.approx(0, abs=1e-6 * float(torch.trace(query @ key)))
+
+
+def test_main_directions_keep_what_the_product_makes_of_the_values() -> None:
+    moments, weights = second_moments(6, 9), random_weights(4, 6)
+
+    def error(projection: torch.Tensor) -> float:
+        """Of the best product of the projected values."""
+        kept = projection.T @ moments @ projection
+        fitted = weights @ moments @ projection @ torch.linalg.inv(kept) @ projection.T
+        return squared_error(weights, fitted, moments)
+
+    best = error(main_directions(moments, weights.T @ weights, 2))
+    singular = torch.linalg.svdvals(weights @ torch.linalg.cholesky(moments))
+    assert best == pytest.approx(float(singular[2:].square().sum()), rel=1e-6)
+
+
 @pytest.mark.parametrize("units", [0, 33, -1])
 def test_units_that_are_not_there_are_refused(units: int) -> None:
-    reference = small_model(n_layers=2)
     with pytest.raises(OptionError, match="expected 1 to 32, as there are"):
-        narrow(inherit(reference, (0, 1)), [], units)
-    with pytest.raises(OptionError, match="expected 1 to 32, as there are"):
-        student_config(reference.config, Shape((0,), units))
+        student_config(small_model().config, Shape((0,), units))
+
+
+@pytest.mark.parametrize("width", [0, 18, 7, -2])
+def test_widths_that_are_not_there_are_refused(width: int) -> None:
+    with pytest.raises(OptionError, match=f"attention of width {width}: expected a multiple of 2"):
+        student_config(small_model().config, Shape((0,), None, width))
+
+
+def test_what_is_narrow_already_stays_so() -> None:
+    config = student_config(small_model().config, Shape((0, 1), 16, 8))
+    again = narrowed_config(config, None, None)
+    assert again == config and again.encoder.attention_width == 8

@@ -43,16 +43,17 @@ def test_from_the_archive_to_error_rates(tmp_path: Path, capsys: pytest.CaptureF
     assert "reference.safetensors: 4 layers of width 16, 29 tokens" in capsys.readouterr().out
 
     step1 = ["represent", "--reference", str(reference), "--train", str(manifest), *SHORT, "--layer-steps", "1"]
-    step1 += ["--keep", "2,0+1+3x20", "--noise", str(DATA), "--augment", "snr_db=5,20"]
+    step1 += ["--keep", "2,0+1+3x20x8", "--noise", str(DATA), "--augment", "snr_db=5,20"]
     step1 += ["--dev", str(manifest), "-o", str(tmp_path / "step1")]
     assert main(step1) == 0
     assert "layers2/data/whole" in capsys.readouterr().out
-    narrow = load_checkpoint(tmp_path / "step1" / "layers0-1-3x20.safetensors")[0].config
-    assert narrow.reference_layers == (0, 1, 3) and narrow.encoder.d_feed_forward == 20
+    narrow = load_checkpoint(tmp_path / "step1" / "layers0-1-3x20x8.safetensors")[0].config
+    assert narrow.reference_layers == (0, 1, 3)
+    assert (narrow.encoder.d_feed_forward, narrow.encoder.d_attention) == (20, 8)
     assert main([*step1, "--steps", "3"]) == 0
     assert "resuming" in capsys.readouterr().out
 
-    students = [str(tmp_path / "step1" / name) for name in ("layers2.safetensors", "layers0-1-3x20.safetensors")]
+    students = [str(tmp_path / "step1" / name) for name in ("layers2.safetensors", "layers0-1-3x20x8.safetensors")]
     more = ["represent", "--reference", str(reference), "--students", *students, "--train", str(manifest), *SHORT]
     assert main([*more, "--layer-steps", "0", "-o", str(tmp_path / "more")]) == 0
     step2 = ["adapt", *students, "--reference", str(reference), "--loss", "kl=0.5", "--dropout", "0.1"]
@@ -122,6 +123,8 @@ def test_a_missing_module_of_our_own_is_no_missing_extra(reference: Path, monkey
         (["--reference", "none.safetensors"], "none.safetensors: no such checkpoint file"),
         (["--keep", "2x33"], "33 units of a feed-forward module: expected 1 to 32, as there are"),
         (["--keep", "2x"], "--keep 2x: expected numbers of layers"),
+        (["--keep", "2x16x8x4"], "--keep 2x16x8x4: expected numbers of layers"),
+        (["--keep", "2x16x7"], "attention of width 7: expected a multiple of 2, the heads, up to 16"),
     ],
 )
 def test_one_line_errors(tmp_path: Path, reference: Path, capsys, arguments: list[str], message: str) -> None:
@@ -150,5 +153,5 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_parse() -> None:
     eight, five = Shape((0, 1, 5, 7, 9, 12, 14, 15)), Shape((0, 5, 7, 14, 15), 352)
     assert parse_keep("8, 5x352", 16) == {"layers8": eight, "layers5x352": five}
-    assert parse_keep("1+3,1+3x9", 4) == {"layers1-3": Shape((1, 3)), "layers1-3x9": Shape((1, 3), 9)}
+    assert parse_keep("1+3,1+3x9x4", 4) == {"layers1-3": Shape((1, 3)), "layers1-3x9x4": Shape((1, 3), 9, 4)}
     assert parse_losses(["kl=0.5", "ctc=1"]) == {"kl": 0.5, "ctc": 1.0}

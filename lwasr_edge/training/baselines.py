@@ -38,8 +38,8 @@ class Method:
 
     title: str
     phases: tuple[Phase, ...]
-    start: str = "inherited"  # some layers; "narrowed": half as many again, of fewer feed-forward units; "pruned": all
-    # layers, small weights zero; "random": nothing
+    start: str = "inherited"  # some layers; "narrowed": half as many again, with half of the attention's width and
+    # fewer feed-forward units; "pruned": all layers, small weights zero; "random": nothing
     layers: str = "least damage"  # which layers are inherited: "least damage", "evenly spaced" or "first"
 
 
@@ -52,7 +52,7 @@ BASELINES = {
     "scratch": Method("from scratch, CTC", (Phase(1.0, CTC),), start="random"),
     "pruned": Method("reference pruned by magnitude, CTC", (Phase(1.0, CTC),), start="pruned"),
     "dropped": Method("layers dropped, CTC", (Phase(1.0, CTC),)),
-    "narrowed": Method("fewer layers dropped, feed-forward units too, CTC", (Phase(1.0, CTC),), start="narrowed"),
+    "narrowed": Method("fewer layers dropped, those that stay narrower, CTC", (Phase(1.0, CTC),), start="narrowed"),
     "logits": Method("layers dropped, logit distillation", (Phase(1.0, only(kl=1.0)),)),
     "encrl": step1("EncRL (CLIP + MSE), then CTC", mse=1.0, clip=1.0),
     "two-step": Method(
@@ -108,10 +108,12 @@ def begin(
 
 
 def narrowed_shape(reference: ModelConfig, layers: tuple[int, ...], budget: int) -> Shape:
-    """A student of these layers with as many feed-forward units as ``budget`` parameters allow, at least one."""
-    sizes = [n_parameters_of(student_config(reference, Shape(layers, units))) for units in (1, 2)]
+    """A student of these layers, with half of the attention's width and the units that ``budget`` parameters allow."""
+    encoder = reference.encoder
+    width = encoder.n_heads * -(-encoder.attention_width // encoder.n_heads // 2)
+    sizes = [n_parameters_of(student_config(reference, Shape(layers, units, width))) for units in (1, 2)]
     units = 1 + (budget - sizes[0]) // (sizes[1] - sizes[0])
-    return Shape(layers, max(1, min(units, reference.encoder.d_feed_forward)))
+    return Shape(layers, max(1, min(units, encoder.d_feed_forward)), width)
 
 
 def chosen_layers(rule: str, n_reference: int, n_student: int) -> tuple[int, ...]:

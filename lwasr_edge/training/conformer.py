@@ -10,8 +10,8 @@ Within a chunk attention and convolution see all of the chunk; before it, attent
 and the convolution half a kernel; after it, nothing (dynamic chunk convolution, Li et al. 2023, arXiv 2304.09325). The
 last ``look_ahead_frames`` of a chunk are context only: they come again at the beginning of the next.
 
-Shape letters: B batch, T mel frames, U encoder frames of 40 ms (T / 4), D width, H heads, A width of all heads together,
-L left context, S = L + U.
+Shape letters: B batch, T mel frames, U encoder frames of 40 ms (T / 4), D width, H heads, A width of all heads
+together, L left context, S = L + U.
 """
 
 from __future__ import annotations

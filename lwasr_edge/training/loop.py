@@ -80,13 +80,13 @@ def in_precision(model: AcousticModel, dtype: torch.dtype) -> AcousticModel:
 def digest(model: nn.Module) -> str:
     """What tells a model's weights from others: SHA-256 over names and values, in hexadecimal.
 
-    Products of feed-forward modules count by their shape alone: fitted to fewer units (`narrow`), they begin the same on
-    the same machine only. No training moves them and nothing else.
+    Feed-forward modules and attention count by their shapes alone: where they were narrowed (`narrow`), they begin the
+    same on the same machine only. No training moves them and nothing else.
     """
     found = hashlib.sha256()
     for name, weight in model.named_parameters():
         found.update(f"{name} {tuple(weight.shape)}".encode())
-        if not (".feed_forward" in name and ".linear" in name):
+        if not any(part in name for part in (".feed_forward", ".attention.")):
             found.update(weight.detach().cpu().numpy().tobytes())
     return found.hexdigest()
 

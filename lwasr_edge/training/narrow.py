@@ -198,7 +198,8 @@ def narrow_attention(state: dict[str, Tensor], module: str, moments: dict[str, T
         if name != "position":
             state[f"{module}.{name}.bias"] = (projection.T @ own[f"{name}.bias"].double()).float()
     for name in ("content_bias", "position_bias"):
-        state[f"{module}.{name}"] = (own[name].flatten().double() @ (queries * scale)).unflatten(0, (n_heads, -1)).float()
+        biases = own[name].flatten().double() @ (queries * scale)
+        state[f"{module}.{name}"] = biases.unflatten(0, (n_heads, -1)).float()
     state[f"{module}.value.weight"] = (values.T @ own["value.weight"].double()).float()
     state[f"{module}.value.bias"] = (values.T @ own["value.bias"].double()).float()
     with_constant = torch.block_diag(values, torch.ones(1, 1).to(values))

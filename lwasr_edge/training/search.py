@@ -1,4 +1,4 @@
-"""`lwasr-train search`: which layers, which width and which precision fit a size, a speed and an error rate.
+"""`lwasr-train search`: which layers, which widths and which precision fit a size, a speed and an error rate.
 
 The cheapest evidence comes first: the size is counted, the speed follows from arithmetic and measured models
 (`latency`), and only what fits both is trained, all candidates from the same batches, for a short step 1.
@@ -38,6 +38,7 @@ class Candidate:
 
     n_layers: int
     d_feed_forward: int
+    d_attention: int
     precision: str
     megabytes: float  # of the exported file
     rtf: float  # expected, whole files
@@ -46,7 +47,7 @@ class Candidate:
     @property
     def student(self) -> str:
         """Name of the checkpoint: precisions share it."""
-        return f"layers{self.n_layers}x{self.d_feed_forward}"
+        return f"layers{self.n_layers}x{self.d_feed_forward}x{self.d_attention}"
 
     def costs(self) -> tuple[float, float, float]:
         """What should be small."""
@@ -72,30 +73,36 @@ class Search:
         self.reference, self.tokenizer = load_checkpoint(reference)
         self.options = options
 
-    def shape(self, n_layers: int, d_feed_forward: int) -> Shape:
+    def shape(self, n_layers: int, d_feed_forward: int, d_attention: int) -> Shape:
         """What the student keeps."""
-        return Shape(layers_to_keep(self.reference.config.encoder.n_layers, n_layers), d_feed_forward)
+        return Shape(layers_to_keep(self.reference.config.encoder.n_layers, n_layers), d_feed_forward, d_attention)
 
     def candidates(
-        self, layers: list[int], shares: list[float], latencies: dict[str, LatencyModel]
+        self, layers: list[int], unit_shares: list[float], attention_shares: list[float],
+        latencies: dict[str, LatencyModel],
     ) -> list[Candidate]:
         """All combinations, with sizes and speeds.
 
         Args:
             layers: numbers of layers to keep.
-            shares: of the reference's feed-forward units, above 0 to 1.
+            unit_shares: of the reference's feed-forward units, above 0 to 1.
+            attention_shares: of the width of its attention heads, above 0 to 1.
             latencies: a latency model for each precision.
         """
+        encoder = self.reference.config.encoder
+        for option, shares in (("--feed-forward", unit_shares), ("--attention", attention_shares)):
+            for share in shares:
+                if not 0 < share <= 1:
+                    raise OptionError(f"{option} {share}: expected shares above 0, to 1")
         found = []
-        for n_layers, share in itertools.product(layers, shares):
-            if not 0 < share <= 1:
-                raise OptionError(f"--feed-forward {share}: expected shares above 0, to 1")
-            units = max(1, round(share * self.reference.config.encoder.d_feed_forward))
-            config = student_config(self.reference.config, self.shape(n_layers, units))
+        for n_layers, of_units, of_heads in itertools.product(layers, unit_shares, attention_shares):
+            units = max(1, round(of_units * encoder.d_feed_forward))
+            width = encoder.n_heads * max(1, round(of_heads * encoder.attention_width / encoder.n_heads))
+            config = student_config(self.reference.config, self.shape(n_layers, units, width))
             for precision, latency in latencies.items():
                 megabytes = n_parameters_of(config) * BYTES_PER_PARAMETER[precision] / 1e6
                 rtf = latency.rtf(config)
-                found.append(Candidate(n_layers, units, precision, round(megabytes, 2), round(rtf, 5)))
+                found.append(Candidate(n_layers, units, width, precision, round(megabytes, 2), round(rtf, 5)))
         return found
 
     def measure(self, candidates: list[Candidate], dev_sets: DevSets) -> list[Candidate]:
@@ -104,7 +111,7 @@ class Search:
         weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
         corpus, targets = training_data(self.reference, self.tokenizer, weights, options)
         store = WaveformStore(corpus, options.device)
-        shapes = {one.student: self.shape(one.n_layers, one.d_feed_forward) for one in candidates}
+        shapes = {one.student: self.shape(one.n_layers, one.d_feed_forward, one.d_attention) for one in candidates}
         family = begin_students(self.reference, shapes, store, options.dropout)
         for student in family.values():
             student.encoder.subsampling.requires_grad_(not options.freeze_front)
@@ -127,10 +134,11 @@ class Search:
 
 def table(candidates: list[Candidate]) -> str:
     """A line each."""
-    lines = [f"{'layers':>6} {'feed-forward':>12} {'precision':>9} {'MB':>6} {'RTF':>8} {'WER %':>6}"]
+    names = f"{'layers':>6} {'feed-forward':>12} {'attention':>9} {'precision':>9}"
+    lines = [f"{names} {'MB':>6} {'RTF':>8} {'WER %':>6}"]
     for one in candidates:
         costs = f"{one.megabytes:6.2f} {one.rtf:8.4f} {one.wer:6.1f}"
-        lines.append(f"{one.n_layers:6} {one.d_feed_forward:12} {one.precision:>9} {costs}")
+        lines.append(f"{one.n_layers:6} {one.d_feed_forward:12} {one.d_attention:9} {one.precision:>9} {costs}")
     return "\n".join(lines)
 
 
@@ -141,8 +149,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-mb", type=float, default=math.inf, help="largest exported file, MB")
     add("--max-rtf", type=float, default=math.inf, help="largest processing time / audio time, whole files")
     add("--max-wer", type=float, default=math.inf, help="largest WER, %%, after the short step 1")
-    add("--layers", nargs="+", type=int, default=[3, 5, 8, 10, 12], help="numbers to try; default 3 5 8 10 12")
-    add("--feed-forward", nargs="+", type=float, default=[1.0, 0.5, 0.25], metavar="SHARE", help="widths; default 1 0.5 0.25")
+    add("--layers", nargs="+", type=int, default=[5, 8, 10, 12, 14], help="numbers to try; default 5 8 10 12 14")
+    units = "of the feed-forward units that stay; default 1 0.5 0.25"
+    add("--feed-forward", nargs="+", type=float, default=[1.0, 0.5, 0.25], metavar="SHARE", help=units)
+    heads = "of the attention heads' width that stays; default 0.55"
+    add("--attention", nargs="+", type=float, default=[0.55], metavar="SHARE", help=heads)
     add("--precisions", nargs="+", choices=list(BYTES_PER_PARAMETER), default=["int8"], help="default int8")
     add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
     add("--threads", type=int, default=1, help="on the board; default 1")
@@ -175,7 +186,7 @@ def run(args: argparse.Namespace) -> None:
         raise OptionError("--dev: error rates decide: give at least one manifest")
     options = TrainingOptions.from_args(args)
     search = Search(args.reference, options)
-    everything = search.candidates(args.layers, args.feed_forward, latency_models(args, search))
+    everything = search.candidates(args.layers, args.feed_forward, args.attention, latency_models(args, search))
     fitting = [one for one in everything if one.megabytes <= args.max_mb and one.rtf <= args.max_rtf]
     print(f"{len(fitting)} of {len(everything)} candidates fit --max-mb {args.max_mb:g} and --max-rtf {args.max_rtf:g}")
     if not fitting:

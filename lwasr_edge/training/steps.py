@@ -121,23 +121,26 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
 
     Args:
         text: students separated by commas; each a number of layers, or the layers themselves joined by "+"; behind an
-            "x" the hidden units of their feed-forward modules: "8,5", "12x352,8x320" or "0+5+9+15x352".
+            "x" the hidden units of their feed-forward modules, behind another the width of their attention: "8,5",
+            "14x368x96,10x288x96" or "0+5+9+15x352".
         n_reference: layers of the reference.
     """
     students: dict[str, Shape] = {}
     for part in text.split(","):
-        layers, narrows, units = part.strip().partition("x")
+        layers, *narrows = part.strip().split("x")
         try:
             numbers = [int(number) for number in layers.split("+")]
-            d_feed_forward = int(units) if narrows else None
+            widths = [int(width) for width in narrows]
         except ValueError:
-            expected = "expected numbers of layers, as in 8,5,3, or layers, as in 0+5+9; with fewer units, as in 12x352"
-            raise OptionError(f"--keep {text}: {expected}") from None
-        name = "layers" + "-".join(map(str, numbers)) + (f"x{d_feed_forward}" if narrows else "")
+            widths = [0, 0, 0]
+        if len(widths) > 2:
+            expected = "expected numbers of layers, as in 8,5,3, or layers, as in 0+5+9; narrower, as in 14x368x96"
+            raise OptionError(f"--keep {text}: {expected}")
+        name = "x".join(["layers" + "-".join(map(str, numbers)), *map(str, widths)])
         if name in students:
             raise OptionError(f"--keep {text}: {part.strip()} is there twice")
         kept = tuple(numbers) if len(numbers) > 1 else layers_to_keep(n_reference, numbers[0])
-        students[name] = Shape(kept, d_feed_forward)
+        students[name] = Shape(kept, *widths)
     return students
 
 
