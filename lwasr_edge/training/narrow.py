@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
@@ -66,7 +67,7 @@ def hidden_moments(model: AcousticModel, store: WaveformStore, n_utterances: int
         hooks += [layer.get_submodule(name).register_forward_pre_hook(reads(place, name)) for name in READ]
         hooks += [layer.get_submodule(name).register_forward_hook(writes(place, name)) for name in WRITTEN]
     try:
-        for indices in spread(store, n_utterances):
+        for indices in tqdm(spread(store, n_utterances), desc="moments", unit="batch", mininterval=1, leave=False):
             batch = store.batch(indices)
             features, lengths = model.features(batch.waveform, batch.n_samples)
             heard = torch.arange(features.shape[1] // 4, device=lengths.device) < lengths[:, None]
@@ -121,7 +122,8 @@ def narrow(student: AcousticModel, moments: Moments, config: ModelConfig, dropou
     """
     narrowed = AcousticModel(config, dropout).to(student.head.weight.device)
     state = student.state_dict()
-    for place, kept in enumerate(student.config.reference_layers):
+    layers = tqdm(student.config.reference_layers, desc="narrow", unit="layer", mininterval=1, leave=False)
+    for place, kept in enumerate(layers):
         prefix = f"encoder.layers.{place}."
         for name in FEED_FORWARDS:
             narrow_feed_forward(state, f"{prefix}{name}", moments[kept][f"{name}.linear2"], config)
