@@ -58,6 +58,7 @@ def describe(model: AcousticModel, description: Description, precision: str, sou
         "precision": precision,
         "layers": encoder.n_layers,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "multiplications": list(model.config.multiplications),
         "licence": description.licence,
         "attribution": description.attribution,
         "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),

@@ -33,6 +33,7 @@ class ModelInfo:
     precision: str = ""
     layers: int | None = None
     parameters: int | None = None
+    multiplications: tuple[int, int] | None = None  # a second of audio: of front and head, and of the layers
     licence: str = ""
     attribution: str = ""
     created: str = ""

@@ -11,8 +11,11 @@ from small_models import small_model, two_utterances
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
-from lwasr_edge.training.narrow import hidden_moments, low_rank, main_directions, narrowed_config, surgeon
+from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.narrow import hidden_moments, low_rank, main_directions
+from lwasr_edge.training.narrow_front import features_of, narrowed_front
 from lwasr_edge.training.students import Shape, begin_students, student_config
+from lwasr_edge.training.surgeon import surgeon
 
 
 @pytest.fixture
@@ -184,5 +187,68 @@ def test_widths_that_are_not_there_are_refused(width: int) -> None:
 
 def test_what_is_narrow_already_stays_so() -> None:
     config = student_config(small_model().config, Shape((0, 1), 16, 8))
-    again = narrowed_config(config, None, None)
+    again = student_config(config, Shape((0, 1)))
     assert again == config and again.encoder.attention_width == 8
+
+
+def test_units_of_several_values_go_together() -> None:
+    """All values of a unit stay or go, the first to go is missed least, and the others are fitted."""
+    moments, wanted = correlated_moments(12), random_weights(5, 13)
+    errors = []
+    for unit in range(4):
+        columns = [i for i in range(13) if i // 3 != unit]
+        best = torch.zeros_like(wanted)
+        best[:, columns] = torch.linalg.solve(moments[columns][:, columns], moments[columns] @ wanted.T).T
+        errors.append(squared_error(wanted, best, moments))
+    kept, fitted = surgeon(wanted, moments, 3, size=3)
+    gone = int(np.argmin(errors))
+    assert kept.tolist() == [unit for unit in range(4) if unit != gone]
+    assert not fitted[:, 3 * gone : 3 * gone + 3].any()
+    assert errors[gone] <= squared_error(wanted, fitted, moments) < 1.01 * errors[gone]
+
+
+def front_error(model: AcousticModel, store: WaveformStore, n_channels: int) -> float:
+    """Of the front's output, over its variance."""
+    front = narrowed_front(model, store, n_channels)
+    assert front.conv1.out_channels == front.conv2.in_channels == front.conv2.out_channels == n_channels
+    wanted, given = [], []
+    for features, is_heard in features_of(model, store, 2):
+        wanted.append(model.encoder.subsampling(features)[is_heard])
+        given.append(front(features)[is_heard])
+    difference = torch.cat(wanted) - torch.cat(given)
+    return float(difference.square().mean() / torch.cat(wanted).var(0).mean())
+
+
+@torch.no_grad()
+def test_channels_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None:
+    """A front whose every channel is there twice is the same with half of them, and worse with fewer."""
+    model = small_model(n_layers=1)
+    front = model.encoder.subsampling
+    assert front.conv1.out_channels == 8
+    for convolution in (front.conv1, front.conv2):
+        for name in ("weight", "bias"):
+            parameter = convolution.get_parameter(name)
+            parameter[4:] = parameter[:4]
+    assert front_error(model, store, 4) < 1e-3
+    assert front_error(model, store, 2) > 1e-2
+    student = begin_students(model, {"student": Shape((0,), None, None, 4)}, store)["student"]
+    assert student.config.encoder.subsampling_channels == 4
+    assert student.encoder.layers[0].feed_forward1.linear1.weight.equal(
+        model.encoder.layers[0].feed_forward1.linear1.weight
+    )
+
+
+@torch.no_grad()
+def test_a_student_of_a_student_hears_the_same_features(store: WaveformStore) -> None:
+    """They were fitted once, and its layers learnt from them."""
+    first = begin_students(small_model(n_layers=3), {"first": Shape((0, 1, 2))}, store)["first"]
+    first.norm.gain.mul_(1.5)
+    second = begin_students(first, {"second": Shape((0, 2), 16, 8, 4)}, store)["second"]
+    for name, value in first.norm.state_dict().items():
+        assert torch.equal(second.norm.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("channels", [0, 9, -1])
+def test_channels_that_are_not_there_are_refused(channels: int) -> None:
+    with pytest.raises(OptionError, match=f"{channels} channels of the front: expected 1 to 8"):
+        student_config(small_model().config, Shape((0,), None, None, channels))

@@ -123,7 +123,8 @@ def test_a_missing_module_of_our_own_is_no_missing_extra(reference: Path, monkey
         (["--reference", "none.safetensors"], "none.safetensors: no such checkpoint file"),
         (["--keep", "2x33"], "33 units of a feed-forward module: expected 1 to 32, as there are"),
         (["--keep", "2x"], "--keep 2x: expected numbers of layers"),
-        (["--keep", "2x16x8x4"], "--keep 2x16x8x4: expected numbers of layers"),
+        (["--keep", "2x16x8x4x1"], "--keep 2x16x8x4x1: expected numbers of layers"),
+        (["--keep", "2x16x8x9"], "9 channels of the front: expected 1 to 8, as there are"),
         (["--keep", "2x16x7"], "attention of width 7: expected a multiple of 2, the heads, up to 16"),
     ],
 )

@@ -112,6 +112,7 @@ class ModelResult:
     precision: str
     layers: int | None
     parameters: int | None
+    multiplications: tuple[int, int] | None  # a second of audio: of front and head, and of the layers
     startup: Startup
     measurements: tuple[Measurement, ...]
 

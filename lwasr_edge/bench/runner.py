@@ -84,6 +84,7 @@ def run_benchmark(
                 precision=info["precision"],
                 layers=info["layers"],
                 parameters=info["parameters"],
+                multiplications=info["multiplications"],
                 startup=startup,
                 measurements=tuple(results),
             )

@@ -62,6 +62,7 @@ def measure_startup(job: Job) -> Figures:
             "precision": info.precision,
             "layers": info.layers,
             "parameters": info.parameters,
+            "multiplications": info.multiplications,
             "streaming": info.streaming,
             "frame_ms": info.frame_ms,
         },

@@ -74,6 +74,13 @@ class WaveformStore:
         waveform = (self.samples[place] * heard).to(self.device) / 32768.0
         return Batch(waveform, n_samples.to(self.device), utterances.to(self.device))
 
+    def spread(self, n_utterances: int) -> list[np.ndarray]:
+        """Batches of up to 8 utterances of like length, evenly spread over the corpus; all if there are fewer."""
+        n_stored = len(self.lengths_s)
+        chosen = np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64)
+        ordered = chosen[np.argsort(self.lengths_s[chosen], kind="stable")]
+        return np.array_split(ordered, -(-len(ordered) // 8))
+
 
 def fits(n_bytes: int, device: torch.device) -> bool:
     """Whether audio of this size leaves most of the device's memory to the training."""

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--keep", default="8", metavar="SHAPES",
         help="layers of each student: 8,5,3, or layers of the reference: 0+5+9; with so many feed-forward "
-        "units, and attention so wide: 14x368x96",
+        "units, attention so wide, and so many channels of the front: 14x352x96x64",
     )
     command.add_argument("--students", nargs="*", type=Path, default=[], metavar="CHECKPOINT", help="go on with these")
     add_training(command, Schedule(), REPRESENT_WEIGHTS)

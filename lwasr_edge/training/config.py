@@ -90,6 +90,22 @@ class ModelConfig:
     reference_layers: tuple[int, ...] = ()  # for a student: which layers of the reference it inherited
 
     @property
+    def multiplications(self) -> tuple[int, int]:
+        """Multiply-accumulate operations for a second of audio: of front and head, and of all layers.
+
+        Attention scores are left out: they depend on the chunk, and are a few per cent.
+        """
+        encoder, frontend = self.encoder, self.frontend
+        frames = frontend.sample_rate / frontend.hop_length / 4  # encoder frames a second
+        width, channels = encoder.d_model, encoder.subsampling_channels
+        bands = (frontend.n_mels + 1) // 2, ((frontend.n_mels + 1) // 2 + 1) // 2
+        front = 2 * bands[0] * channels * 9 + bands[1] * channels * channels * 9 + bands[1] * channels * width
+        head = width * len(self.vocabulary)
+        attention, convolution = 5 * width * encoder.attention_width, 3 * width * width + width * encoder.conv_kernel
+        layer = 4 * width * encoder.d_feed_forward + attention + convolution
+        return round(frames * (front + head)), round(frames * encoder.n_layers * layer)
+
+    @property
     def blank_id(self) -> int:
         """Index of the blank: the vocabulary's last entry."""
         return len(self.vocabulary) - 1

@@ -113,10 +113,14 @@ class Subsampling(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, MEL_CONTEXT + 4 U, n_mels), the past first -> (B, U, D)."""
+        return self.linear(self.convolve(features))
+
+    def convolve(self, features: Tensor) -> Tensor:
+        """What the linear layer reads, channel by channel: (B, MEL_CONTEXT + 4 U, n_mels) -> (B, U, C n_mels / 4)."""
         channels_last = features.unsqueeze(3).permute(0, 3, 1, 2)  # in strides too: a fraction of the time
         x = F.relu(self.conv1(channels_last))  # (B, C, 2 U + 1, n_mels / 2)
         x = F.relu(self.conv2(x))  # (B, C, U, n_mels / 4)
-        return self.linear(x.transpose(1, 2).flatten(2))
+        return x.transpose(1, 2).flatten(2)
 
 
 class FeedForward(nn.Module):

@@ -80,13 +80,13 @@ def in_precision(model: AcousticModel, dtype: torch.dtype) -> AcousticModel:
 def digest(model: nn.Module) -> str:
     """What tells a model's weights from others: SHA-256 over names and values, in hexadecimal.
 
-    Feed-forward modules and attention count by their shapes alone: where they were narrowed (`narrow`), they begin the
-    same on the same machine only. No training moves them and nothing else.
+    What can have been narrowed (`narrow`, `narrow_front`) counts by its shape alone: it begins the same on the same
+    machine only, and no training moves it and nothing else.
     """
     found = hashlib.sha256()
     for name, weight in model.named_parameters():
         found.update(f"{name} {tuple(weight.shape)}".encode())
-        if not any(part in name for part in (".feed_forward", ".attention.")):
+        if not any(part in name for part in (".feed_forward", ".attention.", ".subsampling.")):
             found.update(weight.detach().cpu().numpy().tobytes())
     return found.hexdigest()
 

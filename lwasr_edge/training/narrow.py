@@ -1,32 +1,28 @@
 """Students with fewer feed-forward units and narrower attention, nearly the reference before they have learnt anything.
 
-Both follow in closed form from second moments on speech: no gradients, no transcripts.
+Both follow in closed form from second moments on speech: no gradients, no transcripts. The front: `narrow_front`.
 
-* Feed-forward modules, by Optimal Brain Surgeon (Hassibi & Stork 1993) for whole columns, as in Kurtic et al. 2023,
-  arXiv 2302.04089: of the units that the second product reads, the one goes whose loss costs the output least once the
-  others are fitted anew to the output as it was; and so on.
+* Feed-forward modules, by Optimal Brain Surgeon (`surgeon`): of the units that the second product reads, the one goes
+  whose loss costs the output least once the others are fitted anew to the output as it was; and so on.
 * Attention: of each head's scores q k and of its share in the output, the best approximation of lower rank (Eckart &
   Young 1936), in the metric of what the head hears.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
 from lwasr_edge.training.config import ModelConfig
 from lwasr_edge.training.conformer import relative_positions
 from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.surgeon import surgeon, with_constant
 
-DAMPING = 1e-4  # of the mean second moment, added to each: units that rarely differ are not told apart by noise
 SMALLEST = 1e-6  # of the largest eigenvalue: directions that a head hardly uses
 POSITIONS = 150  # frames either way whose distances count as much as each other
 FEED_FORWARDS = ("feed_forward1", "feed_forward2")
@@ -52,8 +48,7 @@ def hidden_moments(model: AcousticModel, store: WaveformStore, n_utterances: int
     heard = torch.empty(0)
 
     def add(place: int, name: str, values: Tensor) -> None:
-        values = values[heard].double()
-        values = torch.cat([values, values.new_ones(len(values), 1)], dim=1)
+        values = with_constant(values[heard])
         moments[place][name] = moments[place].get(name, 0.0) + values.T @ values
 
     def reads(place: int, name: str) -> Callable[[nn.Module, Any], None]:
@@ -67,7 +62,7 @@ def hidden_moments(model: AcousticModel, store: WaveformStore, n_utterances: int
         hooks += [layer.get_submodule(name).register_forward_pre_hook(reads(place, name)) for name in READ]
         hooks += [layer.get_submodule(name).register_forward_hook(writes(place, name)) for name in WRITTEN]
     try:
-        for indices in tqdm(spread(store, n_utterances), desc="moments", unit="batch", mininterval=1, leave=False):
+        for indices in tqdm(store.spread(n_utterances), desc="moments", unit="batch", mininterval=1, leave=False):
             batch = store.batch(indices)
             features, lengths = model.features(batch.waveform, batch.n_samples)
             heard = torch.arange(features.shape[1] // 4, device=lengths.device) < lengths[:, None]
@@ -78,59 +73,21 @@ def hidden_moments(model: AcousticModel, store: WaveformStore, n_utterances: int
     return [{name: moment / moment[-1, -1] for name, moment in layer.items()} for layer in moments]
 
 
-def spread(store: WaveformStore, n_utterances: int) -> list[np.ndarray]:
-    """Batches of up to 8 utterances of like length, evenly spread over the store."""
-    n_stored = len(store.lengths_s)
-    chosen = np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64)
-    ordered = chosen[np.argsort(store.lengths_s[chosen], kind="stable")]
-    return np.array_split(ordered, -(-len(ordered) // 8))
-
-
-def narrowed_config(config: ModelConfig, d_feed_forward: int | None, d_attention: int | None) -> ModelConfig:
-    """The config of a model with so many units in each feed-forward module, and attention of that width.
-
-    Args:
-        config: of the wider model.
-        d_feed_forward: units; None for all.
-        d_attention: of all heads together; None for all.
-
-    Raises:
-        OptionError: none, more than there are, or a width that does not divide into the heads.
-    """
-    encoder = config.encoder
-    units = encoder.d_feed_forward if d_feed_forward is None else d_feed_forward
-    if not 1 <= units <= encoder.d_feed_forward:
-        most = encoder.d_feed_forward
-        raise OptionError(f"{units} units of a feed-forward module: expected 1 to {most}, as there are")
-    width = encoder.attention_width if d_attention is None else d_attention
-    if not 1 <= width <= encoder.attention_width or width % encoder.n_heads:
-        multiple = f"a multiple of {encoder.n_heads}, the heads, up to {encoder.attention_width}"
-        raise OptionError(f"attention of width {width}: expected {multiple}")
-    narrowed = dataclasses.replace(encoder, d_feed_forward=units, d_attention=d_attention or encoder.d_attention)
-    return dataclasses.replace(config, encoder=narrowed)
-
-
 @torch.no_grad()
-def narrow(student: AcousticModel, moments: Moments, config: ModelConfig, dropout: float = 0.0) -> AcousticModel:
-    """A narrower copy of a student.
+def narrow_layers(state: dict[str, Tensor], moments: Moments, config: ModelConfig) -> None:
+    """Narrow the layers in a model's ``state`` to those of ``config``.
 
     Args:
-        student: with the reference's own weights, as `students.inherit` gives it.
-        moments: of the reference, by `hidden_moments`.
-        config: of the copy, by `narrowed_config`.
-        dropout: of the copy.
+        state: weights by name.
+        moments: of the model's layers, by `hidden_moments`.
+        config: of the narrower model.
     """
-    narrowed = AcousticModel(config, dropout).to(student.head.weight.device)
-    state = student.state_dict()
-    layers = tqdm(student.config.reference_layers, desc="narrow", unit="layer", mininterval=1, leave=False)
-    for place, kept in enumerate(layers):
+    for place, moment in enumerate(tqdm(moments, desc="narrow", unit="layer", mininterval=1, leave=False)):
         prefix = f"encoder.layers.{place}."
         for name in FEED_FORWARDS:
-            narrow_feed_forward(state, f"{prefix}{name}", moments[kept][f"{name}.linear2"], config)
-        if config.encoder.attention_width < student.config.encoder.attention_width:
-            narrow_attention(state, f"{prefix}attention", moments[kept], config)
-    narrowed.load_state_dict(state)
-    return narrowed
+            narrow_feed_forward(state, f"{prefix}{name}", moment[f"{name}.linear2"], config)
+        if config.encoder.attention_width < len(state[f"{prefix}attention.query.bias"]):
+            narrow_attention(state, f"{prefix}attention", moment, config)
 
 
 def narrow_feed_forward(state: dict[str, Tensor], module: str, moments: Tensor, config: ModelConfig) -> None:
@@ -140,38 +97,6 @@ def narrow_feed_forward(state: dict[str, Tensor], module: str, moments: Tensor, 
     units, fitted = surgeon(columns.double(), moments, config.encoder.d_feed_forward)
     state[f"{first}.weight"], state[f"{first}.bias"] = state[f"{first}.weight"][units], state[f"{first}.bias"][units]
     state[f"{second}.weight"], state[f"{second}.bias"] = fitted[:, units].float(), fitted[:, -1].float()
-
-
-def surgeon(weights: Tensor, moments: Tensor, n_kept: int) -> tuple[Tensor, Tensor]:
-    """Take units away one at a time, each time the one that the output misses least.
-
-    Without unit j, the others' best weights are W - W[:, j] P[j] / P[j, j] with P the inverse of the moments, and the
-    output's mean squared error grows by |W[:, j]|^2 / P[j, j].
-
-    Args:
-        weights: (D, F + 1) of the output on F units and the constant, float64.
-        moments: (F + 1, F + 1) of these.
-        n_kept: units to keep, 1 to F. The constant always stays.
-
-    Returns:
-        The units that stay, in rising order (n_kept,), and the weights fitted to them (D, F + 1), 0 for the others.
-    """
-    damped = moments + DAMPING * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype).to(moments)
-    inverse = torch.linalg.inv(damped)
-    is_unit = torch.ones(len(moments), dtype=torch.bool, device=moments.device)
-    is_unit[-1] = False
-    weights = weights.clone()
-    for _ in range(len(moments) - 1 - n_kept):
-        costs = weights.square().sum(0) / inverse.diagonal()
-        unit = int(torch.where(is_unit, costs, torch.inf).argmin())
-        row = inverse[unit] / inverse[unit, unit]
-        weights -= weights[:, unit, None] * row
-        inverse -= inverse[:, unit, None] * row
-        weights[:, unit] = 0.0
-        inverse[:, unit] = inverse[unit] = 0.0
-        inverse[unit, unit] = 1.0
-        is_unit[unit] = False
-    return is_unit.nonzero()[:, 0], weights
 
 
 def narrow_attention(state: dict[str, Tensor], module: str, moments: dict[str, Tensor], config: ModelConfig) -> None:

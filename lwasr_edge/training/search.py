@@ -39,6 +39,7 @@ class Candidate:
     n_layers: int
     d_feed_forward: int
     d_attention: int
+    channels: int
     precision: str
     megabytes: float  # of the exported file
     rtf: float  # expected, whole files
@@ -47,7 +48,7 @@ class Candidate:
     @property
     def student(self) -> str:
         """Name of the checkpoint: precisions share it."""
-        return f"layers{self.n_layers}x{self.d_feed_forward}x{self.d_attention}"
+        return f"layers{self.n_layers}x{self.d_feed_forward}x{self.d_attention}x{self.channels}"
 
     def costs(self) -> tuple[float, float, float]:
         """What should be small."""
@@ -73,12 +74,13 @@ class Search:
         self.reference, self.tokenizer = load_checkpoint(reference)
         self.options = options
 
-    def shape(self, n_layers: int, d_feed_forward: int, d_attention: int) -> Shape:
+    def shape(self, n_layers: int, d_feed_forward: int, d_attention: int, channels: int) -> Shape:
         """What the student keeps."""
-        return Shape(layers_to_keep(self.reference.config.encoder.n_layers, n_layers), d_feed_forward, d_attention)
+        layers = layers_to_keep(self.reference.config.encoder.n_layers, n_layers)
+        return Shape(layers, d_feed_forward, d_attention, channels)
 
     def candidates(
-        self, layers: list[int], unit_shares: list[float], attention_shares: list[float],
+        self, layers: list[int], unit_shares: list[float], attention_shares: list[float], front_shares: list[float],
         latencies: dict[str, LatencyModel],
     ) -> list[Candidate]:
         """All combinations, with sizes and speeds.
@@ -87,22 +89,26 @@ class Search:
             layers: numbers of layers to keep.
             unit_shares: of the reference's feed-forward units, above 0 to 1.
             attention_shares: of the width of its attention heads, above 0 to 1.
+            front_shares: of the channels of its front, above 0 to 1.
             latencies: a latency model for each precision.
         """
         encoder = self.reference.config.encoder
-        for option, shares in (("--feed-forward", unit_shares), ("--attention", attention_shares)):
+        widths = {"--feed-forward": unit_shares, "--attention": attention_shares, "--front": front_shares}
+        for option, shares in widths.items():
             for share in shares:
                 if not 0 < share <= 1:
                     raise OptionError(f"{option} {share}: expected shares above 0, to 1")
         found = []
-        for n_layers, of_units, of_heads in itertools.product(layers, unit_shares, attention_shares):
+        kept = itertools.product(layers, unit_shares, attention_shares, front_shares)
+        for n_layers, of_units, of_heads, of_front in kept:
             units = max(1, round(of_units * encoder.d_feed_forward))
             width = encoder.n_heads * max(1, round(of_heads * encoder.attention_width / encoder.n_heads))
-            config = student_config(self.reference.config, self.shape(n_layers, units, width))
+            channels = max(1, round(of_front * encoder.subsampling_channels))
+            config = student_config(self.reference.config, self.shape(n_layers, units, width, channels))
             for precision, latency in latencies.items():
-                megabytes = n_parameters_of(config) * BYTES_PER_PARAMETER[precision] / 1e6
-                rtf = latency.rtf(config)
-                found.append(Candidate(n_layers, units, width, precision, round(megabytes, 2), round(rtf, 5)))
+                megabytes = round(n_parameters_of(config) * BYTES_PER_PARAMETER[precision] / 1e6, 4)
+                rtf = round(latency.rtf(config), 5)
+                found.append(Candidate(n_layers, units, width, channels, precision, megabytes, rtf))
         return found
 
     def measure(self, candidates: list[Candidate], dev_sets: DevSets) -> list[Candidate]:
@@ -111,7 +117,10 @@ class Search:
         weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
         corpus, targets = training_data(self.reference, self.tokenizer, weights, options)
         store = WaveformStore(corpus, options.device)
-        shapes = {one.student: self.shape(one.n_layers, one.d_feed_forward, one.d_attention) for one in candidates}
+        shapes = {
+            one.student: self.shape(one.n_layers, one.d_feed_forward, one.d_attention, one.channels)
+            for one in candidates
+        }
         family = begin_students(self.reference, shapes, store, options.dropout)
         for student in family.values():
             student.encoder.subsampling.requires_grad_(not options.freeze_front)
@@ -134,11 +143,11 @@ class Search:
 
 def table(candidates: list[Candidate]) -> str:
     """A line each."""
-    names = f"{'layers':>6} {'feed-forward':>12} {'attention':>9} {'precision':>9}"
+    names = f"{'layers':>6} {'feed-forward':>12} {'attention':>9} {'front':>5} {'precision':>9}"
     lines = [f"{names} {'MB':>6} {'RTF':>8} {'WER %':>6}"]
     for one in candidates:
-        costs = f"{one.megabytes:6.2f} {one.rtf:8.4f} {one.wer:6.1f}"
-        lines.append(f"{one.n_layers:6} {one.d_feed_forward:12} {one.d_attention:9} {one.precision:>9} {costs}")
+        kept = f"{one.n_layers:6} {one.d_feed_forward:12} {one.d_attention:9} {one.channels:5} {one.precision:>9}"
+        lines.append(f"{kept} {one.megabytes:6.2f} {one.rtf:8.4f} {one.wer:6.1f}")
     return "\n".join(lines)
 
 
@@ -154,6 +163,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--feed-forward", nargs="+", type=float, default=[1.0, 0.5, 0.25], metavar="SHARE", help=units)
     heads = "of the attention heads' width that stays; default 0.55"
     add("--attention", nargs="+", type=float, default=[0.55], metavar="SHARE", help=heads)
+    channels = "of the channels of the front that stay; default 0.36"
+    add("--front", nargs="+", type=float, default=[0.36], metavar="SHARE", help=channels)
     add("--precisions", nargs="+", choices=list(BYTES_PER_PARAMETER), default=["int8"], help="default int8")
     add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
     add("--threads", type=int, default=1, help="on the board; default 1")
@@ -167,14 +178,14 @@ def latency_models(args: argparse.Namespace, search: Search) -> dict[str, Latenc
     Raises:
         OptionError: float32 without a profile: no float model is installed that could be measured.
     """
-    family, world, path = search.reference.config, search.options.world, search.options.output / SPEEDS_FILE
+    world, path = search.options.world, search.options.output / SPEEDS_FILE
     if args.profile:
-        return {one: read_profile(args.profile, family, args.threads, one) for one in args.precisions}
+        return {one: read_profile(args.profile, args.threads, one) for one in args.precisions}
     if "float32" in args.precisions:
         raise OptionError("--precisions float32: only int8 models are installed: pass --profile of a float32 model")
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # by threads
     if world.leads and str(args.threads) not in known:
-        known[str(args.threads)] = vars(measure_here(family, args.threads, "int8"))
+        known[str(args.threads)] = vars(measure_here(args.threads, "int8"))
         write_atomically(path, json.dumps(known, indent=1).encode())
     world.wait()
     return {"int8": LatencyModel(**json.loads(path.read_text(encoding="utf-8"))[str(args.threads)])}
@@ -186,7 +197,8 @@ def run(args: argparse.Namespace) -> None:
         raise OptionError("--dev: error rates decide: give at least one manifest")
     options = TrainingOptions.from_args(args)
     search = Search(args.reference, options)
-    everything = search.candidates(args.layers, args.feed_forward, args.attention, latency_models(args, search))
+    latencies = latency_models(args, search)
+    everything = search.candidates(args.layers, args.feed_forward, args.attention, args.front, latencies)
     fitting = [one for one in everything if one.megabytes <= args.max_mb and one.rtf <= args.max_rtf]
     print(f"{len(fitting)} of {len(everything)} candidates fit --max-mb {args.max_mb:g} and --max-rtf {args.max_rtf:g}")
     if not fitting:

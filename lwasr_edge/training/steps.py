@@ -121,8 +121,8 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
 
     Args:
         text: students separated by commas; each a number of layers, or the layers themselves joined by "+"; behind an
-            "x" the hidden units of their feed-forward modules, behind another the width of their attention: "8,5",
-            "14x368x96,10x288x96" or "0+5+9+15x352".
+            "x" the hidden units of their feed-forward modules, then the width of their attention, then the channels of
+            their front: "8,5", "14x368x96x64,10x288x96x64" or "0+5+9+15x352".
         n_reference: layers of the reference.
     """
     students: dict[str, Shape] = {}
@@ -132,9 +132,9 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
             numbers = [int(number) for number in layers.split("+")]
             widths = [int(width) for width in narrows]
         except ValueError:
-            widths = [0, 0, 0]
-        if len(widths) > 2:
-            expected = "expected numbers of layers, as in 8,5,3, or layers, as in 0+5+9; narrower, as in 14x368x96"
+            widths = [0, 0, 0, 0]
+        if len(widths) > 3:
+            expected = "expected numbers of layers, as in 8,5,3, or layers, as in 0+5+9; narrower, as in 14x368x96x64"
             raise OptionError(f"--keep {text}: {expected}")
         name = "x".join(["layers" + "-".join(map(str, numbers)), *map(str, widths)])
         if name in students:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.batches import WaveformStore
-from lwasr_edge.training.config import ModelConfig
+from lwasr_edge.training.config import EncoderConfig, ModelConfig
+from lwasr_edge.training.conformer import Subsampling
 from lwasr_edge.training.frontend import RunningNorm, UtteranceNorm
 from lwasr_edge.training.model import AcousticModel
-from lwasr_edge.training.narrow import Moments, hidden_moments, narrow, narrowed_config
+from lwasr_edge.training.narrow import Moments, hidden_moments, narrow_layers
+from lwasr_edge.training.narrow_front import narrowed_front
 
 # Order in which layers of the 16-layer NeMo Conformer-CTC small are missed least: the greedy choice by KL divergence
 # of the posteriors
@@ -44,6 +46,7 @@ class Shape(NamedTuple):
     layers: tuple[int, ...]  # in rising order
     d_feed_forward: int | None = None  # hidden units of each feed-forward module; None for all
     d_attention: int | None = None  # width of all attention heads together; None for all
+    channels: int | None = None  # of the front's convolutions; None for all
 
 
 def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
@@ -61,11 +64,37 @@ def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
         encoder=dataclasses.replace(reference.encoder, n_layers=len(keep)),
         reference_layers=keep,
     )
-    return narrowed_config(config, shape.d_feed_forward, shape.d_attention)
+    return dataclasses.replace(config, encoder=narrowed_encoder(config.encoder, shape))
+
+
+def narrowed_encoder(encoder: EncoderConfig, shape: Shape) -> EncoderConfig:
+    """The config of an encoder as narrow as ``shape``.
+
+    Raises:
+        OptionError: nothing left, more than there is, or a width that does not divide into the heads.
+    """
+    units = encoder.d_feed_forward if shape.d_feed_forward is None else shape.d_feed_forward
+    if not 1 <= units <= encoder.d_feed_forward:
+        most = encoder.d_feed_forward
+        raise OptionError(f"{units} units of a feed-forward module: expected 1 to {most}, as there are")
+    width = encoder.attention_width if shape.d_attention is None else shape.d_attention
+    if not 1 <= width <= encoder.attention_width or width % encoder.n_heads:
+        multiple = f"a multiple of {encoder.n_heads}, the heads, up to {encoder.attention_width}"
+        raise OptionError(f"attention of width {width}: expected {multiple}")
+    channels = encoder.subsampling_channels if shape.channels is None else shape.channels
+    if not 1 <= channels <= encoder.subsampling_channels:
+        most = encoder.subsampling_channels
+        raise OptionError(f"{channels} channels of the front: expected 1 to {most}, as there are")
+    d_attention = shape.d_attention or encoder.d_attention
+    return dataclasses.replace(
+        encoder, d_feed_forward=units, d_attention=d_attention, subsampling_channels=channels
+    )
 
 
 def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:
     """A streaming student with the front, the layers ``keep`` and the CTC head of the reference.
+
+    Its features are the reference's where that streams itself, and not fitted yet elsewhere (`fit_running_norm`).
 
     Args:
         reference: the teacher.
@@ -73,6 +102,8 @@ def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.
         dropout: of the student.
     """
     student = AcousticModel(student_config(reference.config, Shape(keep)), dropout)
+    if isinstance(reference.norm, RunningNorm):
+        student.norm.load_state_dict(reference.norm.state_dict())
     student.encoder.subsampling.load_state_dict(reference.encoder.subsampling.state_dict())
     for layer, index in zip(student.encoder.layers, keep, strict=True):
         layer.load_state_dict(reference.encoder.layers[index].state_dict())
@@ -91,15 +122,24 @@ def begin_students(
         store: training audio, which fits their features, and their modules where these are narrower.
         dropout: of the students.
     """
+    reference = reference.to(store.device)
     moments: Moments = []
+    fronts: dict[int, Subsampling] = {}  # by their channels
     students = {}
     for name, shape in shapes.items():
-        student = inherit(reference, shape.layers, dropout).to(store.device)
-        config = student_config(reference.config, shape)
-        if config != student.config:
-            moments = moments or hidden_moments(reference.to(store.device), store)
-            student = narrow(student, moments, config, dropout)
-        fit_running_norm(student, store)
+        student = AcousticModel(student_config(reference.config, shape), dropout).to(store.device)
+        state = inherit(reference, shape.layers).to(store.device).state_dict()
+        if shape.d_feed_forward or shape.d_attention:
+            moments = moments or hidden_moments(reference, store)
+            narrow_layers(state, [moments[layer] for layer in shape.layers], student.config)
+        channels = student.config.encoder.subsampling_channels
+        if channels < reference.config.encoder.subsampling_channels:
+            if channels not in fronts:
+                fronts[channels] = narrowed_front(reference, store, channels)
+            state |= fronts[channels].state_dict(prefix="encoder.subsampling.")
+        student.load_state_dict(state)
+        if not isinstance(reference.norm, RunningNorm):
+            fit_running_norm(student, store)
         students[name] = student
     return students
 
