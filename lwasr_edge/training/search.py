@@ -27,7 +27,9 @@ from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.steps import REPRESENT_WEIGHTS, TrainingOptions, load_noise, training_data
 from lwasr_edge.training.students import Shape, begin_students, layers_to_keep, student_config
 
-BYTES_PER_PARAMETER = {"int8": 1.08, "float32": 4.03}  # of an exported file, graph and vocabulary included
+BYTES_PER_PARAMETER = {"int8": 1, "float32": 4}
+GRAPH_BYTES = 280_000  # of an exported file, vocabulary included: what is there beside the weights and the layers
+LAYER_BYTES = 33_000  # nodes, names and scales of a layer
 RESULTS_FILE = "search.json"
 SPEEDS_FILE = "speeds.json"  # what was measured first: measured again, other candidates might fit
 
@@ -106,7 +108,8 @@ class Search:
             channels = max(1, round(of_front * encoder.subsampling_channels))
             config = student_config(self.reference.config, self.shape(n_layers, units, width, channels))
             for precision, latency in latencies.items():
-                megabytes = round(n_parameters_of(config) * BYTES_PER_PARAMETER[precision] / 1e6, 4)
+                size = BYTES_PER_PARAMETER[precision] * n_parameters_of(config) + GRAPH_BYTES + LAYER_BYTES * n_layers
+                megabytes = round(size / 1e6, 3)
                 rtf = round(latency.rtf(config), 5)
                 found.append(Candidate(n_layers, units, width, channels, precision, megabytes, rtf))
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 DAMPING = 1e-4  # of the mean second moment, added to each: units that rarely differ are not told apart by noise
 
@@ -38,7 +39,7 @@ def surgeon(weights: Tensor, moments: Tensor, n_kept: int, size: int = 1) -> tup
     inverse, weights = torch.linalg.inv(damped(moments)), weights.clone()
     n_units = (len(moments) - 1) // size
     is_left = torch.ones(n_units, dtype=torch.bool, device=moments.device)
-    for _ in range(n_units - n_kept):
+    for _ in tqdm(range(n_units - n_kept), desc="removed", unit="unit", mininterval=1, delay=2, leave=False):
         columns = weights[:, :-1].unflatten(1, (n_units, size))
         met = inverse[:-1, :-1].unflatten(1, (n_units, size)).unflatten(0, (n_units, size))
         metric = torch.linalg.inv(met.diagonal(dim1=0, dim2=2).movedim(2, 0))  # (F, size, size), of each unit
@@ -47,7 +48,7 @@ def surgeon(weights: Tensor, moments: Tensor, n_kept: int, size: int = 1) -> tup
         gone = slice(unit * size, (unit + 1) * size)
         rows = metric[unit] @ inverse[gone]
         weights -= weights[:, gone] @ rows
-        inverse -= inverse[:, gone] @ rows
+        inverse.addmm_(inverse[:, gone].clone(), rows, alpha=-1)  # the largest; in its place
         weights[:, gone] = 0.0
         inverse[:, gone] = 0.0
         inverse[gone] = 0.0
