@@ -22,7 +22,7 @@ STEPS = 240  # many more than pass between ten kills, on a fast machine too
 
 def command_line(folder: Path, output: Path) -> list[str]:
     """Arguments of `lwasr-train`: every distortion, chunks, and a state after every third step."""
-    words = ["represent", "--reference", str(folder / "reference.safetensors"), "--keep", "2x20"]
+    words = ["represent", "--reference", str(folder / "reference.safetensors"), "--keep", "2x20x8x6"]
     words += ["--train", str(folder / "data.jsonl"), "--noise", str(folder / "data.jsonl"), "--device", "cpu"]
     words += ["--steps", str(STEPS), "--layer-steps", "30", "--batch-s", "4", "--warmup-steps", "5"]
     return [*words, "--save-every", "3", "--precision", "float32", "-o", str(output)]
@@ -75,7 +75,7 @@ def test_killed_ten_times(tmp_path: Path, processes: ForkServerContext) -> None:
         child.start()
         child.join()
         assert child.exitcode == 0
-    student, same = (load_checkpoint(path / "layers2x20.safetensors")[0] for path in (killed, tmp_path / "whole"))
+    student, same = (load_checkpoint(path / "layers2x20x8x6.safetensors")[0] for path in (killed, tmp_path / "whole"))
     for name, value in student.state_dict().items():
         assert torch.equal(value, same.state_dict()[name]), name
     left, wanted = ({path.name for path in folder.iterdir()} for folder in (killed, tmp_path / "whole"))
