@@ -17,7 +17,7 @@ from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.metadata import write_metadata
 from lwasr_edge.export.quantize import matmul_names, quantize, weight_scale
 from lwasr_edge.export.streaming import StreamingModel, WholeModel
-from lwasr_edge.export.verify import Recording, RecordingSet, agreements, divergence
+from lwasr_edge.export.verify import Recording, RecordingSet, agreements, typical_divergence
 
 PROBE_RECORDINGS = 8  # spread over all sets: enough to rank the products
 PROBE_SECONDS = 8.0  # of each
@@ -93,7 +93,7 @@ def damage(
         recordings: a few of the calibration recordings.
 
     Returns:
-        Kullback-Leibler divergence for each product, in nats a frame, worst first.
+        `typical_divergence` for each product, in nats, worst first.
     """
     frontend = model.config.frontend
     samples_per_frame = frontend.hop_length * 4
@@ -107,7 +107,7 @@ def damage(
     for name in names:
         with rounded_to_int8(model.get_submodule(name)):
             found = [model(waveform, *beginning)[3].numpy() for waveform in waveforms]
-        moved[name] = float(np.mean(np.concatenate([divergence(*pair) for pair in zip(wanted, found, strict=True)])))
+        moved[name] = typical_divergence(zip(wanted, found, strict=True))
     return dict(sorted(moved.items(), key=lambda item: -item[1]))
 
 

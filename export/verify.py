@@ -22,7 +22,7 @@ ROUNDING_FACTOR = 4.0  # ... and, where a model amplifies rounding, so many time
 PARITY_CHUNKS = (1, 3, 16, None)  # frames; None: whole
 PARITY_SECONDS = 8.0  # of each recording
 GAINS = (1.0, 1 + 1e-7, 1 - 2e-7, 1 + 3e-7, 1 - 4e-7)  # the same sound but for the last bits: rounding falls otherwise
-MAX_DIVERGENCE = 0.03  # nats a frame, without transcripts; int8 has a tenth of it, a broken product several times it
+MAX_DIVERGENCE = 0.05  # nats, without transcripts; int8 has a seventh of it, products that overflow several times it
 MAX_WER_LOSS = 1.0  # percent, absolute, where the caller sets no limit
 
 
@@ -136,7 +136,7 @@ class Agreement:
     name: str  # of the set
     recordings: int
     frames_alike: float  # share of frames with the same best token
-    divergence: float  # of the posteriors from float's, Kullback-Leibler, nats a frame
+    divergence: float  # of the posteriors from float's, nats: `typical_divergence`
     float_wer: float | None  # percent; None without transcripts
     wer: float | None  # percent
 
@@ -151,21 +151,30 @@ def divergence(log_probs: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (np.exp(log_probs) * (log_probs - other)).sum(1)
 
 
+def typical_divergence(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """The `divergence` that nine frames in ten stay below.
+
+    Not the mean: a model that CTC made sure of itself puts a token on one frame, and where that moves by a frame, no
+    word changes, and two frames of a thousand outweigh all others.
+    """
+    return float(np.quantile(np.concatenate([divergence(*pair) for pair in pairs]), 0.9))
+
+
 def compare(recordings: RecordingSet, heard: Iterable[tuple[Heard, Heard]]) -> Agreement:
     """Score what the float file and the other heard of each recording."""
-    alike, diverged = [], []
+    alike, pairs = [], []
     texts: tuple[list[str], list[str]] = ([], [])
     for wanted, found in heard:
         alike.append(wanted.log_probs.argmax(1) == found.log_probs.argmax(1))
-        diverged.append(divergence(wanted.log_probs, found.log_probs))
+        pairs.append((wanted.log_probs, found.log_probs))
         for one, transcripts in zip((wanted, found), texts, strict=True):
             transcripts.append(one.text)
     wers: tuple[float | None, float | None] = (None, None)
     if all(recording.text is not None for recording in recordings.recordings):
         said = [recording.text or "" for recording in recordings.recordings]
         wers = 100 * score(said, texts[0]).wer, 100 * score(said, texts[1]).wer
-    means = (float(np.concatenate(values).mean()) for values in (alike, diverged))
-    return Agreement(recordings.name, len(recordings.recordings), *means, *wers)
+    frames_alike = float(np.concatenate(alike).mean())
+    return Agreement(recordings.name, len(recordings.recordings), frames_alike, typical_divergence(pairs), *wers)
 
 
 def agreements(float_path: Path, path: Path, sets: Sequence[RecordingSet]) -> list[Agreement]:
@@ -196,7 +205,7 @@ def require_agreement(found: Sequence[Agreement], max_wer_loss: float) -> None:
         if one.wer_loss is None:
             if not one.divergence <= MAX_DIVERGENCE:
                 raise VerificationError(
-                    f"{one.name}: posteriors diverge by {one.divergence:.3f} nats a frame from the float model's "
+                    f"{one.name}: posteriors diverge by {one.divergence:.3f} nats from the float model's "
                     f"({100 * one.frames_alike:.1f} % of the best tokens agree); at most {MAX_DIVERGENCE:g} is "
                     "expected: --verify MANIFEST --max-wer-loss 0.1 keeps in float what suffers"
                 )

@@ -44,6 +44,7 @@ from lwasr_edge.export.verify import (
 from lwasr_edge.model import Model
 from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint, sha256
 from lwasr_edge.training.evaluate import tokens_to_text
+from lwasr_edge.training.search import expected_file_bytes
 
 SPEECH = Path(__file__).parent / "data" / "slt_16k.flac"
 BASE_CHECKPOINT = Path(__file__).parents[1] / "models" / "en-base" / "checkpoint.safetensors"
@@ -341,14 +342,14 @@ def test_every_set_is_held_to_the_limit() -> None:
     require_agreement([good, bad], 0.4)
     with pytest.raises(VerificationError, match="commonvoice-dev: WER rises from 24.45 % in float to 24.75 %"):
         require_agreement([good, bad], 0.1)
-    with pytest.raises(VerificationError, match="posteriors diverge by 0.078 nats"):  # products that overflow
+    with pytest.raises(VerificationError, match="posteriors diverge by 0.078 nats from"):  # products that overflow
         require_agreement([Agreement("made-up signals", 3, 0.94, 0.078, None, None)], 1.0)
 
 
 @pytest.mark.slow
 @pytest.mark.real_speech
 def test_int8_hears_what_float_hears(tmp_path: Path) -> None:
-    """Of a trained model on real speech: products that overflow diverge by 0.08 nats a frame, rounding by 0.0015."""
+    """Of a trained model on real speech: with products that overflow, a frame in ten diverges by 0.07 nats or more."""
     manifest = SHARED_SPEECH / "commonvoice-dev.jsonl"
     if not BASE_CHECKPOINT.is_file() or not manifest.is_file():
         pytest.skip("no trained checkpoint or no real speech here")
@@ -358,10 +359,9 @@ def test_int8_hears_what_float_hears(tmp_path: Path) -> None:
     onnx.save(write_metadata(proto, metadata), tmp_path / "float.onnx")
     some = [RecordingSet("some", read_recordings(manifest, 16_000, limit=12))]
     (found,) = agreements(tmp_path / "float.onnx", tmp_path / "int8.onnx", some)
-    assert found.divergence < 0.004
+    assert found.divergence < 0.005
     assert found.frames_alike > 0.98
-    n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    assert (tmp_path / "int8.onnx").stat().st_size < 1.1 * n_parameters
+    assert (tmp_path / "int8.onnx").stat().st_size < 1.02 * expected_file_bytes(model.config, "int8")
 
 
 def refuse(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> str:

@@ -19,6 +19,7 @@ from lwasr_edge.training.augment import Augmenter
 from lwasr_edge.training.baselines import n_parameters_of
 from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint, write_atomically
+from lwasr_edge.training.config import ModelConfig
 from lwasr_edge.training.dev_sets import WHOLE, DevSets
 from lwasr_edge.training.latency import LatencyModel, measure_here, read_profile
 from lwasr_edge.training.loop import Family, Trainer
@@ -55,6 +56,12 @@ class Candidate:
     def costs(self) -> tuple[float, float, float]:
         """What should be small."""
         return self.megabytes, self.rtf, self.wer
+
+
+def expected_file_bytes(config: ModelConfig, precision: str) -> int:
+    """Size of the file that the export writes of such a student."""
+    weights = BYTES_PER_PARAMETER[precision] * n_parameters_of(config)
+    return weights + GRAPH_BYTES + LAYER_BYTES * config.encoder.n_layers
 
 
 def pareto(candidates: list[Candidate]) -> list[Candidate]:
@@ -108,8 +115,7 @@ class Search:
             channels = max(1, round(of_front * encoder.subsampling_channels))
             config = student_config(self.reference.config, self.shape(n_layers, units, width, channels))
             for precision, latency in latencies.items():
-                size = BYTES_PER_PARAMETER[precision] * n_parameters_of(config) + GRAPH_BYTES + LAYER_BYTES * n_layers
-                megabytes = round(size / 1e6, 3)
+                megabytes = round(expected_file_bytes(config, precision) / 1e6, 3)
                 rtf = round(latency.rtf(config), 5)
                 found.append(Candidate(n_layers, units, width, channels, precision, megabytes, rtf))
         return found
