@@ -4,8 +4,8 @@
 
 Dynamic quantisation measures each activation as it comes; static quantisation (QDQ) has its ranges from calibration.
 "pairs": the exporter's way (`lwasr_edge.export.quantize`). Divergence is of the posteriors from the float file's,
-in nats, that nine frames in ten stay below; times are medians over rounds in which all files take turns, over the
-float file's.
+in nats, that four in five of the frames with a token stay below; times are medians over rounds in which all files take
+turns, over the float file's.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def _agreement_lines(found: list[Agreement]) -> list[str]:
     for one in found:
         lines.append(
             f"{one.name}, {one.recordings} recordings: best tokens like float's in {100 * one.frames_alike:.2f} % of "
-            f"the frames, divergence in nine of ten below {one.divergence:.5f} nats"
+            f"the frames, divergence where words are below {one.divergence:.5f} nats in four of five"
             + ("" if one.wer is None else f", WER {one.wer:.2f} %, float {one.float_wer:.2f} %")
         )
     return lines

@@ -107,7 +107,7 @@ def damage(
     for name in names:
         with rounded_to_int8(model.get_submodule(name)):
             found = [model(waveform, *beginning)[3].numpy() for waveform in waveforms]
-        moved[name] = typical_divergence(zip(wanted, found, strict=True))
+        moved[name] = typical_divergence(zip(wanted, found, strict=True), model.config.blank_id)
     return dict(sorted(moved.items(), key=lambda item: -item[1]))
 
 

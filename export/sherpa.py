@@ -218,4 +218,4 @@ def sherpa_agreements(
         tokens = greedy_tokens(torch.from_numpy(log_probs), model.config.blank_id)
         return Heard(log_probs, tokens_to_text(tokens, model.config.vocabulary))
 
-    return [compare(one, map(heard, one.recordings)) for one in sets]
+    return [compare(one, map(heard, one.recordings), model.config.blank_id) for one in sets]

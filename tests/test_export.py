@@ -40,6 +40,7 @@ from lwasr_edge.export.verify import (
     made_up_recordings,
     read_recordings,
     require_agreement,
+    typical_divergence,
 )
 from lwasr_edge.model import Model
 from lwasr_edge.training.checkpoint import load_checkpoint, save_checkpoint, sha256
@@ -335,6 +336,19 @@ def test_divergence_of_known_posteriors() -> None:
     assert divergence(sure, even).tolist() == pytest.approx([0.75 * np.log(1.5) + 0.25 * np.log(0.5)])
 
 
+def test_moved_spikes_and_silence_do_not_rule_the_divergence() -> None:
+    sure = np.array([-1e-3, np.log(1 - np.exp(-1e-3))])  # of the first, blank; reversed, of a token
+    blank, token = sure, sure[::-1]
+    spikes = np.array([blank, token] * 10)
+    moved = np.array([token, blank] + [blank, token] * 9)  # one in ten
+    assert divergence(spikes, moved).mean() > 0.5
+    assert typical_divergence([(spikes, moved)], blank_id=0) == 0
+    silence = np.array([blank] * 1000)
+    wrong = np.array([blank, [-0.7, -0.7]] * 10)
+    assert typical_divergence([(spikes, wrong), (silence, silence)], blank_id=0) > 0.1
+    assert typical_divergence([(silence, silence)], blank_id=0) == 0
+
+
 def test_every_set_is_held_to_the_limit() -> None:
     good = Agreement("librispeech-dev", 234, 0.99, 0.001, float_wer=15.95, wer=15.85)
     bad = Agreement("commonvoice-dev", 159, 0.99, 0.001, float_wer=24.45, wer=24.75)
@@ -342,14 +356,14 @@ def test_every_set_is_held_to_the_limit() -> None:
     require_agreement([good, bad], 0.4)
     with pytest.raises(VerificationError, match="commonvoice-dev: WER rises from 24.45 % in float to 24.75 %"):
         require_agreement([good, bad], 0.1)
-    with pytest.raises(VerificationError, match="posteriors diverge by 0.078 nats from"):  # products that overflow
-        require_agreement([Agreement("made-up signals", 3, 0.94, 0.078, None, None)], 1.0)
+    with pytest.raises(VerificationError, match="posteriors diverge by 0.780 nats from"):  # products that overflow
+        require_agreement([Agreement("made-up signals", 3, 0.94, 0.78, None, None)], 1.0)
 
 
 @pytest.mark.slow
 @pytest.mark.real_speech
 def test_int8_hears_what_float_hears(tmp_path: Path) -> None:
-    """Of a trained model on real speech: with products that overflow, a frame in ten diverges by 0.07 nats or more."""
+    """Of a trained model on real speech: with products that overflow, a frame in five diverges by 0.8 nats or more."""
     manifest = SHARED_SPEECH / "commonvoice-dev.jsonl"
     if not BASE_CHECKPOINT.is_file() or not manifest.is_file():
         pytest.skip("no trained checkpoint or no real speech here")
@@ -359,7 +373,7 @@ def test_int8_hears_what_float_hears(tmp_path: Path) -> None:
     onnx.save(write_metadata(proto, metadata), tmp_path / "float.onnx")
     some = [RecordingSet("some", read_recordings(manifest, 16_000, limit=12))]
     (found,) = agreements(tmp_path / "float.onnx", tmp_path / "int8.onnx", some)
-    assert found.divergence < 0.005
+    assert found.divergence < 0.02
     assert found.frames_alike > 0.98
     assert (tmp_path / "int8.onnx").stat().st_size < 1.02 * expected_file_bytes(model.config, "int8")
 
