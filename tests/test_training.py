@@ -312,6 +312,7 @@ def test_impossible_schedules_are_refused(values: dict) -> None:
 def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     monkeypatch.setattr("lwasr_edge.training.device.CPUINFO", cpuinfo)
+    monkeypatch.setattr("lwasr_edge.training.device.is_slow_in_bfloat16", lambda device: False)
     for text, wanted in (
         ("flags\t\t: fpu avx512f avx512_bf16 amx_tile", torch.bfloat16),
         ("flags\t\t: fpu avx2 fma", torch.float32),
@@ -320,6 +321,9 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ):
         cpuinfo.write_text(f"processor\t: 0\n{text}\n")
         assert choose_precision("auto", CPU) is wanted
+    cpuinfo.write_text("flags\t\t: avx512f avx512_bf16\n")
+    monkeypatch.setattr("lwasr_edge.training.device.is_slow_in_bfloat16", lambda device: True)
+    assert choose_precision("auto", CPU) is torch.float32
     cpuinfo.unlink()
     assert choose_precision("auto", CPU) is torch.float32
     assert choose_precision("bfloat16", CPU) is torch.bfloat16
