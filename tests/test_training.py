@@ -19,7 +19,9 @@ from lwasr_edge.errors import CheckpointError, MissingExtraError, OptionError
 from lwasr_edge.training.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.batches import Batches, WaveformStore
 from lwasr_edge.training.checkpoint import load_checkpoint
+from lwasr_edge.training.cli import build_parser
 from lwasr_edge.training.device import choose_device, choose_precision
+from lwasr_edge.training.distributed import World
 from lwasr_edge.training.evaluate import evaluate
 from lwasr_edge.training.logs import Log
 from lwasr_edge.training.loop import Family, Trainer, digest
@@ -27,7 +29,7 @@ from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.objectives import LossWeights
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.state import STATE_FILE
-from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS, training_data
+from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS, TrainingOptions, training_data
 from lwasr_edge.training.students import fit_running_norm, inherit
 
 CPU = torch.device("cpu")
@@ -329,6 +331,17 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert choose_precision("bfloat16", CPU) is torch.bfloat16
     with pytest.raises(OptionError, match="precision float16: expected auto, float32 or bfloat16"):
         choose_precision("float16", CPU)
+
+
+def test_processes_that_measured_differently_train_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(World):
+        def any(self, flag: bool, device: torch.device) -> bool:
+            return True
+
+    monkeypatch.setattr("lwasr_edge.training.steps.join_world", lambda device: Other(0, 2))
+    monkeypatch.setattr("lwasr_edge.training.steps.choose_precision", lambda name, device: torch.bfloat16)
+    args = build_parser().parse_args(["adapt", "student", "--train", "train.jsonl", "-o", "out", "--device", "cpu"])
+    assert TrainingOptions.from_args(args).precision is torch.float32
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])

@@ -278,8 +278,8 @@ class ConvModule(nn.Module):
     def convolve(self, x: Tensor) -> Tensor:
         """Each channel over time. (B, kernel - 1 + U, D) -> (B, U, D)
 
-        As an image one pixel high, whose channels are the last stride: nothing is transposed, and the gradient takes
-        half as long.
+        As an image one pixel high, whose channels are the last stride: nothing is transposed, which takes up to a
+        quarter of the module's time.
         """
         image = x.unsqueeze(1).permute(0, 3, 1, 2)  # (B, D, 1, kernel - 1 + U)
         weight = self.depthwise.weight.unsqueeze(2)

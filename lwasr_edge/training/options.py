@@ -60,7 +60,7 @@ def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any, w
     parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto",
-        help="auto: bfloat16 where the processor multiplies it, else float32",
+        help="auto: bfloat16 where the processor is as fast in it, else float32",
     )
     parser.add_argument(
         "--freeze-front", action="store_true",

@@ -82,14 +82,18 @@ class TrainingOptions:
             value = getattr(args, field.name)
             fields[field.name] = tuple(value) if isinstance(value, list) else value
         device = own_device(choose_device(args.device))
+        world = join_world(device)
+        precision = choose_precision(args.precision, device)
+        if world.any(precision is torch.float32, device):  # each has measured for itself; their gradients add up
+            precision = torch.float32
         return cls(
             train=args.train,
             dev=args.dev,
             noise=args.noise,
             output=args.output,
             device=device,
-            world=join_world(device),
-            precision=choose_precision(args.precision, device),
+            world=world,
+            precision=precision,
             freeze_front=args.freeze_front,
             dropout=args.dropout,
             max_bad=args.max_bad / 100,
