@@ -2,7 +2,7 @@
 
     python benchmarks/cards.py models/en-base --set librispeech-dev=PATH.jsonl --set commonvoice-dev=PATH.jsonl
 
-The directory holds checkpoint.safetensors (float16) and model.int8.onnx; about.json holds what cannot be measured. WER
+The directory holds checkpoint.safetensors (float16) and model.int8.onnx.gz; about.json holds what cannot be measured. WER
 is greedy, without a language model, of text normalised to a-z and apostrophe.
 """
 
@@ -32,6 +32,7 @@ from lwasr_edge.training.checkpoint import load_checkpoint
 from lwasr_edge.training.evaluate import score, transcribe_corpus
 from lwasr_edge.training.manifest import load_corpus, read_manifest
 
+DEVICE_FILE = "model.int8.onnx.gz"
 STREAM_CHUNK_MS = 640
 MODES: dict[str, dict[str, int]] = {  # name -> options of Recognizer.transcribe
     "files": {},
@@ -118,7 +119,7 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 def measured_wer(directory: Path, sets: dict[str, Path]) -> dict[str, Any]:
     """WER of every set, form and mode."""
-    checkpoint, int8 = directory / "checkpoint.safetensors", directory / "model.int8.onnx"
+    checkpoint, int8 = directory / "checkpoint.safetensors", directory / DEVICE_FILE
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         float_path = Path(folder, "float32.onnx")
@@ -163,9 +164,9 @@ def markdown(card: dict[str, Any]) -> str:
         "|---|---|",
         f"| layers | {about['layers']} |",
         f"| parameters | {about['parameters'] / 1e6:.2f} million |",
-        f"| device file | model.int8.onnx, {card['files'][0]['bytes'] / 1e6:.2f} MB |",
+        f"| device file | {DEVICE_FILE}, {card['files'][0]['bytes'] / 1e6:.2f} MB |",
         f"| sha256 | `{card['files'][0]['sha256']}` |",
-        "| checkpoint to adapt | checkpoint.safetensors, float16, in the source repository |",
+        "| checkpoint to adapt | checkpoint.safetensors, float16 and whole steps, in the source repository |",
         f"| its sha256 | `{about['checkpoint_sha256']}` |",
         f"| licence | {card['licence']}: {about['attribution']} |",
         "",
@@ -220,7 +221,7 @@ def main() -> None:
     names = " ".join(f"--set {name}={name}.jsonl" for name in sets)
     known_path = args.directory / "card.json"
     known = json.loads(known_path.read_text(encoding="utf-8")) if known_path.is_file() else {}
-    int8 = args.directory / "model.int8.onnx"
+    int8 = args.directory / DEVICE_FILE
     parts = {part: known.get(part) for part in ("wer", "speed")}
     measured = known["measured"] if args.only and known else {}
     if args.only != "speed":

@@ -12,14 +12,15 @@ from pathlib import Path
 from lwasr_edge.errors import LwasrError, OptionError, OutputError
 from lwasr_edge.training.cli import described, is_ours_missing
 
-SUFFIXES = {"onnx": ".onnx", "ort": ".ort", "sherpa-onnx": ""}  # of the output, by format; none: a folder
+SUFFIXES = {"onnx": (".onnx", ".onnx.gz"), "ort": (".ort",), "sherpa-onnx": ()}  # of the output; none: a folder
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lwasr-export", description=__doc__)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="MODEL", help="MODEL.onnx, MODEL.ort, or a folder"
+        "-o", "--output", type=Path, required=True, metavar="MODEL",
+        help="MODEL.onnx, MODEL.onnx.gz (compressed; the runtime reads both), MODEL.ort, or a folder",
     )
     parser.add_argument(
         "--format",
@@ -69,9 +70,11 @@ def run(args: argparse.Namespace) -> None:
     from lwasr_edge.export.workplace import workplace
 
     write = {"onnx": pipeline.export, "ort": pipeline.export_ort, "sherpa-onnx": pipeline.export_sherpa}[args.format]
-    description = Description(args.name or args.output.stem, args.language, args.licence, args.attribution)
+    suffix = next((suffix for suffix in SUFFIXES[args.format] if args.output.name.endswith(suffix)), "")
+    stem = args.output.name.removesuffix(suffix)
+    description = Description(args.name or stem, args.language, args.licence, args.attribution)
     is_folder = args.format == "sherpa-onnx"
-    report_name = "report.json" if is_folder else args.output.with_suffix(".report.json").name
+    report_name = "report.json" if is_folder else f"{stem}.report.json"
     try:
         with workplace(args.output) as temporary:
             folder = temporary / "files"
@@ -98,16 +101,16 @@ def put_in_place(folder: Path, target: Path, last: str) -> None:
 
 def check_output(path: Path, file_format: str, force: bool) -> None:
     """Refuse before the work what could not be written after it."""
-    suffix = SUFFIXES[file_format]
-    if path.suffix != suffix and suffix:
-        raise OutputError(f"{path}: the output's name is expected to end in {suffix}")
+    suffixes = SUFFIXES[file_format]
+    if suffixes and not path.name.endswith(suffixes):
+        raise OutputError(f"{path}: the output's name is expected to end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent}: no such folder")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path.parent}: no permission to write there")
-    if suffix and path.is_dir():
+    if suffixes and path.is_dir():
         raise OutputError(f"{path}: is a folder; a file name is expected")
-    if not suffix and path.exists() and not path.is_dir():
+    if not suffixes and path.exists() and not path.is_dir():
         raise OutputError(f"{path}: is a file; the name of a folder is expected")
     if path.exists() and not force:
         raise OutputError(f"{path}: exists already; --force replaces it")

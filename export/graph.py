@@ -23,7 +23,7 @@ OPSET = 18  # onnxruntime 1.18 reads up to 21
 IR_VERSION = 8  # onnxruntime 1.18 reads up to 10
 EXAMPLE_FRAMES = 8  # any number from 2 on: the graph holds for all
 FOLD_LIMIT = 2048  # elements; larger constants (cosines, positions) are cheaper to compute at load than to store
-CAST_FROM = 256  # elements; smaller tensors gain nothing from float16
+CAST_FROM = 96  # elements; smaller tensors gain nothing from float16
 
 
 class _Flat(nn.Module):

@@ -36,12 +36,18 @@ from lwasr_edge.training.frontend import LogMel
 
 
 class MatMulLinear(nn.Module):
-    """``x @ weight + bias`` with the weight stored as (inputs, outputs)."""
+    """``x @ weight + bias`` with the weight stored as (inputs, outputs).
+
+    ``step`` is that of each output where weights are rounded (`lwasr_edge.training.rounding`), else None.
+    """
 
     def __init__(self, *linears: nn.Linear, scale: float = 1.0) -> None:
         """Several ``linears`` of one input become one product, outputs side by side."""
         super().__init__()
         self.weight = nn.Parameter(torch.cat([linear.weight for linear in linears]).detach().T.contiguous() * scale)
+        self.step = None
+        if hasattr(linears[0], "step"):
+            self.step = torch.cat([linear.step for linear in linears]) * scale
         if linears[0].bias is None:
             self.bias = None
         else:
@@ -216,6 +222,8 @@ class StreamingAttention(nn.Module):
         scale = 1 / math.sqrt(width // self.n_heads)
         with torch.no_grad():
             self.projection.weight[:, :width] *= scale
+            if self.projection.step is not None:
+                self.projection.step[:width] *= scale
             self.projection.bias[:width] = (self.projection.bias[:width] + attention.content_bias.flatten()) * scale
         between = (attention.position_bias - attention.content_bias).detach() * scale
         self.content_to_position = nn.Parameter(between.unsqueeze(1))  # (H, 1, A / H)

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
+from torch import nn
 
 from lwasr_edge.contract import MODEL_KEY
+from lwasr_edge.export.compress import save_model
 from lwasr_edge.export.graph import OPSET, store_as_float16, trace
 from lwasr_edge.export.metadata import Description, describe, write_metadata
 from lwasr_edge.export.ort_format import convert, require_same
-from lwasr_edge.export.quantize import quantize
+from lwasr_edge.export.quantize import quantize, steps_of
 from lwasr_edge.export.report import Report, SherpaReport, inspect_graph, measure_speed
 from lwasr_edge.export.sensitivity import keep_float
 from lwasr_edge.export.sherpa import (
@@ -55,7 +57,7 @@ def export(
 
     Args:
         checkpoint: a checkpoint of this project.
-        output: where to write; the caller moves it to its place if this returns.
+        output: where to write, gzip if it ends in ".gz"; the caller moves it to its place if this returns.
         precision: "float32", "float16" or "int8".
         description: name and rights.
         manifests: recordings with transcripts, each a set of its own; none verifies on made-up signals.
@@ -80,8 +82,8 @@ def export(
         metadata = describe(model, description, precision, source)
         if precision == "int8" and max_wer_loss is not None:
             kept = keep_float(exported, float_proto, float_path, metadata, sets, max_wer_loss)
-        proto = stored(float_proto, precision, kept)
-        onnx.save(write_metadata(proto, metadata), output)
+        proto = stored(exported, float_proto, precision, kept)
+        save_model(write_metadata(proto, metadata), output)
         found: list[Agreement] = []
         if precision != "float32":
             found = agreements(float_path, output, sets)
@@ -91,9 +93,10 @@ def export(
         precision=precision,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         bytes=output.stat().st_size,
+        unpacked_bytes=proto.ByteSize(),
         opset=OPSET,
         ir_version=proto.ir_version,
-        graph=inspect_graph(output),
+        graph=inspect_graph(proto, model.samples_per_frame),
         parity=parity,
         agreement=found,
         kept_float=kept,
@@ -101,10 +104,12 @@ def export(
     )
 
 
-def stored(proto: onnx.ModelProto, precision: str, kept: Sequence[str] = ()) -> onnx.ModelProto:
-    """A traced float32 graph in the precision wanted; ``kept`` names products that int8 leaves in float."""
+def stored(
+    model: nn.Module, proto: onnx.ModelProto, precision: str, kept: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """The float32 graph of a model in the precision wanted; ``kept`` names products that int8 leaves in float."""
     if precision == "int8":
-        return quantize(proto, kept)
+        return quantize(proto, kept, steps_of(model))
     return store_as_float16(proto) if precision == "float16" else proto
 
 
@@ -133,7 +138,7 @@ def export_ort(
         if manifests:
             recordings += read_sets(manifests[:1], sample_rate)[0].recordings[:PARITY_RECORDINGS]
         require_same(path, output, [RecordingSet("signals", recordings)])
-    return dataclasses.replace(report, format="ort", bytes=output.stat().st_size)
+    return dataclasses.replace(report, format="ort", bytes=output.stat().st_size, unpacked_bytes=output.stat().st_size)
 
 
 def export_sherpa(
@@ -159,14 +164,15 @@ def export_sherpa(
     sets = read_sets(manifests, sample_rate)
     described = describe(model, description, precision, sha256(checkpoint))
     metadata = sherpa_metadata(model, {MODEL_KEY: described[MODEL_KEY]})
-    proto = trace_sherpa(sherpa_model(model))
+    exported = sherpa_model(model)
+    proto = trace_sherpa(exported)
     path = output / MODEL_FILE
     found: list[Agreement] = []
     with tempfile.TemporaryDirectory(dir=output, prefix="float-") as folder:
         float_path = Path(folder, MODEL_FILE)
         onnx.save(write_metadata(proto, metadata), float_path)
         parity = sherpa_parity(model, float_path)
-        onnx.save(write_metadata(stored(proto, precision), metadata), path)
+        onnx.save(write_metadata(stored(exported, proto, precision), metadata), path)
         write_tokens(output / TOKENS_FILE, model)
         if precision != "float32":
             found = sherpa_agreements(model, float_path, path, sets)

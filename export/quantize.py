@@ -17,15 +17,17 @@ larger than those of plain 8 bits, where seven bits for every weight, the usual 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import nn
 
 from lwasr_edge.export.graph import prepend, quiet, store_as_float16
+from lwasr_edge.export.layers import MatMulLinear
 
 LARGEST_PAIR = 128  # |w1| + |w2| of inputs 2 i and 2 i + 1: 255 x 128 is within 16 bits
 POSITION_SUFFIX = ".attention.position"
@@ -46,12 +48,24 @@ def matmul_names(proto: onnx.ModelProto) -> list[str]:
     ]
 
 
-def quantize(proto: onnx.ModelProto, keep_float: Collection[str] = ()) -> onnx.ModelProto:
+def steps_of(model: nn.Module) -> dict[str, np.ndarray]:
+    """Steps of the outputs of products whose weights are rounded, by product, of what `trace` is given."""
+    return {
+        name: module.step.numpy()
+        for name, module in model.named_modules()
+        if isinstance(module, MatMulLinear) and module.step is not None
+    }
+
+
+def quantize(
+    proto: onnx.ModelProto, keep_float: Collection[str] = (), steps: Mapping[str, np.ndarray] | None = None
+) -> onnx.ModelProto:
     """Quantise a model that `trace` made.
 
     Args:
         proto: float32; left as it is.
         keep_float: names of products (`matmul_names`) that stay in float; their weights are stored as float16.
+        steps: of products with rounded weights, by `steps_of`; the others get what `weight_scale` says.
 
     Returns:
         The int8 model; without metadata.
@@ -62,7 +76,7 @@ def quantize(proto: onnx.ModelProto, keep_float: Collection[str] = ()) -> onnx.M
     covered = [name for name in matmul_names(proto) if name not in keep_float]
     quantized = _quantize_dynamic(proto, covered) if covered else _copy(proto)  # to onnxruntime, no names mean all
     del quantized.graph.value_info[:]  # what moves below changes its type
-    replace_weights(quantized, {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer})
+    replace_weights(quantized, {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}, steps or {})
     quantize_before_moving(quantized)
     store_positions_as_int8(quantized)
     store_as_float16(quantized, name_of={t.name for t in quantized.graph.initializer if _stored_small(t)})
@@ -97,8 +111,8 @@ def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _stored_small(tensor: onnx.TensorProto) -> bool:
-    """Weights (not scales, biases or norms) that stay float."""
-    return len(tensor.dims) > 1 and tensor.name.endswith(".weight")
+    """What stays float: weights, and the scales, biases and norms of products."""
+    return tensor.name.endswith((".weight", ".bias", ".weight_scale"))
 
 
 def weight_scale(weight: np.ndarray) -> np.ndarray:
@@ -115,21 +129,26 @@ def weight_scale(weight: np.ndarray) -> np.ndarray:
     return np.maximum(largest_pair, 1e-12).astype(np.float32) / (LARGEST_PAIR - 1)  # rounding may add 1 to a pair
 
 
-def replace_weights(proto: onnx.ModelProto, weights: dict[str, np.ndarray]) -> None:
-    """Give the products of a quantised graph weights of `weight_scale`.
+def replace_weights(
+    proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray]
+) -> None:
+    """Give the products of a quantised graph weights in steps of their own, or of `weight_scale`.
 
     Args:
         proto: from `quantize_dynamic`; changed in place.
         weights: the float ones by name.
+        steps: see `quantize`.
     """
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:
         if node.op_type != "MatMulInteger":
             continue
         name = node.input[1].removesuffix("_quantized")
-        scale = weight_scale(weights[name])
-        steps = np.round(weights[name] / scale).astype(np.int8)
-        stored[f"{name}_quantized"].CopyFrom(numpy_helper.from_array(steps, f"{name}_quantized"))
+        scale = steps.get(name.removesuffix(".weight"), None)
+        if scale is None:
+            scale = weight_scale(weights[name])
+        integers = np.round(weights[name] / scale).astype(np.int8)
+        stored[f"{name}_quantized"].CopyFrom(numpy_helper.from_array(integers, f"{name}_quantized"))
         stored[f"{name}_scale"].CopyFrom(numpy_helper.from_array(scale, f"{name}_scale"))
 
 

@@ -30,7 +30,8 @@ class Report:
     model: str
     precision: str
     parameters: int
-    bytes: int
+    bytes: int  # of the file
+    unpacked_bytes: int  # the same where it is not compressed
     opset: int
     ir_version: int
     graph: Graph
@@ -46,7 +47,8 @@ class Report:
     def __str__(self) -> str:
         lines = [
             f"{self.model}: {self.precision}, {self.bytes / 1e6:.2f} MB, "
-            f"{self.bytes / self.parameters:.3f} bytes a parameter",
+            f"{self.bytes / self.parameters:.3f} bytes a parameter"
+            + (f" ({self.unpacked_bytes / 1e6:.2f} MB unpacked)" if self.unpacked_bytes != self.bytes else ""),
             f"graph: {self.graph.nodes} nodes, {self.graph.nodes_at_load} once loaded; fused by onnxruntime: "
             + (", ".join(f"{count} {name}" for name, count in sorted(self.graph.fused.items())) or "none"),
         ]
@@ -98,19 +100,18 @@ def _agreement_lines(found: list[Agreement]) -> list[str]:
     return lines
 
 
-def inspect_graph(path: Path) -> Graph:
+def inspect_graph(proto: onnx.ModelProto, samples_per_frame: int) -> Graph:
     """Count operators before and after onnxruntime's optimisation."""
-    info = Model(path).info
     with tempfile.TemporaryDirectory(prefix="lwasr-export-") as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
-        options.add_free_dimension_override_by_name("samples", 16 * info.samples_per_frame)
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        options.add_free_dimension_override_by_name("samples", 16 * samples_per_frame)
+        ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         optimised = onnx.load(options.optimized_model_filepath)
     domains = ("com.microsoft", "com.microsoft.nchwc")
     fused = collections.Counter(node.op_type for node in optimised.graph.node if node.domain in domains)
-    return Graph(len(onnx.load(path).graph.node), len(optimised.graph.node), dict(fused))
+    return Graph(len(proto.graph.node), len(optimised.graph.node), dict(fused))
 
 
 def measure_speed(path: Path) -> dict[str, float]:

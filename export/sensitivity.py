@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.metadata import write_metadata
-from lwasr_edge.export.quantize import matmul_names, quantize, weight_scale
+from lwasr_edge.export.quantize import matmul_names, quantize, steps_of, weight_scale
 from lwasr_edge.export.streaming import StreamingModel, WholeModel
 from lwasr_edge.export.verify import Recording, RecordingSet, agreements, typical_divergence
 
@@ -50,14 +50,15 @@ def keep_float(
     for one in sets:
         if any(recording.text is None for recording in one.recordings):
             raise VerificationError(f"{one.name}: has no transcripts, so --max-wer-loss cannot be found out")
-    if wer_loss(proto, float_path, metadata, sets, ()) <= max_wer_loss:
+    steps = steps_of(model)
+    if wer_loss(quantize(proto, steps=steps), float_path, metadata, sets) <= max_wer_loss:
         return []
     recordings = [recording for one in sets for recording in one.recordings]
     picked = np.linspace(0, len(recordings) - 1, min(PROBE_RECORDINGS, len(recordings))).round().astype(int)
     ranked = list(damage(model, matmul_names(proto), [recordings[i] for i in picked]))
     n_kept = 1
     while n_kept < len(ranked):
-        if wer_loss(proto, float_path, metadata, sets, ranked[:n_kept]) <= max_wer_loss:
+        if wer_loss(quantize(proto, ranked[:n_kept], steps), float_path, metadata, sets) <= max_wer_loss:
             return ranked[:n_kept]
         n_kept *= 2
     raise VerificationError(
@@ -67,16 +68,12 @@ def keep_float(
 
 
 def wer_loss(
-    proto: onnx.ModelProto,
-    float_path: Path,
-    metadata: dict[str, str],
-    sets: Sequence[RecordingSet],
-    kept: Collection[str],
+    proto: onnx.ModelProto, float_path: Path, metadata: dict[str, str], sets: Sequence[RecordingSet]
 ) -> float:
-    """WER that int8 adds with ``kept`` in float on the worst set, percent, absolute."""
+    """WER that an int8 graph adds on the worst set, percent, absolute."""
     with tempfile.TemporaryDirectory(dir=float_path.parent, prefix="try-") as folder:
         path = Path(folder, "int8.onnx")
-        onnx.save(write_metadata(quantize(proto, kept), metadata), path)
+        onnx.save(write_metadata(proto, metadata), path)
         losses = [found.wer_loss for found in agreements(float_path, path, sets)]
     return max(loss for loss in losses if loss is not None)
 
@@ -122,7 +119,7 @@ def rounded_to_int8(product: MatMulLinear) -> Iterator[None]:
         return ((torch.round(inputs[0] / step) + zero).clamp(0, 255).sub(zero) * step,)
 
     weight = product.weight.data
-    scale = torch.from_numpy(weight_scale(weight.numpy()))
+    scale = torch.from_numpy(weight_scale(weight.numpy())) if product.step is None else product.step
     hook = product.register_forward_pre_hook(round_input)
     product.weight.data = torch.round(weight / scale) * scale
     try:

@@ -21,9 +21,9 @@ from onnx import helper
 from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError, VerificationError
-from lwasr_edge.export.balance import balance_pair
 from lwasr_edge.export.graph import to_onnx
 from lwasr_edge.export.layers import MatMulLinear
+from lwasr_edge.export.streaming import balanced
 from lwasr_edge.export.verify import Agreement, Heard, Recording, RecordingSet, compare
 from lwasr_edge.training.evaluate import greedy_tokens, tokens_to_text
 from lwasr_edge.training.frontend import SUBSAMPLING_FACTOR, RunningNorm
@@ -41,21 +41,13 @@ class SherpaModel(nn.Module):
 
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
-        self.config = model.config
-        self.norm = copy.deepcopy(model.norm)
-        self.encoder = copy.deepcopy(model.encoder)
+        model = balanced(model)
+        self.config, self.norm, self.encoder = model.config, model.norm, model.encoder
         self.head = MatMulLinear(model.head)
         for layer in self.encoder.layers:
             for part in (layer.feed_forward1, layer.attention, layer.conv, layer.feed_forward2):
                 _as_products(part)
-            for norm, product in (
-                (layer.feed_forward1.norm, layer.feed_forward1.linear1),
-                (layer.conv.norm, layer.conv.pointwise1),
-                (layer.feed_forward2.norm, layer.feed_forward2.linear1),
-            ):
-                balance_pair(norm, product)
         _as_products(self.encoder.subsampling)
-        balance_pair(self.encoder.layers[-1].norm, self.head)
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
         """Recognise recordings.

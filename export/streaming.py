@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lwasr_edge.export.balance import balance
 from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, MatMulSubsampling, Positions, StreamingLayer
+from lwasr_edge.training.balance import balance
 from lwasr_edge.training.conformer import MASKED, MEL_CONTEXT, LayerPast, relative_positions
 from lwasr_edge.training.frontend import FRAME_DELAY, SUBSAMPLING_FACTOR, RunningNorm
 from lwasr_edge.training.model import AcousticModel
@@ -237,6 +237,12 @@ class WholeModel(ExportedModel):
 def exported_model(model: AcousticModel) -> StreamingModel | WholeModel:
     """The exportable form of a trained model, which is left as it is, in evaluation mode."""
     kind = StreamingModel if isinstance(model.norm, RunningNorm) else WholeModel
-    exported = kind(copy.deepcopy(model)).eval().requires_grad_(False)
-    balance(exported)
-    return exported
+    return kind(balanced(model)).eval().requires_grad_(False)
+
+
+def balanced(model: AcousticModel) -> AcousticModel:
+    """A copy whose products are easy to round; one with rounded weights was balanced before they were."""
+    model = copy.deepcopy(model)
+    if not model.config.rounded:
+        balance(model)
+    return model

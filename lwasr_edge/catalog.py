@@ -3,9 +3,9 @@
 A model is a directory with a card.json and the files it lists:
 
     {"name": "en-base", "default": true, "licence": "...", "wer": {...},
-     "files": [{"path": "model.int8.onnx", "sha256": "...", "bytes": 7000000}, ...]}
+     "files": [{"path": "model.int8.onnx.gz", "sha256": "...", "bytes": 7000000}, ...]}
 
-The first .onnx file of the list is the one that runs. Models of the user stand before those of the package.
+The first .onnx or .onnx.gz file of the list is the one that runs. Models of the user stand before those of the package.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError
 
 CARD_NAME = "card.json"
+MODEL_SUFFIXES = (".onnx", ".onnx.gz")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Card:
     @property
     def model_file(self) -> CardFile:
         """The file that runs."""
-        return next(file for file in self.files if file.path.endswith(".onnx"))
+        return next(file for file in self.files if file.path.endswith(MODEL_SUFFIXES))
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def parse_card(data: bytes, source: str) -> Card:
     """Read a card from bytes; `source` is for messages.
 
     Raises:
-        CatalogError: not JSON, a field missing, no .onnx file, or a path that leaves the model's directory.
+        CatalogError: not JSON, a field missing, no model file, or a path that leaves the model's directory.
     """
     try:
         fields = json.loads(data)
@@ -191,8 +192,8 @@ def parse_card(data: bytes, source: str) -> Card:
         inside = PurePosixPath(file.path)
         if inside.is_absolute() or ".." in inside.parts or "\\" in file.path or not inside.parts:
             raise CatalogError(f"{source}: the path {file.path!r} leaves the model's directory")
-    if not any(file.path.endswith(".onnx") for file in files):
-        raise CatalogError(f"{source} lists no .onnx file")
+    if not any(file.path.endswith(MODEL_SUFFIXES) for file in files):
+        raise CatalogError(f"{source} lists no .onnx or .onnx.gz file")
     return card
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STATE_PREFIX = "state_"
 NEXT_PREFIX = "next_"
+GZIP_MAGIC = b"\x1f\x8b"
+LARGEST_BYTES = 1 << 28  # that a compressed model may hold
 _DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 _OUTPUTS = {  # name -> (onnxruntime's name of the dtype, rank)
     "tokens": ("tensor(int64)", 1),
@@ -44,7 +46,7 @@ class Model:
     """A model file, ready to run. Immutable: any number of streams in any threads may share one.
 
     Args:
-        path: the ONNX file.
+        path: the ONNX file, as it is or compressed by gzip.
         threads: processor threads for one chunk; None lets onnxruntime take every core.
         pinned_samples: fix the chunk size at load, so that what depends on shapes alone is computed once; such a
             model refuses any other size.
@@ -178,7 +180,7 @@ def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -
         raise OptionError(f"pinned_samples is expected to be positive; came {pinned_samples!r}")
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
-        raise ModelNotFoundError(f"{path} {what}; a model file (.onnx) is expected")
+        raise ModelNotFoundError(f"{path} {what}; a model file (.onnx or .onnx.gz) is expected")
     # From 1.29 on, onnxruntime's wheels report their use to Microsoft and keep an identifier in the user's cache. That
     # nothing leaves the device is the point of this package. Only an environment variable stops all of it, and only
     # before onnxruntime is first imported; a value that the user has set stands.
@@ -195,17 +197,44 @@ def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if pinned_samples is not None:
         options.add_free_dimension_override_by_name("samples", pinned_samples)
+    source = read_compressed(path) if is_compressed(path) else os.fspath(path)
     try:
         # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
-        session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's errors share no base class of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{path} cannot be opened as an ONNX model ({path.stat().st_size} bytes): it is another kind of file, "
             f"damaged, or incomplete. onnxruntime says: {reason}"
         ) from error
+    del source
     give_memory_back()
     return session
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is gzip, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def read_compressed(path: Path) -> bytes:
+    """What a gzip file holds.
+
+    Raises:
+        ModelError: it is damaged, cut short, or holds more than `LARGEST_BYTES`.
+    """
+    import gzip
+    import zlib
+
+    try:
+        with gzip.open(path) as file:
+            data = file.read(LARGEST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ModelError(f"{path} is compressed, and damaged or incomplete ({error}): fetch it again") from error
+    if len(data) > LARGEST_BYTES:
+        raise ModelError(f"{path} unpacks to more than {LARGEST_BYTES >> 20} MB: it is no model of this package")
+    return data
 
 
 def give_memory_back() -> None:

@@ -95,10 +95,11 @@ def test_paths_are_models_too(lwasr_home: Path, tmp_path: Path) -> None:
         find_model("somewhere")
 
 
-def test_the_first_onnx_file_runs(tmp_path: Path) -> None:
-    files = [{"path": p, "sha256": "0", "bytes": 1} for p in ("card.md", "model.int8.onnx", "model.float32.onnx")]
+@pytest.mark.parametrize("name", ["model.int8.onnx", "model.int8.onnx.gz"])
+def test_the_first_onnx_file_runs(name: str) -> None:
+    files = [{"path": path, "sha256": "0", "bytes": 1} for path in ("card.md", name, "model.float32.onnx")]
     card = parse_card(json.dumps({"name": "a", "files": files}).encode(), "card")
-    assert card.model_file.path == "model.int8.onnx"
+    assert card.model_file.path == name
     assert (card.version, card.is_default) == ("", False)
 
 
@@ -109,7 +110,7 @@ def test_the_first_onnx_file_runs(tmp_path: Path) -> None:
         ("[]", "is not a model card"),
         ('{"name": "a"}', "missing or wrong: 'files'"),
         ('{"name": "a", "files": [{"path": "a.onnx"}]}', "'sha256'"),
-        ('{"name": "a", "files": []}', r"lists no \.onnx file"),
+        ('{"name": "a", "files": []}', r"lists no \.onnx or \.onnx\.gz file"),
         ('{"name": "../a", "files": []}', "cannot be the name of a model"),
         ('{"name": "", "files": []}', "cannot be the name of a model"),
         ('{"name": "a", "files": [{"path": "../x.onnx", "sha256": "0", "bytes": 1}]}', "leaves the model's directory"),

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lwasr_edge.audio import load_audio
-from lwasr_edge.export.balance import balance_pair
 from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, neighbours
 from lwasr_edge.export.streaming import collapse, exported_model
 from lwasr_edge.training.config import FrontendConfig
@@ -209,19 +208,6 @@ def test_neighbours_make_a_convolution(bands: int) -> None:
     x, kernel = torch.randn(9, bands, 4, generator=generator), torch.randn(5, 4, 3, 3, generator=generator)
     wanted = F.conv2d(x.permute(2, 0, 1)[None], kernel, stride=2, padding=(0, 1))[0].permute(1, 2, 0)
     torch.testing.assert_close(neighbours(x, 4) @ kernel.permute(2, 3, 1, 0).flatten(0, 2), wanted, rtol=0, atol=1e-5)
-
-
-def test_balance_evens_the_channels_and_changes_nothing() -> None:
-    linear, norm = torch.nn.Linear(6, 4), torch.nn.LayerNorm(6)
-    norm.weight.data = torch.tensor([0.1, 1.0, 20.0, 1.0, 1.0, 1.0])
-    product = MatMulLinear(linear)
-    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(3))
-    wanted = linear(norm(x))
-    loudest = norm(x).abs().amax(0)
-    balance_pair(norm, product)
-    torch.testing.assert_close(product(norm(x)), wanted)
-    balanced = norm(x).abs().amax(0)
-    assert balanced.max() / balanced.min() < 0.3 * loudest.max() / loudest.min()
 
 
 def test_exporting_leaves_the_trained_model_alone() -> None:

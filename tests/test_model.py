@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,43 @@ def test_truncated_file(model_path: Path, tmp_path: Path, kept: float) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(ModelError, match="damaged"):
+        Model(path)
+
+
+@pytest.mark.parametrize("name", ["a.onnx.gz", "a.onnx"])
+def test_compressed_file_is_the_same_model(model_path: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(model_path.read_bytes()))
+    compressed, plain = Model(path), Model(model_path)
+    assert compressed.info == plain.info
+    waveform = np.random.default_rng(0).normal(0, 0.1, 6400).astype(np.float32)
+    found, wanted = (model.step(waveform, model.initial_state(), with_log_probs=True) for model in (compressed, plain))
+    np.testing.assert_array_equal(found.log_probs, wanted.log_probs)
+
+
+@pytest.mark.parametrize("kept", [0.001, 0.5, 0.999])
+def test_truncated_compressed_file(model_path: Path, tmp_path: Path, kept: float) -> None:
+    data = gzip.compress(model_path.read_bytes())
+    path = tmp_path / "cut.onnx.gz"
+    path.write_bytes(data[: max(2, int(len(data) * kept))])
+    with pytest.raises(ModelError, match=r"cut\.onnx\.gz is compressed, and damaged or incomplete"):
+        Model(path)
+
+
+def test_compressed_file_with_a_changed_byte(model_path: Path, tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(model_path.read_bytes()))
+    data[len(data) // 2] ^= 0xFF
+    path = tmp_path / "changed.onnx.gz"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="damaged or incomplete"):
+        Model(path)
+
+
+def test_compressed_file_that_holds_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lwasr_edge.model.LARGEST_BYTES", 1 << 20)
+    path = tmp_path / "bomb.onnx.gz"
+    path.write_bytes(gzip.compress(bytes(2 << 20)))
+    with pytest.raises(ModelError, match="unpacks to more than 1 MB"):
         Model(path)
 
 

@@ -36,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
     probe = copy / "models" / "probe"
     probe.mkdir()
-    for name in ("model.int8.onnx", "card.md", "card.json", "model.onnx", "model.safetensors", "config.json"):
+    for name in ("model.int8.onnx.gz", "card.md", "card.json", "model.onnx", "model.safetensors", "config.json"):
         (probe / name).write_text("probe", encoding="utf-8")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -82,7 +82,7 @@ def test_wheel_holds_the_default_model_and_its_card_but_no_checkpoints(wheel: Pa
         names = {name.removeprefix("lwasr_edge/models/") for name in archive.namelist() if "/models/" in name}
     default = "en-base"
     assert json.loads((ROOT / "models" / default / "card.json").read_text(encoding="utf-8"))["default"]
-    assert names == {"__init__.py", *(f"{default}/{name}" for name in ("model.int8.onnx", "card.md", "card.json"))}
+    assert names == {"__init__.py", *(f"{default}/{name}" for name in ("model.int8.onnx.gz", "card.md", "card.json"))}
 
 
 def test_wheel_imports_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.training.config import ModelConfig
 from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.rounding import packed, unpacked
 
 FORMAT = "lwasr.checkpoint"
 FORMAT_VERSION = "1"
@@ -56,13 +57,15 @@ def save_checkpoint(
 
     Args:
         path: usually ``*.safetensors``.
-        model: its parameters and buffers are stored, in float16 with ``half`` and else in float32.
+        model: its parameters and buffers are stored, in float16 with ``half`` and else in float32; weights that have
+            steps are rounded.
         tokenizer: the serialised SentencePiece model.
         notes: how the model came to be; kept as strings.
         half: half the size; for shipping.
     """
     dtype = torch.float16 if half else torch.float32
-    tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in model.state_dict().items()}
+    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    tensors = {name: value.to(dtype).contiguous() for name, value in state.items()} | packed(state)
     tensors[TOKENIZER] = torch.from_numpy(np.frombuffer(tokenizer, np.uint8).copy())
     metadata = {FORMAT: FORMAT_VERSION, "config": json.dumps(model.config.to_dict()), "notes": json.dumps(notes or {})}
     write_atomically(path, save(tensors, metadata))
@@ -94,7 +97,7 @@ def load_checkpoint(path: Path, dropout: float = 0.0) -> tuple[AcousticModel, by
         raise CheckpointError(f"{path}: {error}") from error
     tokenizer = tensors.pop(TOKENIZER).numpy().tobytes()
     model = AcousticModel(config, dropout)
-    load_weights(model, {name: value.float() for name, value in tensors.items()}, str(path))
+    load_weights(model, unpacked({name: value.float() for name, value in tensors.items()}), str(path))
     return model.eval(), tokenizer
 
 

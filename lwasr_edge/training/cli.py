@@ -16,7 +16,7 @@ RESUMING = {"represent", "adapt", "reference", "compare", "search"}  # commands 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; loads torch for the defaults."""
     from lwasr_edge.training import average, calibrate, compare, evaluate, plan, prepare, reference, search, synthesise
-    from lwasr_edge.training.options import add_training
+    from lwasr_edge.training.options import add_rounding, add_training
     from lwasr_edge.training.schedule import Schedule
     from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
 
@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--students", nargs="*", type=Path, default=[], metavar="CHECKPOINT", help="go on with these")
     add_training(command, Schedule(), REPRESENT_WEIGHTS)
+    add_rounding(command)
     command.set_defaults(layer_steps=None)
 
     command = commands.add_parser("adapt", help="step 2: students learn from transcripts")
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--epochs", type=float, help="passes over the data, instead of --steps")
     add_training(command, Schedule(learning_rate=2e-4), ADAPT_WEIGHTS)
+    add_rounding(command)
 
     command = commands.add_parser("reference", help="train a Conformer-CTC of any size from nothing")
     reference.add_arguments(command)

@@ -88,6 +88,7 @@ class ModelConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     vocabulary: tuple[str, ...] = ()
     reference_layers: tuple[int, ...] = ()  # for a student: which layers of the reference it inherited
+    rounded: bool = False  # the layers' products have weights of whole steps (`rounding`)
 
     @property
     def multiplications(self) -> tuple[int, int]:
@@ -127,6 +128,7 @@ class ModelConfig:
                 encoder=EncoderConfig(**values["encoder"]),
                 vocabulary=tuple(values["vocabulary"]),
                 reference_layers=tuple(values["reference_layers"]),
+                rounded=values.get("rounded", False),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"the checkpoint's config is not one this version knows: {error}") from error

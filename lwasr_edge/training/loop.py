@@ -26,6 +26,7 @@ from lwasr_edge.training.distributed import World
 from lwasr_edge.training.logs import Log
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.objectives import Example, LossWeights, end_to_end, layer_by_layer
+from lwasr_edge.training.rounding import round_weights
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.state import StopRequest, read_state, remove_leftovers, write_state
 from lwasr_edge.training.students import check_family
@@ -286,12 +287,15 @@ class Trainer:
         self.parameters: list[tuple[list[Tensor], list[Tensor]]] = [
             (list(student.parameters()), list(self.copies[name].parameters())) for name, student in students.items()
         ]
+        self.renew_copies()
 
     @torch.no_grad()
     def renew_copies(self) -> None:
-        """Bring the copies' weights to the students'."""
+        """Bring the copies' weights to the students', rounded where these have few bits."""
         for weights, copies in self.parameters:
             torch._foreach_copy_(copies, weights)
+        for name, student in self.family.students.items():
+            round_weights(self.copies[name], student)
 
     def example(self, indices: np.ndarray) -> Example:
         """A batch, distorted, with what the reference makes of it."""

@@ -31,6 +31,24 @@ class AcousticModel(nn.Module):
         self.norm = NORMS[config.frontend.normalization](config.frontend)
         self.encoder = Conformer(config.encoder, config.frontend.n_mels, dropout)
         self.head = nn.Linear(config.encoder.d_model, len(config.vocabulary))
+        if config.rounded:
+            self.add_steps()
+
+    def add_steps(self) -> None:
+        """Give each product that is to have rounded weights a buffer for the steps of its outputs."""
+        for product in self.rounded_products().values():
+            product.register_buffer("step", torch.ones(product.out_features))
+
+    def rounded_products(self) -> dict[str, nn.Linear]:
+        """By name, what has weights of whole steps, if the config says so: the layers' products but positions."""
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if self.config.rounded
+            and name.startswith("encoder.layers.")
+            and isinstance(module, nn.Linear)
+            and not name.endswith(".position")
+        }
 
     @property
     def samples_per_frame(self) -> int:

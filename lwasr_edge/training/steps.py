@@ -37,6 +37,7 @@ from lwasr_edge.training.manifest import (
 from lwasr_edge.training.model import AcousticModel
 from lwasr_edge.training.nemo import import_nemo
 from lwasr_edge.training.objectives import LossWeights
+from lwasr_edge.training.rounding import as_stored, begin_rounding
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.students import Shape, begin_students, layers_to_keep, student_config
 from lwasr_edge.training.transcripts import encode_transcripts
@@ -59,6 +60,7 @@ class TrainingOptions:
     precision: torch.dtype
     freeze_front: bool  # leave the subsampling's convolutions as they are
     dropout: float
+    rounded: bool  # students' weights are rounded from now on
     max_bad: float  # share of unusable utterances, 0 to 1, from which on a run stops
     max_utterance_s: float  # s; longer ones cannot be used: they decide how much memory a step takes
     tensorboard: bool  # write its files too
@@ -96,6 +98,7 @@ class TrainingOptions:
             precision=precision,
             freeze_front=args.freeze_front,
             dropout=args.dropout,
+            rounded=args.rounded,
             max_bad=args.max_bad / 100,
             max_utterance_s=args.max_utterance_s,
             tensorboard=args.tensorboard,
@@ -238,7 +241,7 @@ class Guard:
         """
         device = next(iter(family.values())).head.weight.device
         before = self.general.measure({name: load_checkpoint(path)[0].to(device) for name, path in self.before.items()})
-        after = self.general.measure(family)
+        after = self.general.measure({name: as_stored(student) for name, student in family.items()})
         for key, wer in after.items():
             print(f"general speech, {key}: WER {before[key]:.2f} % before, {wer:.2f} % after")
         write_atomically(folder / "general.json", json.dumps({"before": before, "after": after}, indent=1).encode())
@@ -330,6 +333,8 @@ def train(
     """Run the loop, from the newest state in the output folder if there is one."""
     for student in family.values():
         student.encoder.subsampling.requires_grad_(not options.freeze_front)
+        if options.rounded:
+            begin_rounding(student)
     notes = {"schedule": json.dumps(vars(options.schedule)), "losses": json.dumps(vars(weights))}
     notes["augment"] = json.dumps(vars(options.augment))
     notes["train"] = " ".join(path.stem for path in options.train)
@@ -351,7 +356,7 @@ def train(
     dev_sets = DevSets(options.dev, options.device)
 
     def measure() -> dict[str, float]:
-        wers = dev_sets.measure(family)
+        wers = dev_sets.measure({name: as_stored(student) for name, student in family.items()})
         print(" ".join(f"{key} {value}" for key, value in wers.items()), flush=True)
         return wers
 
