@@ -2,8 +2,8 @@
 
     python benchmarks/cards.py models/en-base --set librispeech-dev=PATH.jsonl --set commonvoice-dev=PATH.jsonl
 
-The directory holds checkpoint.safetensors (float16) and model.int8.onnx.gz; about.json holds what cannot be measured. WER
-is greedy, without a language model, of text normalised to a-z and apostrophe.
+The directory holds checkpoint.safetensors (float16) and model.int8.onnx.gz; about.json holds what cannot be measured.
+WER is greedy, without a language model, of text normalised to a-z and apostrophe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model file as gzip: for weights in few steps (`lwasr_edge.training.rounding`) an entropy code is what makes it small.
+"""A model file as gzip: an entropy code is what makes weights of few steps small (`lwasr_edge.training.rounding`).
 
 Deflate looks for repeated strings first and codes what is left by its frequencies. Weights repeat nothing, and chance
 repetitions only cost: they take the second part alone. Each block takes what is shorter; the blocks are gzip members,

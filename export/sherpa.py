@@ -9,7 +9,6 @@ one with running statistics computes them in the graph, over the whole recording
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -207,6 +207,8 @@ def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -
             f"{path} cannot be opened as an ONNX model ({path.stat().st_size} bytes): it is another kind of file, "
             f"damaged, or incomplete. onnxruntime says: {reason}"
         ) from error
+    if isinstance(source, bytes):
+        session._model_bytes = None  # onnxruntime keeps them for a fallback that is off
     del source
     give_memory_back()
     return session

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lwasr_edge.audio import load_audio
-from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, neighbours
+from lwasr_edge.export.layers import FoldedLogMel, neighbours
 from lwasr_edge.export.streaming import collapse, exported_model
 from lwasr_edge.training.config import FrontendConfig
 from lwasr_edge.training.conformer import MEL_CONTEXT, LayerPast, Limits, relative_positions

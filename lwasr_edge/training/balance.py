@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from lwasr_edge.training.conformer import ConvModule, FeedForward, RelativeAttention
 from lwasr_edge.training.model import AcousticModel
 
 REACH = 3.0  # deviations: how far a normalised value is taken to go
@@ -20,13 +21,16 @@ SMALLEST = 1e-4
 
 def balance(model: AcousticModel) -> None:
     """Balance, in place, every product that a layer norm feeds and nothing else does."""
-    for layer in model.encoder.layers:
-        attention = layer.attention
-        balance_behind(layer.feed_forward1.norm, layer.feed_forward1.linear1)
-        balance_behind(attention.norm, attention.query, attention.key, attention.value)
-        balance_behind(layer.conv.norm, layer.conv.pointwise1)
-        balance_behind(layer.feed_forward2.norm, layer.feed_forward2.linear1)
-    balance_behind(model.encoder.layers[-1].norm, model.head)
+    for module in model.encoder.modules():
+        if isinstance(module, FeedForward):
+            balance_behind(module.norm, module.linear1)
+        elif isinstance(module, RelativeAttention):
+            balance_behind(module.norm, module.query, module.key, module.value)
+        elif isinstance(module, ConvModule):
+            balance_behind(module.norm, module.pointwise1)
+    last = model.encoder.layers[-1].norm
+    if isinstance(last, nn.LayerNorm):
+        balance_behind(last, model.head)
 
 
 @torch.no_grad()
@@ -39,7 +43,7 @@ def balance_behind(norm: nn.LayerNorm, *products: nn.Linear) -> None:
     largest = torch.stack([product.weight.abs().amax(0) for product in products]).amax(0).clamp(min=SMALLEST)
     scale = (loudness / largest).sqrt()
     scale /= scale.log().mean().exp()
-    norm.weight /= scale
-    norm.bias /= scale
+    norm.weight.div_(scale)
+    norm.bias.div_(scale)
     for product in products:
-        product.weight *= scale
+        product.weight.mul_(scale)

@@ -15,7 +15,7 @@ import copy
 import dataclasses
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lwasr_edge.training.balance import balance
 from lwasr_edge.training.model import AcousticModel
@@ -38,7 +38,7 @@ def begin_rounding(model: AcousticModel) -> None:
         weight = product.weight.detach()
         deviation = weight.square().mean(1).sqrt()
         step = torch.maximum(deviation / STEPS_PER_DEVIATION, weight.abs().amax(1) / LARGEST)
-        product.step = step.clamp(min=1e-12)
+        product.get_buffer("step").copy_(step.clamp(min=1e-12))
 
 
 def whole_steps(weight: Tensor, step: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def round_weights(model: AcousticModel, source: AcousticModel) -> None:
     """Give a model the weights of another of the same shape, float32, rounded; nothing where they are not to be."""
     given = source.rounded_products()
     for name, product in model.rounded_products().items():
-        step = given[name].step
+        step = given[name].get_buffer("step")
         product.weight.copy_(whole_steps(given[name].weight, step).mul_(step[:, None]))
 
 
