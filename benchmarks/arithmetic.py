@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -31,7 +30,7 @@ from lwasr_edge.audio import load_audio
 from lwasr_edge.bench.recordings import CLIP
 from lwasr_edge.catalog import find_model
 from lwasr_edge.contract import LOOK_AHEAD
-from lwasr_edge.model import Model
+from lwasr_edge.model import Model, source_of
 from lwasr_edge.recognizer import Recognizer
 
 INTEGER_PRODUCTS = {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"}
@@ -121,7 +120,7 @@ def profile(
     audio_s = len(chunks) * hop / model.info.sample_rate
     with tempfile.TemporaryDirectory() as folder:
         profiled.profile_file_prefix = str(Path(folder, "profile"))
-        session = ort.InferenceSession(os.fspath(path), profiled, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(source_of(path), profiled, providers=["CPUExecutionProvider"])
         look_ahead = chunk_frames - hop_frames
         more = {LOOK_AHEAD: np.array([look_ahead], np.int64)} if model.can_look_ahead else {}
         names = [output.name for output in session.get_outputs() if output.name != "log_probs"]

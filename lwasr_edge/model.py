@@ -197,7 +197,7 @@ def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if pinned_samples is not None:
         options.add_free_dimension_override_by_name("samples", pinned_samples)
-    source = read_compressed(path) if is_compressed(path) else os.fspath(path)
+    source = source_of(path)
     try:
         # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
@@ -214,18 +214,18 @@ def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -
     return session
 
 
-def is_compressed(path: Path) -> bool:
-    """Whether a file is gzip, whatever its name."""
-    with path.open("rb") as file:
-        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-
-
-def read_compressed(path: Path) -> bytes:
-    """What a gzip file holds.
+def source_of(path: Path) -> str | bytes:
+    """What onnxruntime opens: the file's path or, where the file is gzip, whatever its name, what it holds.
 
     Raises:
-        ModelError: it is damaged, cut short, or holds more than `LARGEST_BYTES`.
+        ModelError: no permission; or gzip that is damaged, cut short, or holds more than `LARGEST_BYTES`.
     """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
+                return os.fspath(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     import gzip
     import zlib
 
