@@ -293,7 +293,8 @@ def test_rounding_is_that_of_onnxruntime(float_proto: onnx.ModelProto, tmp_path:
     def run_torch() -> torch.Tensor:
         return model(torch.from_numpy(audio), *model.beginning())[3]
 
-    for name in ("subsampling.second", "layers.0.attention.projection", "head"):
+    # products whose rounding moves more than what is stored as float16 does
+    for name in ("subsampling.second", "layers.1.attention.projection", "head"):
         moved = run_file(set(names) - {name}) - run_file(set(names))
         with rounded_to_int8(model.get_submodule(name)):
             simulated = run_torch()
