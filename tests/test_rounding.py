@@ -40,7 +40,7 @@ from lwasr_edge.training.rounding import (
 )
 from lwasr_edge.training.schedule import Schedule
 from lwasr_edge.training.steps import ADAPT_WEIGHTS
-from lwasr_edge.training.students import fit_running_norm, inherit
+from lwasr_edge.training.students import Shape, begin_students, fit_running_norm, inherit
 
 CPU = torch.device("cpu")
 
@@ -165,6 +165,21 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
     second.run()
     for one, other in zip(whole.models.parameters(), second.models.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [Shape((0, 2)), Shape((0, 1, 2), 16)])
+def test_a_rounded_student_can_be_the_reference_of_smaller_ones(tmp_path: Path, shape: Shape) -> None:
+    store = WaveformStore(two_utterances(tmp_path, 3.0), CPU)
+    reference = inherit(small_model(n_layers=3), (0, 1, 2))
+    fit_running_norm(reference, store)
+    begin_rounding(reference)
+    student = begin_students(as_stored(reference), {"student": shape}, store)["student"]
+    assert not student.config.rounded
+    assert not [name for name in student.state_dict() if name.endswith(".step")]
+    given = as_stored(reference).encoder.layers[shape.layers[1]].conv.pointwise1.weight
+    assert torch.equal(student.encoder.layers[1].conv.pointwise1.weight, given)
+    begin_rounding(student)
+    assert student.config.rounded
 
 
 def test_int8_file_multiplies_the_very_steps(model: AcousticModel) -> None:

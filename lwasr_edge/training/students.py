@@ -50,7 +50,7 @@ class Shape(NamedTuple):
 
 
 def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
-    """The config of a streaming student.
+    """The config of a streaming student, whose weights are not rounded, whatever the reference's are.
 
     Raises:
         OptionError: layers, units or a width that the reference does not have.
@@ -63,6 +63,7 @@ def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
         frontend=dataclasses.replace(reference.frontend, normalization="running"),
         encoder=dataclasses.replace(reference.encoder, n_layers=len(keep)),
         reference_layers=keep,
+        rounded=False,
     )
     return dataclasses.replace(config, encoder=narrowed_encoder(config.encoder, shape))
 
@@ -106,7 +107,8 @@ def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.
         student.norm.load_state_dict(reference.norm.state_dict())
     student.encoder.subsampling.load_state_dict(reference.encoder.subsampling.state_dict())
     for layer, index in zip(student.encoder.layers, keep, strict=True):
-        layer.load_state_dict(reference.encoder.layers[index].state_dict())
+        weights = reference.encoder.layers[index].state_dict()
+        layer.load_state_dict({name: value for name, value in weights.items() if not name.endswith(".step")})
     student.head.load_state_dict(reference.head.state_dict())
     return student
 
