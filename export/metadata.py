@@ -15,7 +15,7 @@ from lwasr_edge.training.frontend import FRAME_DELAY
 from lwasr_edge.training.model import AcousticModel
 
 CHUNK_FRAMES = (4, 8, 16, 32)  # of 40 ms: what streaming students are trained for
-MAX_CHUNK_FRAMES = 100  # 4 s: longer chunks are no more accurate, and leave the processor's cache
+MAX_CHUNK_FRAMES = 200  # 8 s: longer chunks are no more accurate, and take more memory
 
 
 @dataclass(frozen=True)

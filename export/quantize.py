@@ -11,7 +11,8 @@ larger than those of plain 8 bits, where seven bits for every weight, the usual 
 * The large convolution of the subsampling is a product over gathered neighbours (`MatMulSubsampling`), and its input is
   quantised before it is gathered: a ninth of the numbers to quantise and a quarter of the bytes to copy.
 * The projections of positions keep float arithmetic on 8-bit weights: they depend on no audio, and onnxruntime
-  computes them at load when the chunk size is pinned.
+  computes them at load when the chunk size is pinned. So do rounded products that are kept in float: their weights are
+  whole steps, and 8 bits lose nothing.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def quantize(
 
     Args:
         proto: float32; left as it is.
-        keep_float: names of products (`matmul_names`) that stay in float; their weights are stored as float16.
+        keep_float: names of products (`matmul_names`) that stay in float; their weights are stored as float16, or as
+            whole steps where they are rounded.
         steps: of products with rounded weights, by `steps_of`; the others get what `weight_scale` says.
 
     Returns:
@@ -73,12 +75,14 @@ def quantize(
     unknown = set(keep_float) - set(matmul_names(proto))
     if unknown:
         raise ValueError(f"no such products: {sorted(unknown)}")
+    steps = steps or {}
     covered = [name for name in matmul_names(proto) if name not in keep_float]
     quantized = _quantize_dynamic(proto, covered) if covered else _copy(proto)  # to onnxruntime, no names mean all
     del quantized.graph.value_info[:]  # what moves below changes its type
-    replace_weights(quantized, {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}, steps or {})
+    replace_weights(quantized, {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}, steps)
     quantize_before_moving(quantized)
-    store_positions_as_int8(quantized)
+    kept_steps = {f"{name}.weight": steps[name] for name in keep_float if name in steps}
+    store_as_int8(quantized, position_scales(quantized) | kept_steps)
     store_as_float16(quantized, name_of={t.name for t in quantized.graph.initializer if _stored_small(t)})
     del quantized.metadata_props[:]
     quantized.ir_version = proto.ir_version
@@ -174,20 +178,34 @@ def quantize_before_moving(proto: onnx.ModelProto) -> None:
         graph.node.insert(list(graph.node).index(chain[-1]), quantizer)
 
 
-def store_positions_as_int8(proto: onnx.ModelProto) -> None:
-    """Weights of position projections as int8, by output channel, with Cast and Mul behind them."""
+def position_scales(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Steps of the weights of position projections, by output channel: (H, 1, outputs of a head) float32, by weight."""
+    scales = {}
+    for tensor in proto.graph.initializer:
+        if tensor.name.endswith(f"{POSITION_SUFFIX}.weight"):
+            largest = np.abs(numpy_helper.to_array(tensor)).max(axis=1, keepdims=True)
+            scales[tensor.name] = (np.maximum(largest, 1e-12) / 127).astype(np.float32)
+    return scales
+
+
+def store_as_int8(proto: onnx.ModelProto, scales: Mapping[str, np.ndarray]) -> None:
+    """Store float weights in 8 bits, with Cast and Mul behind them, which onnxruntime computes at load.
+
+    Args:
+        proto: changed in place.
+        scales: steps by weight, of shapes that multiply it.
+    """
     restore = []
     for tensor in list(proto.graph.initializer):
-        if not tensor.name.endswith(f"{POSITION_SUFFIX}.weight"):
+        if tensor.name not in scales:
             continue
-        weight = numpy_helper.to_array(tensor)
-        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-12) / 127  # (H, 1, outputs of a head)
+        weight, scale = numpy_helper.to_array(tensor), scales[tensor.name]
         names = f"{tensor.name}_int8", f"{tensor.name}_scale", f"{tensor.name}_steps"
         proto.graph.initializer.remove(tensor)
         proto.graph.initializer.extend(
             [
                 numpy_helper.from_array(np.round(weight / scale).astype(np.int8), names[0]),
-                numpy_helper.from_array(scale.astype(np.float32), names[1]),
+                numpy_helper.from_array(scale, names[1]),
             ]
         )
         restore += [

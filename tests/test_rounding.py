@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gzip
 import json
@@ -19,11 +20,11 @@ from safetensors.torch import load_file
 from small_models import letters, letters_tokenizer, small_model, two_utterances
 
 from lwasr_edge import Recognizer
-from lwasr_edge.export import cli
+from lwasr_edge.export import cli, pipeline
 from lwasr_edge.export.compress import BLOCK_BYTES, compressed
 from lwasr_edge.export.graph import trace
 from lwasr_edge.export.quantize import LARGEST_PAIR, quantize, steps_of
-from lwasr_edge.export.streaming import exported_model
+from lwasr_edge.export.streaming import StreamingModel, WholeModel, exported_model
 from lwasr_edge.model import Model
 from lwasr_edge.training.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.balance import balance, balance_behind
@@ -56,6 +57,10 @@ def model() -> AcousticModel:
 def steps_in(model: AcousticModel) -> dict[str, torch.Tensor]:
     """Weights of the rounded products in steps, not rounded."""
     return {name: product.weight.detach() / product.step[:, None] for name, product in model.rounded_products().items()}
+
+
+def arrays(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
 
 
 def test_beginning_changes_no_output() -> None:
@@ -182,11 +187,29 @@ def test_a_rounded_student_can_be_the_reference_of_smaller_ones(tmp_path: Path, 
     assert student.config.rounded
 
 
-def test_int8_file_multiplies_the_very_steps(model: AcousticModel) -> None:
-    exported = exported_model(as_stored(model))
-    quantized = quantize(trace(exported), steps=steps_of(exported))
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
-    products = model.rounded_products()
+@pytest.fixture(scope="module")
+def rounded() -> AcousticModel:
+    """As its checkpoint holds it."""
+    model = random_model()
+    begin_rounding(model)
+    return as_stored(model)
+
+
+@pytest.fixture(scope="module")
+def exported(rounded: AcousticModel) -> StreamingModel | WholeModel:
+    return exported_model(rounded)
+
+
+@pytest.fixture(scope="module")
+def traced(exported: StreamingModel | WholeModel) -> onnx.ModelProto:
+    return trace(exported)
+
+
+def test_int8_file_multiplies_the_very_steps(
+    rounded: AcousticModel, exported: StreamingModel | WholeModel, traced: onnx.ModelProto
+) -> None:
+    stored = arrays(quantize(traced, steps=steps_of(exported)))
+    products = rounded.rounded_products()
     for name, parts in {
         "feed_forward1.linear2": ["feed_forward1.linear2"],  # whose output the layer halves
         "attention.projection": ["attention.query", "attention.key", "attention.value"],
@@ -195,6 +218,18 @@ def test_int8_file_multiplies_the_very_steps(model: AcousticModel) -> None:
         wanted = [products[f"encoder.layers.1.{part}"] for part in parts]
         integers = torch.cat([whole_steps(product.weight, product.step) for product in wanted])
         np.testing.assert_array_equal(stored[f"layers.1.{name}.weight_quantized"], integers.numpy().T)
+
+
+def test_products_kept_in_float_are_stored_as_their_steps(
+    exported: StreamingModel | WholeModel, traced: onnx.ModelProto
+) -> None:
+    name = "layers.1.attention.projection"
+    quantized = quantize(traced, [name, "head"], steps_of(exported))
+    assert {name, "head"} <= {node.name for node in quantized.graph.node if node.op_type == "MatMul"}
+    stored = arrays(quantized)
+    restored = stored[f"{name}.weight_int8"].astype(np.float32) * stored[f"{name}.weight_scale"]
+    np.testing.assert_allclose(restored, exported.get_submodule(name).weight.detach().numpy(), rtol=1e-5)
+    assert stored["head.weight_float16"].dtype == np.float16  # the head is not rounded
 
 
 def test_balance_evens_the_channels_and_changes_nothing() -> None:
@@ -234,9 +269,12 @@ def test_weights_of_few_steps_compress() -> None:
     assert len(compressed(steps)) / len(steps) < entropy + 0.01 < len(gzip.compress(steps)) / len(steps)
 
 
-def test_the_command_writes_a_compressed_file_that_runs(model: AcousticModel, tmp_path: Path) -> None:
+def test_the_command_writes_a_compressed_file_that_runs(
+    rounded: AcousticModel, traced: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "trace", lambda _: copy.deepcopy(traced))  # which is slow
     checkpoint, path, plain = tmp_path / "a.safetensors", tmp_path / "a.int8.onnx.gz", tmp_path / "b.int8.onnx"
-    save_checkpoint(checkpoint, model, b"no tokenizer")
+    save_checkpoint(checkpoint, rounded, b"no tokenizer")
     assert cli.main([str(checkpoint), "-o", str(path), "--int8", "--name", "a"]) == 0
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == ["a.int8.onnx.gz", "a.int8.report.json", "a.safetensors"]
