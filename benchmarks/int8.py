@@ -32,14 +32,21 @@ from provenance import write_json
 from lwasr_edge.contract import LOOK_AHEAD
 from lwasr_edge.export.graph import quiet, trace
 from lwasr_edge.export.metadata import Description, describe, write_metadata
-from lwasr_edge.export.quantize import matmul_names, quantize, quantize_before_moving, store_positions_as_int8
+from lwasr_edge.export.quantize import (
+    matmul_names,
+    position_scales,
+    quantize,
+    quantize_before_moving,
+    steps_of,
+    store_as_int8,
+)
 from lwasr_edge.export.streaming import exported_model
 from lwasr_edge.export.verify import Recording, RecordingSet, agreements, read_recordings
 from lwasr_edge.model import Model
 from lwasr_edge.training.checkpoint import load_checkpoint
 
 CALIBRATION_RECORDINGS = 24
-CHUNKS = (16, 100)  # frames: a stream's and a file's
+CHUNKS = (16, 200)  # frames: a stream's and a file's
 Write = Callable[[onnx.ModelProto, Path], None]
 
 
@@ -79,7 +86,7 @@ def dynamic(**options: object) -> Write:
         quantized = onnx.load(target)
         del quantized.graph.value_info[:]
         quantize_before_moving(quantized)
-        store_positions_as_int8(quantized)
+        store_as_int8(quantized, position_scales(quantized))
         onnx.save(quantized, target)
 
     return write
@@ -100,7 +107,7 @@ def static(float_path: Path, recordings: list[Recording], method: CalibrationMet
                 extra_options={"MatMulConstBOnly": True, "CalibPercentile": 99.99, "CalibMovingAverage": False},
             )
         quantized = onnx.load(target)
-        store_positions_as_int8(quantized)
+        store_as_int8(quantized, position_scales(quantized))
         onnx.save(quantized, target)
 
     return write
@@ -144,7 +151,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model, _ = load_checkpoint(args.checkpoint)
-    proto, metadata = trace(exported_model(model)), describe(model, Description("int8"), "int8", "")
+    exported = exported_model(model)
+    proto, metadata, steps = trace(exported), describe(model, Description("int8"), "int8", ""), steps_of(exported)
     rate = model.config.frontend.sample_rate
     measured_on = RecordingSet(args.manifest.stem, read_recordings(args.manifest, rate, args.limit))
     with tempfile.TemporaryDirectory() as folder:
@@ -154,6 +162,7 @@ def main() -> None:
         percentile, extremes = CalibrationMethod.Percentile, CalibrationMethod.MinMax
         ways: dict[str, Write] = {
             "float": lambda proto, target: onnx.save(proto, target),
+            "dynamic, the steps learnt": lambda proto, target: onnx.save(quantize(proto, steps=steps), target),
             "dynamic, pairs": lambda proto, target: onnx.save(quantize(proto), target),
             "dynamic, 7 bits": dynamic(weight_type=QuantType.QInt8, reduce_range=True),
             "dynamic, 8 bits": dynamic(weight_type=QuantType.QInt8),
@@ -162,6 +171,8 @@ def main() -> None:
             "static, 7 bits, 99.99 %": static(float_path, calibration, percentile, True),
             "static, 8 bits, extremes": static(float_path, calibration, extremes, False),
         }
+        if not steps:
+            del ways["dynamic, the steps learnt"]
         rows, models = [], {}
         for number, (name, write) in enumerate(ways.items()):
             path = Path(folder, f"{number}.onnx")

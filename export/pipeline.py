@@ -101,6 +101,7 @@ def export(
         agreement=found,
         kept_float=kept,
         rtf=measure_speed(output),
+        rounded=model.config.rounded,
     )
 
 

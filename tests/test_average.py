@@ -11,6 +11,7 @@ from small_models import letters_tokenizer, small_model
 
 from lwasr_edge.training.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint
 from lwasr_edge.training.cli import main
+from lwasr_edge.training.rounding import begin_rounding
 
 
 @pytest.fixture
@@ -41,8 +42,12 @@ def test_what_cannot_be_averaged(
 ) -> None:
     deeper = tmp_path / "deeper.safetensors"
     save_checkpoint(deeper, small_model(n_layers=3), letters_tokenizer())
+    rounded = small_model()
+    begin_rounding(rounded)
+    save_checkpoint(tmp_path / "rounded.safetensors", rounded, letters_tokenizer())
     output = ["-o", str(tmp_path / "mean.safetensors")]
     for words, reason in (
+        ([before_and_after[0], str(tmp_path / "rounded.safetensors")], "the weights of one are rounded"),
         ([before_and_after[0], str(deeper)], "are different models"),
         (before_and_after[:1], "at least two"),
         ([*before_and_after, "--weights", "1"], "expected 2 numbers"),

@@ -270,12 +270,17 @@ def test_weights_of_few_steps_compress() -> None:
 
 
 def test_the_command_writes_a_compressed_file_that_runs(
-    rounded: AcousticModel, traced: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rounded: AcousticModel,
+    traced: onnx.ModelProto,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(pipeline, "trace", lambda _: copy.deepcopy(traced))  # which is slow
     checkpoint, path, plain = tmp_path / "a.safetensors", tmp_path / "a.int8.onnx.gz", tmp_path / "b.int8.onnx"
     save_checkpoint(checkpoint, rounded, b"no tokenizer")
     assert cli.main([str(checkpoint), "-o", str(path), "--int8", "--name", "a"]) == 0
+    assert "a third smaller" not in capsys.readouterr().out
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == ["a.int8.onnx.gz", "a.int8.report.json", "a.safetensors"]
     plain.write_bytes(gzip.decompress(path.read_bytes()))
@@ -286,3 +291,6 @@ def test_the_command_writes_a_compressed_file_that_runs(
     assert Model(path).info == Model(plain).info
     waveform = np.random.default_rng(1).normal(0, 0.1, 32_000).astype(np.float32)
     assert Recognizer(path).transcribe(waveform, 16_000).text == Recognizer(plain).transcribe(waveform, 16_000).text
+    assert cli.main([str(checkpoint), "-o", str(plain), "--int8", "--name", "a", "--force"]) == 0
+    assert "MODEL.onnx.gz, which the runtime reads too, is a third smaller" in capsys.readouterr().out
+    assert plain.read_bytes() == gzip.decompress(path.read_bytes())
