@@ -18,7 +18,19 @@ from pathlib import Path
 
 import soundfile
 
-INSIDE = "test/data/librivox"
+INSIDE = "test/data/librivox/"
+
+
+def recordings_in(archive: Path) -> dict[str, tuple[str, bytes]]:
+    """Name -> words and WAV file, of every recording that the archive has a transcript of."""
+    try:
+        with tarfile.open(archive) as opened:
+            members = {member.name.partition(INSIDE)[2]: member for member in opened if INSIDE in member.name}
+            files = {name: file.read() for name, member in members.items() if (file := opened.extractfile(member))}
+        lines = re.findall(r"<s> (.*) </s> \((.*)\)", files["transcription"].decode())
+        return {name: (words, files[f"{name}.wav"]) for words, name in lines}
+    except (OSError, tarfile.TarError, EOFError, KeyError) as error:
+        raise SystemExit(f"{archive}: expected pocketsphinx-5.1.1.tar.gz, with {INSIDE}: {error}") from error
 
 
 def main() -> None:
@@ -26,21 +38,13 @@ def main() -> None:
     parser.add_argument("archive", type=Path, help="pocketsphinx-5.1.1.tar.gz")
     parser.add_argument("folder", type=Path, help="where to write")
     args = parser.parse_args()
+    recordings = recordings_in(args.archive)
     args.folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    with tarfile.open(args.archive) as archive:
-        inside = f"{args.archive.name.removesuffix('.tar.gz')}/{INSIDE}"
-
-        def content(name: str) -> bytes:
-            member = archive.extractfile(f"{inside}/{name}")
-            assert member is not None, f"{name} is no file"
-            return member.read()
-
-        for words, name in re.findall(r"<s> (.*) </s> \((.*)\)", content("transcription").decode()):
-            data = content(f"{name}.wav")
-            (args.folder / f"{name}.wav").write_bytes(data)
-            duration = soundfile.info(io.BytesIO(data)).duration
-            lines.append(json.dumps({"audio_filepath": f"{name}.wav", "duration": duration, "text": words}))
+    for name, (words, data) in recordings.items():
+        (args.folder / f"{name}.wav").write_bytes(data)
+        duration = soundfile.info(io.BytesIO(data)).duration
+        lines.append(json.dumps({"audio_filepath": f"{name}.wav", "duration": duration, "text": words}))
     manifest = args.folder / "audiobook.jsonl"
     manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{manifest}: {len(lines)} recordings")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ for needed in ("onnx", "matplotlib"):
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "peers")]
 
 import arithmetic  # noqa: E402
+import audiobook  # noqa: E402
 import engines  # noqa: E402
 import latency  # noqa: E402
 import markdown  # noqa: E402
@@ -119,3 +122,21 @@ def test_latency_from_a_manifest(
     assert [line["chunk_ms"] for line in figures["chunks"]] == [160, 320, 640, 1280]
     assert all(line["wer"] == 0 and line["word"]["count"] == 2 for line in figures["chunks"])
     assert "| 1280 ms |" in capsys.readouterr().out
+
+
+def test_audiobook_is_read_from_the_archive_or_it_says_what_it_expected(tmp_path: Path) -> None:
+    path = tmp_path / "renamed.tar.gz"
+    files = {"transcription": b"<s> two words </s> (one)\n", "one.wav": b"RIFF"}
+    for names, problem in ((["transcription"], "one.wav"), (["one.wav"], "transcription"), (list(files), "")):
+        with tarfile.open(path, "w:gz") as archive:
+            for name in names:
+                member = tarfile.TarInfo(f"pocketsphinx-5.1.1/test/data/librivox/{name}")
+                member.size = len(files[name])
+                archive.addfile(member, io.BytesIO(files[name]))
+        if problem:
+            with pytest.raises(SystemExit, match=f"expected pocketsphinx-5.1.1.tar.gz.*{problem}"):
+                audiobook.recordings_in(path)
+    assert audiobook.recordings_in(path) == {"one": ("two words", b"RIFF")}
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(SystemExit, match="expected pocketsphinx"):
+        audiobook.recordings_in(path)

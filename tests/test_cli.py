@@ -171,6 +171,19 @@ def test_debug_shows_the_traceback(folder: Path, capsys: pytest.CaptureFixture[s
         assert err.endswith("lwasr: error: no such audio file: no.wav\n")
 
 
+def test_too_little_memory_is_no_fault_of_ours(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lwasr_edge.cli.transcribe.plan_jobs", exhaust)
+    status, _, err = run(capsys, "transcribe", "a.wav")
+    assert status == 2
+    assert err.startswith("lwasr: error: not enough memory")
+    assert "--chunk-ms" in err
+
+
 def test_a_fault_of_ours_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

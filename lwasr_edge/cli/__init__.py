@@ -41,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         report_error(error)
         return EXIT_ERROR
+    except MemoryError:
+        if debug:
+            traceback.print_exc()
+        report_error("not enough memory: free some, hear smaller chunks (--chunk-ms) or take a smaller --model")
+        return EXIT_ERROR
     except Exception as error:
         if debug:
             traceback.print_exc()
