@@ -53,7 +53,10 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     where.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the transcript of one FILE here")
     where.add_argument("--output-dir", type=Path, metavar="DIR", help="write a transcript for each FILE into DIR")
     parser.add_argument(
-        "--chunk-ms", type=positive, metavar="N", help="hear N ms at a time like a stream (default: the largest that pays, 8000 with the models of this package)"
+        "--chunk-ms",
+        type=positive,
+        metavar="N",
+        help="hear N ms at a time like a stream (default: the largest that pays, 8000 with the models of this package)",
     )
     add_look_ahead_option(parser)
     add_model_options(parser)
