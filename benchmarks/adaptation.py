@@ -25,10 +25,10 @@ import torch
 from markdown import provenance_line, table
 from provenance import write_json
 
-from lwasr_edge.audio import load_audio
-from lwasr_edge.training.checkpoint import load_checkpoint
-from lwasr_edge.training.dev_sets import WHOLE, DevSets
-from lwasr_edge.training.manifest import Utterance, read_manifest, write_manifest
+from lwasr_edge.audio.reader import load_audio
+from lwasr_edge.training.data.manifest import Utterance, read_manifest, write_manifest
+from lwasr_edge.training.model.checkpoint import load_checkpoint
+from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
 
 RATE = 16_000
 GENERAL_TRAIN = ("librispeech-train", "commonvoice-train")

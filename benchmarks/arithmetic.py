@@ -26,11 +26,11 @@ from markdown import provenance_line, table
 from onnx import TensorProto, helper, numpy_helper
 from provenance import write_json
 
-from lwasr_edge.audio import load_audio
+from lwasr_edge.audio.reader import load_audio
 from lwasr_edge.bench.recordings import CLIP
-from lwasr_edge.catalog import find_model
-from lwasr_edge.contract import LOOK_AHEAD
+from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.model import Model, source_of
+from lwasr_edge.model_info import LOOK_AHEAD
 from lwasr_edge.recognizer import Recognizer
 
 INTEGER_PRODUCTS = {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"}

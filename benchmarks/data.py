@@ -24,9 +24,9 @@ from lhotse.audio import AudioSource
 from lhotse.dataset import DynamicBucketingSampler, cut_transforms
 from markdown import table
 
-from lwasr_edge.training.augment import AugmentConfig, Augmenter
-from lwasr_edge.training.batches import Batches, WaveformStore
-from lwasr_edge.training.manifest import Corpus, Utterance, load_corpus, read_audio_folder, read_manifest
+from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
+from lwasr_edge.training.data.batches import Batches, WaveformStore
+from lwasr_edge.training.data.manifest import Corpus, Utterance, load_corpus, read_audio_folder, read_manifest
 
 RATE = 16_000
 NONE = {"speeds": (1.0,), "pause_probability": 0.0, "noise_probability": 0.0, "room_probability": 0.0}

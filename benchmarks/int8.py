@@ -29,7 +29,6 @@ from onnxruntime.quantization import (
 )
 from provenance import write_json
 
-from lwasr_edge.contract import LOOK_AHEAD
 from lwasr_edge.export.graph import quiet, trace
 from lwasr_edge.export.metadata import Description, describe, write_metadata
 from lwasr_edge.export.quantize import (
@@ -43,7 +42,8 @@ from lwasr_edge.export.quantize import (
 from lwasr_edge.export.streaming import exported_model
 from lwasr_edge.export.verify import Recording, RecordingSet, agreements, read_recordings
 from lwasr_edge.model import Model
-from lwasr_edge.training.checkpoint import load_checkpoint
+from lwasr_edge.model_info import LOOK_AHEAD
+from lwasr_edge.training.model.checkpoint import load_checkpoint
 
 CALIBRATION_RECORDINGS = 24
 CHUNKS = (16, 200)  # frames: a stream's and a file's

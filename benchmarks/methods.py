@@ -19,9 +19,9 @@ from pathlib import Path
 from markdown import provenance_line
 from provenance import write_json
 
-from lwasr_edge.training.baselines import BASELINES, METHODS
-from lwasr_edge.training.compare import RESULTS_FILE
-from lwasr_edge.training.compare_report import markdown, plot_costs, plot_sizes
+from lwasr_edge.training.study.baselines import BASELINES, METHODS
+from lwasr_edge.training.study.compare import RESULTS_FILE
+from lwasr_edge.training.study.report import markdown, plot_costs, plot_sizes
 
 TRAIN = ("librispeech-train", "commonvoice-train", "kathleen-train")
 DEV = ("librispeech-dev", "commonvoice-dev", "an4-test")

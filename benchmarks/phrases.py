@@ -28,8 +28,8 @@ from provenance import write_json
 from train_ngram import train_arpa
 
 from lwasr_edge import LanguageModel, ModelInfo, PhraseList, Recognizer
-from lwasr_edge.decoding import Decoded, Decoder, make_decoder
-from lwasr_edge.ngram import NGram
+from lwasr_edge.decoding.decoder import Decoded, Decoder, make_decoder
+from lwasr_edge.decoding.ngram import NGram
 from lwasr_edge.wer import word_errors
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

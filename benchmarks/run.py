@@ -35,8 +35,8 @@ import speed
 from provenance import CHECKOUT, commit
 
 from lwasr_edge.bench.results import read_report
-from lwasr_edge.catalog import default_model, installed_models
-from lwasr_edge.training.baselines import ABLATIONS
+from lwasr_edge.hub.catalog import default_model, installed_models
+from lwasr_edge.training.study.baselines import ABLATIONS
 
 HERE = Path("benchmarks")
 sys.path += [str(CHECKOUT / HERE / "peers"), str(CHECKOUT / HERE / "arm64")]

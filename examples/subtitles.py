@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from lwasr_edge import Recognizer
-from lwasr_edge.subtitles import to_srt, to_vtt
+from lwasr_edge.cli.subtitles import to_srt, to_vtt
 
 recording = Path(sys.argv[1])
 transcript = Recognizer().transcribe(recording)

@@ -1,4 +1,4 @@
-"""A model file as gzip: an entropy code is what makes weights of few steps small (`lwasr_edge.training.rounding`).
+"""Write a model file as gzip: entropy coding shrinks QAT weights (`lwasr_edge.training.model.quantized`).
 
 Deflate looks for repeated strings first and codes what is left by its frequencies. Weights repeat nothing, and chance
 repetitions only cost: they take the second part alone. Each block takes what is shorter; the blocks are gzip members,

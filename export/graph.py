@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 from torch import nn
 
-from lwasr_edge.contract import LOOK_AHEAD
 from lwasr_edge.export.streaming import CHUNK_OUTPUTS, StreamingModel, WholeModel
+from lwasr_edge.model_info import LOOK_AHEAD
 
 OPSET = 18  # onnxruntime 1.18 reads up to 21
 IR_VERSION = 8  # onnxruntime 1.18 reads up to 10

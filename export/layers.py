@@ -11,7 +11,7 @@ Nothing here is trained. Every export compares these parts with the originals (`
   onnxruntime's integer product is four times as fast as its float convolution, its ConvInteger three times slower.
 * Batch norm is part of the depth-wise convolution.
 
-Shape letters as in `lwasr_edge.training.conformer`; B is always 1.
+Shape letters as in `lwasr_edge.training.model.conformer`; B is always 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lwasr_edge.training.conformer import (
+from lwasr_edge.training.model.conformer import (
     ConformerLayer,
     ConvModule,
     FeedForward,
@@ -32,13 +32,13 @@ from lwasr_edge.training.conformer import (
     RelativeAttention,
     Subsampling,
 )
-from lwasr_edge.training.frontend import LogMel
+from lwasr_edge.training.model.features import LogMel
 
 
 class MatMulLinear(nn.Module):
     """``x @ weight + bias`` with the weight stored as (inputs, outputs).
 
-    ``step`` is that of each output where weights are rounded (`lwasr_edge.training.rounding`), else None.
+    ``step`` is that of each output where weights are rounded (`lwasr_edge.training.model.quantized`), else None.
     """
 
     def __init__(self, *linears: nn.Linear, scale: float = 1.0) -> None:

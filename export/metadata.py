@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from lwasr_edge.contract import CONTRACT_KEY, CONTRACT_VERSION, MODEL_KEY
-from lwasr_edge.training.frontend import FRAME_DELAY
-from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.model_info import CONTRACT_KEY, CONTRACT_VERSION, MODEL_KEY
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.features import FRAME_DELAY
 
 CHUNK_FRAMES = (4, 8, 16, 32)  # of 40 ms: what streaming students are trained for
 MAX_CHUNK_FRAMES = 200  # 8 s: longer chunks are no more accurate, and take more memory

@@ -10,7 +10,6 @@ from pathlib import Path
 import onnx
 from torch import nn
 
-from lwasr_edge.contract import MODEL_KEY
 from lwasr_edge.export.compress import save_model
 from lwasr_edge.export.graph import OPSET, store_as_float16, trace
 from lwasr_edge.export.metadata import Description, describe, write_metadata
@@ -40,7 +39,8 @@ from lwasr_edge.export.verify import (
     require_agreement,
 )
 from lwasr_edge.model import Model
-from lwasr_edge.training.checkpoint import load_checkpoint, sha256
+from lwasr_edge.model_info import MODEL_KEY
+from lwasr_edge.training.model.checkpoint import load_checkpoint, sha256
 
 PARITY_RECORDINGS = 3
 

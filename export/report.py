@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from lwasr_edge.export.run import real_time_factor
+from lwasr_edge.export.run_model import real_time_factor
 from lwasr_edge.export.verify import Agreement, Parity
 from lwasr_edge.model import Model
 

@@ -1,7 +1,7 @@
 """The model as it is exported: a chunk of waveform and the state of a stream in; tokens and the next state out.
 
 This is docs/MODEL_FORMAT.md in torch. It computes what `AcousticModel.log_probs` computes for whole recordings under
-the same chunk size, chunk by chunk; tests/test_export_streaming.py holds the two together.
+the same chunk size, chunk by chunk; tests/export/test_export_streaming.py holds the two together.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, MatMulSubsampling, Positions, StreamingLayer
-from lwasr_edge.training.balance import balance
-from lwasr_edge.training.conformer import MASKED, MEL_CONTEXT, LayerPast, relative_positions
-from lwasr_edge.training.frontend import FRAME_DELAY, SUBSAMPLING_FACTOR, RunningNorm
-from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.compress.smooth_quant import balance
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.conformer import MASKED, MEL_CONTEXT, LayerPast, relative_positions
+from lwasr_edge.training.model.features import FRAME_DELAY, SUBSAMPLING_FACTOR, RunningNorm
 
 TABLE_FRAMES = 100  # chunks up to this size find all their positions in a table made at load
 CHUNK_OUTPUTS = ("tokens", "frames", "scores", "log_probs")

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from lwasr_edge.errors import VerificationError
-from lwasr_edge.export.run import log_probs_of, padded, run_file, run_in_chunks, text_of
+from lwasr_edge.export.run_model import log_probs_of, padded, run_file, run_in_chunks, text_of
 from lwasr_edge.model import Model
-from lwasr_edge.training.evaluate import score
-from lwasr_edge.training.manifest import load_corpus, read_manifest
-from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.commands.evaluate import score
+from lwasr_edge.training.data.manifest import load_corpus, read_manifest
+from lwasr_edge.training.model.acoustic_model import AcousticModel
 
 ROUNDING = 1e-3  # of log-probabilities: what orders of float32 additions may differ by
 ROUNDING_FACTOR = 4.0  # ... and, where a model amplifies rounding, so many times what torch itself loses in float32

@@ -33,16 +33,16 @@ from lwasr_edge.errors import (
 )
 
 if TYPE_CHECKING:
-    from lwasr_edge.audio import load_audio
-    from lwasr_edge.beam import BeamSearch
-    from lwasr_edge.contract import ModelInfo
-    from lwasr_edge.decoding import Alternative
+    from lwasr_edge.audio.reader import load_audio
+    from lwasr_edge.decoding.beam import BeamSearch
+    from lwasr_edge.decoding.decoder import Alternative
+    from lwasr_edge.decoding.language_model import LanguageModel
+    from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.endpoint import EndpointRules
     from lwasr_edge.events import Event, Final, Partial
-    from lwasr_edge.language_model import LanguageModel
-    from lwasr_edge.microphone import Listener
+    from lwasr_edge.microphone.listener import Listener
     from lwasr_edge.model import Model
-    from lwasr_edge.phrases import PhraseList
+    from lwasr_edge.model_info import ModelInfo
     from lwasr_edge.recognizer import Recognizer, Transcript
     from lwasr_edge.stream import Stream
     from lwasr_edge.words import Word
@@ -87,23 +87,23 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Alternative": "decoding",
-    "BeamSearch": "beam",
+    "Alternative": "decoding.decoder",
+    "BeamSearch": "decoding.beam",
     "EndpointRules": "endpoint",
     "Event": "events",
     "Final": "events",
-    "LanguageModel": "language_model",
-    "Listener": "microphone",
+    "LanguageModel": "decoding.language_model",
+    "Listener": "microphone.listener",
     "Model": "model",
-    "ModelInfo": "contract",
+    "ModelInfo": "model_info",
     "Partial": "events",
-    "PhraseList": "phrases",
+    "PhraseList": "decoding.phrases",
     "Recognizer": "recognizer",
     "Stream": "stream",
     "Transcript": "recognizer",
     "Word": "words",
-    "list_devices": "devices",
-    "load_audio": "audio",
+    "list_devices": "microphone.devices",
+    "load_audio": "audio.reader",
 }
 
 

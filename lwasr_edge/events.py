@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
-    from lwasr_edge.decoding import Alternative
+    from lwasr_edge.decoding.decoder import Alternative
 
 # Silence; longest utterance reached; the stream was flushed; the sound that follows is missing.
 EndReason = Literal["endpoint", "length", "flush", "gap"]

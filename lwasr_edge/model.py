@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lwasr_edge.contract import LOOK_AHEAD, ModelInfo
 from lwasr_edge.errors import ModelError, ModelNotFoundError, OptionError
+from lwasr_edge.model_info import LOOK_AHEAD, ModelInfo
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -8,23 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lwasr_edge.audio import AudioReader, load_audio
-from lwasr_edge.catalog import find_model
+from lwasr_edge.audio.reader import AudioReader, load_audio
 from lwasr_edge.endpoint import EndpointRules
 from lwasr_edge.errors import OptionError, StreamError
 from lwasr_edge.events import Event, Final
+from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.model import Model
 from lwasr_edge.stream import Stream
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
-    from lwasr_edge.audio import AudioSource
-    from lwasr_edge.beam import BeamSearch
-    from lwasr_edge.contract import ModelInfo
-    from lwasr_edge.decoding import Alternative, Decoder
-    from lwasr_edge.language_model import LanguageModel
-    from lwasr_edge.microphone import Listener
-    from lwasr_edge.phrases import PhraseList
+    from lwasr_edge.audio.reader import AudioSource
+    from lwasr_edge.decoding.beam import BeamSearch
+    from lwasr_edge.decoding.decoder import Alternative, Decoder
+    from lwasr_edge.decoding.language_model import LanguageModel
+    from lwasr_edge.decoding.phrases import PhraseList
+    from lwasr_edge.microphone.listener import Listener
+    from lwasr_edge.model_info import ModelInfo
 
 STREAM_LOOK_AHEAD_MS = 320.0  # of a chunk, at most half of it: a word cut by a chunk's end is heard to its own end
 FILE_LOOK_AHEAD_MS = 640.0  # of the large chunks of files
@@ -224,7 +224,7 @@ class Recognizer:
             MissingExtraError: sounddevice or PortAudio is not installed.
             AudioDeviceError: the device cannot be opened.
         """
-        from lwasr_edge.microphone import Listener
+        from lwasr_edge.microphone.listener import Listener
 
         def open_stream(rate: int) -> Stream:
             return self.stream(rate, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, endpoint=endpoint)
@@ -263,7 +263,7 @@ class Recognizer:
     ) -> Decoder | None:
         if phrases is None and beam is None and lm is None:
             return None
-        from lwasr_edge.decoding import make_decoder  # greedy decoding does not even load it
+        from lwasr_edge.decoding.decoder import make_decoder  # greedy decoding does not even load it
 
         return make_decoder(self.info, phrases, beam, lm)
 

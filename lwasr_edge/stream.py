@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lwasr_edge.audio.samples import StreamResampler, check_sample_rate, to_mono_float32
+from lwasr_edge.decoding.second_pass import SecondPass
 from lwasr_edge.endpoint import NO_ENDPOINTS, EndpointRules
 from lwasr_edge.errors import OptionError, StreamError
-from lwasr_edge.samples import StreamResampler, check_sample_rate, to_mono_float32
-from lwasr_edge.second_pass import SecondPass
 from lwasr_edge.utterance import UtteranceTracker
 
 if TYPE_CHECKING:
-    from lwasr_edge.decoding import Decoder
+    from lwasr_edge.decoding.decoder import Decoder
     from lwasr_edge.events import EndReason, Event
     from lwasr_edge.model import Model
 

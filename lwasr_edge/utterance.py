@@ -9,9 +9,9 @@ from lwasr_edge.events import EndReason, Event, Final, Partial
 from lwasr_edge.words import Word, WordBuilder, frame_start_s
 
 if TYPE_CHECKING:
-    from lwasr_edge.contract import ModelInfo
     from lwasr_edge.endpoint import EndpointRules
     from lwasr_edge.model import ChunkResult
+    from lwasr_edge.model_info import ModelInfo
 
 
 class UtteranceTracker:

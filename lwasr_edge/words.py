@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lwasr_edge.contract import ModelInfo
+    from lwasr_edge.model_info import ModelInfo
 
 WORD_START = "\u2581"  # SentencePiece's mark
 _UNKNOWN = {"<unk>": "\u2047"}  # written as SentencePiece writes it

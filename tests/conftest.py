@@ -82,7 +82,7 @@ def write_model_dir(directory: Path, name: str = "tiny", *, default: bool = Fals
 def lwasr_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty $LWASR_HOME, and no models in the package."""
     monkeypatch.setenv("LWASR_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("lwasr_edge.catalog.packaged_models_dir", lambda: tmp_path / "package-models")
+    monkeypatch.setattr("lwasr_edge.hub.catalog.packaged_models_dir", lambda: tmp_path / "package-models")
     return tmp_path / "home"
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from lwasr_edge.training.config import EncoderConfig, FrontendConfig, ModelConfig
-from lwasr_edge.training.frontend import RunningNorm
-from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
+from lwasr_edge.training.model.features import RunningNorm
 
 PIECES = ("▁a", "▁be", "▁see", "t", "s", "ing", "▁", "o")
 

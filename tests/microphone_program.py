@@ -11,7 +11,8 @@ import json
 import sys
 import time
 
-from lwasr_edge import AudioDeviceError, Recognizer, microphone
+from lwasr_edge import AudioDeviceError, Recognizer
+from lwasr_edge.microphone import listener as microphone
 
 
 def main() -> None:

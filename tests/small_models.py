@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 import torch
+from locations import DATA
 
-from lwasr_edge.training.augment import AugmentConfig
-from lwasr_edge.training.config import EncoderConfig, FrontendConfig, ModelConfig
-from lwasr_edge.training.manifest import Corpus, load_corpus, read_manifest
-from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.data.augment import AugmentConfig
+from lwasr_edge.training.data.manifest import Corpus, load_corpus, read_manifest
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
 
-DATA = Path(__file__).parent / "data"
 TRANSCRIPTS: dict[str, str] = json.loads((DATA / "transcripts.json").read_text(encoding="utf-8"))
 DURATIONS_S = {"slt_16k.flac": 3.39, "rms_16k.opus": 3.21, "gb_22k.wav": 3.13}
 QUIET = AugmentConfig(

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import DATA, SHARED_SPEECH
 
 from lwasr_edge import ModelNotFoundError, Recognizer, load_audio
-from lwasr_edge.catalog import find_model
-
-DATA = Path(__file__).with_name("data")
-SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
+from lwasr_edge.hub.catalog import find_model
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from markdown import provenance_line, table  # noqa: E402
 from provenance import write_json  # noqa: E402
 
 from lwasr_edge.bench.recordings import CLIP_S  # noqa: E402
-from lwasr_edge.catalog import find_model  # noqa: E402
+from lwasr_edge.hub.catalog import find_model  # noqa: E402
 
 CLOCK_HZ = {"cortex-a53": 1.2e9, "cortex-a76": 2.4e9}  # Pi 3, Pi 5
 CHUNKS_MS = (0, 640)  # 0: as a file

@@ -29,7 +29,7 @@ from engines import DISTRIBUTIONS, ENGINES, what_is_wrong
 
 from lwasr_edge import load_audio
 from lwasr_edge.bench.recordings import CLIP, from_manifest
-from lwasr_edge.catalog import find_model
+from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.wer import word_errors
 
 HERE = Path(__file__).resolve().parent

@@ -17,9 +17,9 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from lwasr_edge.training.checkpoint import load_checkpoint
-from lwasr_edge.training.frontend import SUBSAMPLING_FACTOR
-from lwasr_edge.training.model import AcousticModel
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.checkpoint import load_checkpoint
+from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
 
 class ForSherpa(nn.Module):

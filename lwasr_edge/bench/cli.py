@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lwasr_edge.bench import recordings, results, runner, table
-from lwasr_edge.catalog import find_model
-from lwasr_edge.output import check_output
+from lwasr_edge.files import check_output
+from lwasr_edge.hub.catalog import find_model
 
 BUILT_IN_REPEAT = 20  # of five seconds
 OWN_REPEAT = 3  # of the user's recordings, which may be long

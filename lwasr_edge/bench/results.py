@@ -12,7 +12,7 @@ import numpy as np
 
 from lwasr_edge.bench.board import Board, Condition
 from lwasr_edge.errors import OptionError
-from lwasr_edge.output import write_file
+from lwasr_edge.files import write_file
 
 FORMAT = "lwasr-bench"
 SCHEMA_VERSION = 1  # raised when a field changes its meaning or goes; new fields do not raise it

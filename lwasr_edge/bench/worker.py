@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from lwasr_edge.contract import ModelInfo
+    from lwasr_edge.model_info import ModelInfo
 
 BEGAN_AT_S = time.monotonic()  # this clock is the whole machine's: the parent's stamps can be compared with it
 

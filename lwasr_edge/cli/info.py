@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(model: str | None) -> dict[str, Any]:
     """What is known of a model, in the order in which it is printed."""
-    from lwasr_edge.catalog import find_model
-    from lwasr_edge.contract import CONTRACT_VERSION
+    from lwasr_edge.hub.catalog import find_model
     from lwasr_edge.model import Model
+    from lwasr_edge.model_info import CONTRACT_VERSION
 
     opened = Model(find_model(model))
     info = dataclasses.asdict(opened.info)

@@ -21,11 +21,11 @@ from lwasr_edge.cli.options import (
     open_recognizer,
     positive,
 )
-from lwasr_edge.subtitles import alternatives_to_text, rounded
+from lwasr_edge.cli.subtitles import alternatives_to_text, rounded
 
 if TYPE_CHECKING:
     from lwasr_edge.events import Event
-    from lwasr_edge.microphone import Listener
+    from lwasr_edge.microphone.listener import Listener
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -115,7 +115,7 @@ def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 def list_devices() -> int:
     """Print a line a device; the default has a star."""
-    from lwasr_edge.devices import list_devices as find_devices
+    from lwasr_edge.microphone.devices import list_devices as find_devices
 
     devices = find_devices()
     for device in devices:

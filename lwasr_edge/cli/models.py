@@ -32,8 +32,8 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     """Print a line a model; the default has a star."""
-    from lwasr_edge.catalog import default_model, installed_models, user_models_dir
     from lwasr_edge.errors import ModelNotFoundError
+    from lwasr_edge.hub.catalog import default_model, installed_models, user_models_dir
 
     models = installed_models()
     if not models:
@@ -52,7 +52,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_path(args: argparse.Namespace) -> int:
     """Print the path of the model's file."""
-    from lwasr_edge.catalog import default_model, installed_model
+    from lwasr_edge.hub.catalog import default_model, installed_model
 
     print((installed_model(args.name) if args.name else default_model()).path)
     return 0
@@ -60,7 +60,7 @@ def run_path(args: argparse.Namespace) -> int:
 
 def run_verify(args: argparse.Namespace) -> int:
     """Check sizes and sums; status 2 if anything is wrong."""
-    from lwasr_edge.catalog import installed_model, installed_models, verify_model
+    from lwasr_edge.hub.catalog import installed_model, installed_models, verify_model
 
     all_well = True
     for model in [installed_model(args.name)] if args.name else installed_models():
@@ -72,7 +72,7 @@ def run_verify(args: argparse.Namespace) -> int:
 
 def run_fetch(args: argparse.Namespace) -> int:
     """Fetch, and print where the model lies."""
-    from lwasr_edge.fetch import fetch_model
+    from lwasr_edge.hub.fetch import fetch_model
 
     with ProgressLine("fetching", unit="bytes") as line:
         directory = fetch_model(args.source, sha256=args.sha256, progress=lambda _, done, total: line(done, total))

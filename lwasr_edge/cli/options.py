@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lwasr_edge.errors import OptionError
 
 if TYPE_CHECKING:
-    from lwasr_edge.phrases import PhraseMode
+    from lwasr_edge.decoding.phrases import PhraseMode
     from lwasr_edge.recognizer import Recognizer
 
 Commands = Any  # argparse keeps the type of what add_subparsers returns private
@@ -75,9 +75,9 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
     Raises:
         OptionError: an option without the one that gives it a meaning; and whatever `Recognizer` raises.
     """
-    from lwasr_edge.beam import BeamSearch
-    from lwasr_edge.language_model import LanguageModel
-    from lwasr_edge.phrases import PhraseList
+    from lwasr_edge.decoding.beam import BeamSearch
+    from lwasr_edge.decoding.language_model import LanguageModel
+    from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.recognizer import Recognizer
 
     phrase_options = _given(mode=args.phrase_mode, min_confidence=args.min_confidence, bonus=args.phrase_bonus)

@@ -19,9 +19,9 @@ from lwasr_edge.cli.options import (
     positive,
 )
 from lwasr_edge.cli.progress import ProgressLine
+from lwasr_edge.cli.subtitles import FORMATS, alternatives_to_text, to_json
 from lwasr_edge.errors import AudioError, OptionError, OutputError
-from lwasr_edge.output import check_output, write_file
-from lwasr_edge.subtitles import FORMATS, alternatives_to_text, to_json
+from lwasr_edge.files import check_output, write_file
 
 if TYPE_CHECKING:
     from lwasr_edge.recognizer import Recognizer, Transcript

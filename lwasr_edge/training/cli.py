@@ -15,10 +15,12 @@ RESUMING = {"represent", "adapt", "reference", "compare", "search"}  # commands 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; loads torch for the defaults."""
-    from lwasr_edge.training import average, calibrate, compare, evaluate, plan, prepare, reference, search, synthesise
-    from lwasr_edge.training.options import add_rounding, add_training
-    from lwasr_edge.training.schedule import Schedule
-    from lwasr_edge.training.steps import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
+    from lwasr_edge.training.commands import average, evaluate, prepare, reference
+    from lwasr_edge.training.commands import blank_penalty as calibrate
+    from lwasr_edge.training.commands.options import add_rounding, add_training
+    from lwasr_edge.training.loop.schedule import Schedule
+    from lwasr_edge.training.run import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
+    from lwasr_edge.training.study import compare, plan, search, synthesise
 
     parser = argparse.ArgumentParser(prog="lwasr-train", description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -140,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         if "WORLD_SIZE" in os.environ:
-            from lwasr_edge.training.distributed import leave_world
+            from lwasr_edge.training.loop.distributed import leave_world
 
             leave_world()
     return 0

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lwasr_edge.catalog import find_model
+from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.wer import word_errors
 
 HERE = Path(__file__).resolve().parent

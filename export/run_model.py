@@ -1,0 +1,87 @@
+"""Run an exported file over whole recordings with the runtime's own `Model`, as verification and search need it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lwasr_edge.model import ChunkResult, Model
+from lwasr_edge.recognizer import FILE_LOOK_AHEAD_MS
+from lwasr_edge.training.commands.evaluate import tokens_to_text
+
+
+def padded(model: Model, waveform: np.ndarray, n_frames: int | None = None) -> np.ndarray:
+    """``waveform`` (N,) with zeros behind it: to ``n_frames`` frames, or to whole frames after the model's flush."""
+    samples_per_frame = model.info.samples_per_frame
+    if n_frames is None:
+        n_frames = -(-(len(waveform) + model.info.flush_samples) // samples_per_frame)
+    return np.pad(waveform, (0, n_frames * samples_per_frame - len(waveform)))
+
+
+def run_in_chunks(model: Model, waveform: np.ndarray, chunk_frames: int | None) -> list[ChunkResult]:
+    """Push one recording through a model.
+
+    Args:
+        model: opened without a pinned size.
+        waveform: (N,) float32, N a multiple of samples_per_frame (`padded`).
+        chunk_frames: frames in a chunk; None takes the recording as one chunk.
+
+    Returns:
+        One result a chunk, with log_probs.
+    """
+    step = len(waveform) if chunk_frames is None else chunk_frames * model.info.samples_per_frame
+    results, state = [], model.initial_state()
+    for start in range(0, len(waveform), step):
+        results.append(model.step(waveform[start : start + step], state, with_log_probs=True))
+        state = results[-1].state
+    return results
+
+
+def log_probs_of(results: list[ChunkResult]) -> np.ndarray:
+    """(U, V) float32 of all chunks."""
+    return np.concatenate([result.log_probs for result in results])
+
+
+def run_file(model: Model, waveform: np.ndarray) -> list[ChunkResult]:
+    """A recording of any length as `Recognizer.transcribe` takes files: large chunks, each with its look ahead.
+
+    Args:
+        model: opened without a pinned size.
+        waveform: (N,) float32 at the model's rate.
+
+    Returns:
+        One result a chunk, with the log_probs of the frames it consumed.
+    """
+    info = model.info
+    waveform = padded(model, waveform)
+    if not info.streaming:
+        return run_in_chunks(model, waveform, None)
+    chunk_samples = info.max_chunk_frames * info.samples_per_frame
+    look_ahead = min(int(FILE_LOOK_AHEAD_MS / info.frame_ms), info.max_chunk_frames // 2) if model.can_look_ahead else 0
+    results, state, start = [], model.initial_state(), 0
+    while start < len(waveform):
+        chunk = waveform[start : start + chunk_samples]
+        consumed_later = look_ahead if len(chunk) == chunk_samples else 0  # the last chunk has nothing after it
+        results.append(model.step(chunk, state, look_ahead=consumed_later, with_log_probs=True))
+        state = results[-1].state
+        start += len(chunk) - consumed_later * info.samples_per_frame
+    return results
+
+
+def text_of(model: Model, results: list[ChunkResult]) -> str:
+    return tokens_to_text([int(token) for result in results for token in result.tokens], model.info.vocabulary)
+
+
+def real_time_factor(path: Path, chunk_frames: int, repeats: int = 5) -> float:
+    """Median processing time of one chunk over its duration, on one thread, the chunk size pinned."""
+    samples = chunk_frames * Model(path).info.samples_per_frame
+    model = Model(path, pinned_samples=samples)
+    waveform = np.random.default_rng(0).normal(0, 0.05, samples).astype(np.float32)
+    state, times = model.initial_state(), []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        state = model.step(waveform, state).state
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[2:])) * model.info.sample_rate / samples

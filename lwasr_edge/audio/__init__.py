@@ -1,0 +1,1 @@
+"""Recordings and samples: from files, bytes and arrays to mono float32."""

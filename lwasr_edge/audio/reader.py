@@ -1,0 +1,148 @@
+"""Recordings: files, bytes and arrays become blocks of mono float32 samples at their own rate.
+
+Nothing here reads a recording as a whole unless asked to (`load_audio`): an hour-long file passes block by block.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from lwasr_edge.audio.file import RecordingFile
+from lwasr_edge.audio.samples import StreamResampler, check_sample_rate, to_mono_float32
+from lwasr_edge.errors import AudioError, AudioWarning
+
+if TYPE_CHECKING:
+    AudioSource = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int]
+
+BLOCK_SAMPLES = 4096  # read at once; of a damaged file, what comes before the damaged block is kept
+
+
+class AudioReader:
+    """A source of audio, opened: its rate, its length if known, and its samples block by block.
+
+    Args:
+        source: path; bytes of an audio file; binary file object; array (with `sample_rate`); (array, sample_rate).
+        sample_rate: Hz, for an array. A file states its own: given one that differs, it is refused.
+
+    Attributes:
+        name: for messages.
+        sample_rate: Hz, the source's own.
+        total_samples: per channel, as announced by the source; 0 if it does not say.
+
+    Raises:
+        AudioFileNotFoundError, AudioFormatError, AudioError
+    """
+
+    def __init__(self, source: AudioSource, sample_rate: int | None = None) -> None:
+        self._file: RecordingFile | None = None
+        self._samples_read = 0
+        self._array = np.zeros(0, np.float32)
+        if isinstance(source, tuple):
+            source, sample_rate = _unpack_pair(source, sample_rate)
+        if isinstance(source, np.ndarray) or hasattr(source, "__array__"):
+            self.name = "the array"
+            if sample_rate is None:
+                raise AudioError("an array does not know its sample rate: pass sample_rate=16000, or whatever it is")
+            self.sample_rate = check_sample_rate(sample_rate)
+            self._array = source if isinstance(source, np.ndarray) else np.asarray(source)
+            self.total_samples = self._array.shape[0] if self._array.ndim else 0
+            return
+        self._file = RecordingFile(source)
+        self.name = self._file.name
+        self.total_samples = self._file.announced_samples
+        try:
+            self.sample_rate = _rate_of_file(self._file, sample_rate)
+        except AudioError:
+            self._file.close()
+            raise
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield (n,) float32 mono blocks at the source's own rate; together, the whole recording.
+
+        A file that ends early, or goes on with what cannot be decoded, gives what is there and an `AudioWarning`.
+
+        Raises:
+            AudioError: no samples at all, or samples that are not finite.
+            AudioFormatError: nothing of the file can be decoded.
+        """
+        raw_blocks = _array_blocks(self._array) if self._file is None else self._file.blocks(BLOCK_SAMPLES)
+        for block in raw_blocks:
+            try:
+                mono = to_mono_float32(block, first_sample=self._samples_read)
+            except AudioError as error:
+                raise AudioError(f"{self.name}: {error}") from None
+            self._samples_read += len(mono)
+            yield mono
+        if self._samples_read == 0:
+            raise AudioError(f"{self.name} holds no audio: 0 samples")
+        if self._file is not None and (fault := self._file.fault(self._samples_read)):
+            warnings.warn(f"{self.name} {fault}", AudioWarning, stacklevel=2)
+
+    def seconds_in_all(self) -> float:
+        """How long the recording is, as far as is known by now: announced, or guessed from the part that was read."""
+        if self._file is None:
+            return self.total_samples / self.sample_rate
+        return self._file.seconds_in_all(self._samples_read)
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def load_audio(source: AudioSource, sample_rate: int | None = None, target_hz: int = 16_000) -> np.ndarray:
+    """Read a whole recording into memory.
+
+    Args:
+        source: see `AudioReader`.
+        sample_rate: Hz, for an array.
+        target_hz: rate of the result.
+
+    Returns:
+        (N,) float32 mono at `target_hz`.
+
+    Raises:
+        AudioError: see `AudioReader`.
+    """
+    with AudioReader(source, sample_rate) as audio:
+        resampler = StreamResampler(audio.sample_rate, target_hz)
+        parts = [resampler.process(block) for block in audio.blocks()]
+    return np.concatenate([*parts, resampler.flush()])
+
+
+def _array_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    to_mono_float32(array[:0] if array.ndim else array)  # shape and type, before the first block is cut from it
+    for start in range(0, len(array), BLOCK_SAMPLES):
+        yield array[start : start + BLOCK_SAMPLES]
+
+
+def _rate_of_file(file: RecordingFile, wanted: int | None) -> int:
+    try:
+        sample_rate = check_sample_rate(file.sample_rate)
+    except AudioError as error:
+        raise AudioError(f"{file.name}: {error}") from None
+    if wanted is not None and check_sample_rate(wanted) != sample_rate:
+        raise AudioError(
+            f"{file.name} says it has {sample_rate} Hz; sample_rate={wanted} was passed: leave it out for files, they "
+            "are resampled as needed"
+        )
+    return sample_rate
+
+
+def _unpack_pair(pair: tuple[Any, ...], sample_rate: int | None) -> tuple[np.ndarray, int]:
+    if len(pair) != 2 or not hasattr(pair[0], "__array__") or np.ndim(pair[0]) == 0:
+        raise AudioError("a tuple is expected to be (array, sample_rate), in this order")
+    if sample_rate is not None and sample_rate != pair[1]:
+        raise AudioError(f"the tuple says {pair[1]} Hz and sample_rate says {sample_rate} Hz: pass one of them")
+    return pair[0], pair[1]

@@ -1,0 +1,143 @@
+"""Transcripts as files: text, JSON, SubRip (.srt), WebVTT (.vtt), and a table of words (.tsv)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lwasr_edge.words import Word, join_words
+
+if TYPE_CHECKING:
+    from lwasr_edge.decoding.decoder import Alternative
+    from lwasr_edge.recognizer import Transcript
+
+MAX_LINE_CHARACTERS = 42  # what subtitle style guides ask for
+MAX_CUE_LINES = 2
+MAX_CUE_S = 6.0
+MIN_CUE_S = 1.0  # a shorter cue is kept on the screen, if the next one leaves room
+CUE_PAUSE_S = 0.8  # a pause this long starts a new cue
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One subtitle: up to two lines, shown from `start_s` to `end_s`."""
+
+    lines: tuple[str, ...]
+    start_s: float
+    end_s: float
+
+
+def make_cues(words: Iterable[Word]) -> list[Cue]:
+    """Group words into subtitles that fit on the screen; cues do not overlap."""
+    groups: list[list[Word]] = []
+    for word in words:
+        if groups and _fits(groups[-1], word):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    cues = []
+    for i, group in enumerate(groups):
+        next_start_s = groups[i + 1][0].start_s if i + 1 < len(groups) else float("inf")
+        end_s = min(max(group[-1].end_s, group[0].start_s + MIN_CUE_S), max(next_start_s, group[-1].end_s))
+        cues.append(Cue(tuple(_wrap(join_words(group))), group[0].start_s, end_s))
+    return cues
+
+
+def _fits(group: list[Word], word: Word) -> bool:
+    return (
+        word.start_s - group[-1].end_s < CUE_PAUSE_S
+        and word.end_s - group[0].start_s <= MAX_CUE_S
+        and len(_wrap(join_words([*group, word]))) <= MAX_CUE_LINES
+    )
+
+
+def _wrap(text: str) -> list[str]:
+    """Break text into lines at spaces; a word longer than a line has one to itself."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= MAX_LINE_CHARACTERS:
+            lines[-1] += " " + word
+        else:
+            lines.append(word)
+    return lines
+
+
+def to_srt(transcript: Transcript) -> str:
+    """SubRip: numbered cues, comma before the milliseconds."""
+    return "".join(
+        f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n" + "\n".join(cue.lines) + "\n\n"
+        for number, cue in enumerate(make_cues(transcript.words), 1)
+    )
+
+
+def to_vtt(transcript: Transcript) -> str:
+    """WebVTT: a header, then cues; `&`, `<` and `>` are escaped."""
+    cues = "".join(
+        f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n" + _escape("\n".join(cue.lines)) + "\n\n"
+        for cue in make_cues(transcript.words)
+    )
+    return "WEBVTT\n\n" + cues
+
+
+def to_text(transcript: Transcript) -> str:
+    """The words, and the end of the line."""
+    return transcript.text + "\n"
+
+
+def alternatives_to_text(alternatives: Iterable[Alternative]) -> str:
+    """An indented line each, with its confidence; the likeliest first."""
+    return "".join(f"    {one.confidence:.2f}  {one.text or '(none of the phrases)'}\n" for one in alternatives)
+
+
+def to_json(transcript: Transcript, file: str | None = None) -> str:
+    """One JSON object on one line: the `file`, if named, and what `Transcript.to_dict` gives."""
+    named = {} if file is None else {"file": file}
+    return json.dumps(rounded({**named, **transcript.to_dict()}), ensure_ascii=False) + "\n"
+
+
+def to_words(transcript: Transcript) -> str:
+    """A line a word: start, end, confidence and text, separated by tabs."""
+    return "".join(
+        f"{word.start_s:.3f}\t{word.end_s:.3f}\t{word.confidence:.3f}\t{word.text}\n" for word in transcript.words
+    )
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """One way to write a transcript."""
+
+    suffix: str
+    write: Callable[[Transcript], str]
+
+
+FORMATS = {
+    "text": OutputFormat(".txt", to_text),
+    "json": OutputFormat(".json", to_json),
+    "srt": OutputFormat(".srt", to_srt),
+    "vtt": OutputFormat(".vtt", to_vtt),
+    "words": OutputFormat(".tsv", to_words),
+}
+
+
+def rounded(value: object) -> object:
+    """A JSON value with its floats at 4 decimals: a tenth of a millisecond, and more than a confidence is good for."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    return value
+
+
+def _clock(seconds: float, decimal_mark: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{decimal_mark}{milliseconds % 1000:03d}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

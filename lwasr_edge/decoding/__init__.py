@@ -1,0 +1,1 @@
+"""Second-pass decoders: phrases, beam search, language models. Greedy decoding is inside the model file."""

@@ -1,0 +1,235 @@
+"""Decoders that hear an utterance a second time: with the user's phrases, with a beam, with a language model.
+
+They are given the log posteriors of a whole utterance, return its text, and know nothing of streams. Greedy decoding is
+not here: it happens inside the model file and asks for no posteriors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from lwasr_edge.decoding.beam import BeamSearch, Hypothesis, PrefixBeamSearch, Scorer
+from lwasr_edge.decoding.ctc_graph import AlignedToken, CtcGraph
+from lwasr_edge.decoding.language_model import LanguageModel, WordScorer
+from lwasr_edge.decoding.phrases import BiasScorer, PhraseList, SequenceScorer, phrase_trie
+from lwasr_edge.decoding.spelling import SpellingTrie, mark_words, spoken_pieces
+from lwasr_edge.errors import OptionError
+
+if TYPE_CHECKING:
+    import os
+
+    from lwasr_edge.model_info import ModelInfo
+
+# Fitted on training sets: see `probability_of_any`.
+_NONE_MARGIN = 3.0
+_NONE_SLOPE = 1.5
+# Pieces less likely in a frame are not tried there; where the phrases leave few, unlikely ones are tried too.
+_MIN_POSTERIOR = 1e-3
+_MIN_POSTERIOR_IN_SEQUENCES = 1e-4
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One thing that may have been said."""
+
+    text: str  # empty: none of the phrases
+    score: float  # natural log: the model's probability of the text, and what phrases or language model added
+    confidence: float  # 0..1: among the alternatives; with phrases that restrict, the chance of none of them included
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What was said in one utterance."""
+
+    tokens: list[AlignedToken]  # of the text; none for none of the phrases
+    alternatives: tuple[Alternative, ...]  # the likeliest first
+    confidence: float | None  # of a phrase as a whole; None: the tokens' posteriors say it
+
+
+class Decoder(Protocol):
+    """Immutable: streams in several threads share one."""
+
+    def decode(self, log_probs: np.ndarray) -> Decoded:
+        """Hear (T, V) float32 log posteriors of one utterance, T from 1."""
+
+
+def make_decoder(
+    info: ModelInfo,
+    phrases: PhraseList | Sequence[str] | None = None,
+    beam: BeamSearch | int | None = None,
+    lm: LanguageModel | str | os.PathLike[str] | None = None,
+) -> Decoder | None:
+    """The decoder for these wishes; None if there are none, for greedy decoding.
+
+    Raises:
+        OptionError: impossible wishes, or a phrase that the model cannot write.
+        LanguageModelError: no such ARPA file, or a malformed one.
+    """
+    if phrases is not None and not isinstance(phrases, PhraseList):
+        phrases = PhraseList(phrases)
+    if phrases is not None and phrases.mode == "one":
+        if lm is not None:
+            raise OptionError("phrases in the mode 'one' leave nothing to a language model: weigh the phrases instead")
+        if beam is not None and (not isinstance(beam, BeamSearch) or beam != BeamSearch(nbest=beam.nbest)):
+            raise OptionError(
+                "phrases in the mode 'one' are all scored, without a search: leave beam out, or give "
+                "BeamSearch(nbest=...) alone, for the number of alternatives"
+            )
+        return PhraseDecoder(info, phrases, (beam or BeamSearch()).nbest)
+    if beam is not None and not isinstance(beam, BeamSearch):
+        beam = BeamSearch(beam)
+    if lm is not None and not isinstance(lm, LanguageModel):
+        lm = LanguageModel(lm)
+    if phrases is None and beam is None and lm is None:
+        return None
+    return BeamDecoder(info, phrases, beam or BeamSearch(), lm)
+
+
+class PhraseDecoder:
+    """Which one of the phrases was said? Each is scored exactly: all spellings, all alignments.
+
+    Args:
+        info: of the model.
+        phrases: in mode "one".
+        nbest: alternatives returned.
+    """
+
+    def __init__(self, info: ModelInfo, phrases: PhraseList, nbest: int) -> None:
+        self._pieces = spoken_pieces(info.vocabulary, info.blank_id)
+        self._blank_id = info.blank_id
+        self._graph = CtcGraph(phrase_trie(phrases, self._pieces), info.blank_id)
+        self._phrases = list(phrases.weights)
+        weights = np.array(list(phrases.weights.values()))
+        self._log_priors = np.log(weights / weights.max())
+        self._min_confidence = phrases.min_confidence
+        self._nbest = nbest
+
+    def decode(self, log_probs: np.ndarray) -> Decoded:
+        scores = self._graph.log_likelihoods(log_probs) + self._log_priors
+        ranked = [
+            Hypothesis(mark_words(self._phrases[i]), float(scores[i]), float(scores[i]))
+            for i in np.argsort(-scores, kind="stable").tolist()
+            if scores[i] > -math.inf
+        ]
+        tokens = _align(log_probs, ranked[0].spelled, self._pieces, self._blank_id) if ranked else []
+        alternatives, none = _against_none(log_probs, self._blank_id, ranked, len(tokens))
+        confidence = alternatives[0].confidence if alternatives else 0.0
+        if confidence < self._min_confidence:
+            tokens = []
+        ranking = _with_none(alternatives, log_probs, none)
+        return Decoded(tokens, tuple(ranking[: self._nbest]), confidence)
+
+
+class BeamDecoder:
+    """The likeliest text of any kind, or of a sequence of phrases.
+
+    Args:
+        info: of the model.
+        phrases: in mode "sequence" or "bias"; None for neither.
+        beam: how hard to search.
+        lm: None for none.
+    """
+
+    def __init__(self, info: ModelInfo, phrases: PhraseList | None, beam: BeamSearch, lm: LanguageModel | None) -> None:
+        self._pieces = spoken_pieces(info.vocabulary, info.blank_id)
+        self._blank_id = info.blank_id
+        scorers: list[Scorer] = []
+        pieces = self._pieces
+        min_posterior = _MIN_POSTERIOR
+        self._min_confidence: float | None = None
+        self._nbest = beam.nbest
+        if phrases is not None:
+            trie = phrase_trie(phrases, pieces)
+            if phrases.mode == "sequence":
+                scorers.append(SequenceScorer(phrases, trie))
+                pieces = {token: pieces[token] for token in set(trie.arc_token.tolist())}
+                self._min_confidence = phrases.min_confidence
+                min_posterior = _MIN_POSTERIOR_IN_SEQUENCES
+            else:
+                scorers.append(BiasScorer(phrases, trie, pieces))
+        if lm is not None:
+            scorers.append(WordScorer(lm, pieces))
+        if beam.min_posterior is not None:
+            min_posterior = beam.min_posterior
+        self._search = PrefixBeamSearch(
+            pieces, info.blank_id, width=beam.width, min_posterior=min_posterior, scorers=scorers
+        )
+
+    def decode(self, log_probs: np.ndarray) -> Decoded:
+        found = self._search.search(log_probs)
+        tokens = _align(log_probs, found[0].spelled, self._pieces, self._blank_id) if found else []
+        if self._min_confidence is None:
+            shares = _softmax([hypothesis.score for hypothesis in found])
+            ranking = [Alternative(h.text, h.score, share) for h, share in zip(found, shares, strict=True)]
+        else:
+            alternatives, none = _against_none(log_probs, self._blank_id, found, len(tokens))
+            # Sequences that differ in a word share the confidence, but none of these they are not.
+            if 1.0 - none < self._min_confidence:
+                tokens = []
+            ranking = _with_none(alternatives, log_probs, none)
+        return Decoded(tokens, tuple(ranking[: self._nbest]), None)
+
+
+def probability_of_any(log_probs: np.ndarray, blank_id: int, log_likelihood: float, n_tokens: int) -> float:
+    """Probability that one of the phrases was said at all, against "none of these".
+
+    The model's best path through the utterance, free to be anything, is the background. What the phrases lack to it, in
+    nats, is divided by the square root of the number of pieces: chance deviations of so many pieces add up so, while
+    wrong words make a difference in proportion to their number. A logistic function makes it a probability; its two
+    constants put 0.5 where true phrases and other speech part in training sets (benchmarks/phrases.py measures it).
+
+    Args:
+        log_probs: (T, V) float32.
+        blank_id: token of the blank.
+        log_likelihood: of all phrases together.
+        n_tokens: pieces of the likeliest phrase.
+
+    Returns:
+        0..1.
+    """
+    best = log_probs.argmax(axis=1)
+    heard = (best != blank_id) & (np.diff(best, prepend=blank_id) != 0)
+    n = max(1, n_tokens, int(np.count_nonzero(heard)))
+    lack = (float(log_probs.max(axis=1).sum(dtype=np.float64)) - log_likelihood) / math.sqrt(n)
+    return 1.0 / (1.0 + math.exp(min(700.0, _NONE_SLOPE * (lack - _NONE_MARGIN))))
+
+
+def _against_none(
+    log_probs: np.ndarray, blank_id: int, found: list[Hypothesis], n_tokens: int
+) -> tuple[list[Alternative], float]:
+    """Weigh phrases found against none of them.
+
+    Returns:
+        The alternatives, as `found` has them; and the probability of none of them.
+    """
+    any_phrase = 0.0
+    if found:
+        together = float(np.logaddexp.reduce([hypothesis.log_likelihood for hypothesis in found]))
+        any_phrase = probability_of_any(log_probs, blank_id, together, n_tokens)
+    shares = _softmax([hypothesis.score for hypothesis in found])
+    alternatives = [Alternative(h.text, h.score, any_phrase * share) for h, share in zip(found, shares, strict=True)]
+    return alternatives, 1.0 - any_phrase
+
+
+def _with_none(alternatives: list[Alternative], log_probs: np.ndarray, none: float) -> list[Alternative]:
+    """Rank "none of these" among the alternatives."""
+    background = Alternative("", float(log_probs.max(axis=1).sum(dtype=np.float64)), none)
+    return sorted([*alternatives, background], key=lambda alternative: -alternative.confidence)
+
+
+def _align(log_probs: np.ndarray, spelled: str, pieces: dict[int, str], blank_id: int) -> list[AlignedToken]:
+    if not spelled:
+        return []
+    occurring = {token: piece for token, piece in pieces.items() if piece in spelled}  # few: the trie is quickly made
+    return CtcGraph(SpellingTrie([spelled], occurring), blank_id).align(log_probs)
+
+
+def _softmax(scores: Sequence[float]) -> list[float]:
+    highest = max(scores, default=0.0)
+    weights = [math.exp(score - highest) for score in scores]
+    return [weight / math.fsum(weights) for weight in weights]

@@ -1,0 +1,1 @@
+"""Recording devices and the live listener (needs the extra `mic`)."""

@@ -1,0 +1,1 @@
+"""One module for each `lwasr-train` command."""

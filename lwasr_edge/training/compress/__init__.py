@@ -1,0 +1,1 @@
+"""How a student is derived from its reference: layer selection, pruning, equalisation."""

@@ -1,0 +1,1 @@
+"""Manifests, corpora, batches and augmentation."""

@@ -1,0 +1,87 @@
+"""Which utterances train together, and their waveforms on the device that trains."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lwasr_edge.training.data.manifest import Corpus
+
+
+class Batch(NamedTuple):
+    waveform: Tensor  # (B, N) float32 in [-1, 1], zero from each recording's end on
+    n_samples: Tensor  # (B,) samples of each recording
+    utterances: Tensor  # (B,) their places in the corpus
+
+
+class Batches:
+    """Batches of utterances of like duration, the same for the same seed and epoch."""
+
+    def __init__(self, corpus: Corpus, batch_s: float, seed: int, sample_rate: int = 16000) -> None:
+        """Prepare.
+
+        Args:
+            corpus: all training audio.
+            batch_s: seconds of audio in a batch, padding included.
+            seed: of order and grouping.
+            sample_rate: of the corpus, Hz.
+        """
+        self.lengths = corpus.lengths
+        self.batch_samples = int(batch_s * sample_rate)
+        self.seed = seed
+
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """The batches of one pass over the corpus, in the order to train in: arrays of utterance indices."""
+        rng = np.random.default_rng((self.seed, number))
+        order = np.argsort(self.lengths * rng.uniform(0.9, 1.1, len(self.lengths)), kind="stable")
+        batches: list[np.ndarray] = []
+        batch: list[int] = []
+        longest = 0
+        for index in order:
+            longest = max(longest, int(self.lengths[index]))
+            if batch and longest * (len(batch) + 1) > self.batch_samples:
+                batches.append(np.array(batch))
+                batch, longest = [], int(self.lengths[index])
+            batch.append(index)
+        batches.append(np.array(batch))
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class WaveformStore:
+    """The corpus's samples on the training device, or beside it where they would fill it, ready to gather batches."""
+
+    def __init__(self, corpus: Corpus, device: torch.device, sample_rate: int = 16000) -> None:
+        self.device = device
+        home = device if fits(corpus.samples.nbytes, device) else torch.device("cpu")
+        self.samples = torch.from_numpy(corpus.samples).to(home)
+        self.starts = torch.from_numpy(corpus.starts).to(home)
+        self.lengths = torch.from_numpy(corpus.lengths).to(home)
+        self.lengths_s = corpus.lengths / sample_rate  # on the host: known without waiting for the device
+        self.sample_rate = sample_rate
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Gather utterances by their places in the corpus, (B,) int64."""
+        home = self.samples.device
+        utterances = torch.from_numpy(indices).to(home)
+        n_samples = self.lengths[utterances]
+        longest = round(self.lengths_s[indices].max() * self.sample_rate)
+        position = torch.arange(longest, device=home)
+        heard = position < n_samples[:, None]
+        place = torch.where(heard, self.starts[utterances][:, None] + position, 0)
+        waveform = (self.samples[place] * heard).to(self.device) / 32768.0
+        return Batch(waveform, n_samples.to(self.device), utterances.to(self.device))
+
+    def spread(self, n_utterances: int) -> list[np.ndarray]:
+        """Batches of up to 8 utterances of like length, evenly spread over the corpus; all if there are fewer."""
+        n_stored = len(self.lengths_s)
+        chosen = np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64)
+        ordered = chosen[np.argsort(self.lengths_s[chosen], kind="stable")]
+        return np.array_split(ordered, -(-len(ordered) // 8))
+
+
+def fits(n_bytes: int, device: torch.device) -> bool:
+    """Whether audio of this size leaves most of the device's memory to the training."""
+    return device.type != "cuda" or n_bytes < torch.cuda.get_device_properties(device).total_memory / 4

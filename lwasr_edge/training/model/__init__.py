@@ -1,0 +1,1 @@
+"""The acoustic model in torch: configuration, features, Conformer, checkpoints."""

@@ -1,0 +1,111 @@
+"""The whole recogniser in torch: waveform in, CTC log-probabilities out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lwasr_edge.training.model.config import ModelConfig
+from lwasr_edge.training.model.conformer import Conformer
+from lwasr_edge.training.model.features import FRAME_DELAY, NORMS, SUBSAMPLING_FACTOR, LogMel
+
+
+class Encoded(NamedTuple):
+    """What a model makes of a batch; U frames, of which each recording has its own ``lengths``."""
+
+    hidden: list[Tensor]  # n_layers + 1 of (B, U, D): the first layer's input, then each layer's output
+    logits: Tensor  # (B, U, V), before the softmax
+    lengths: Tensor  # (B,) frames
+
+
+class AcousticModel(nn.Module):
+    """Front end, Conformer and CTC head."""
+
+    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.log_mel = LogMel(config.frontend)
+        self.norm = NORMS[config.frontend.normalization](config.frontend)
+        self.encoder = Conformer(config.encoder, config.frontend.n_mels, dropout)
+        self.head = nn.Linear(config.encoder.d_model, len(config.vocabulary))
+        if config.rounded:
+            self.add_steps()
+
+    def add_steps(self) -> None:
+        """Give each product that is to have rounded weights a buffer for the steps of its outputs."""
+        for product in self.rounded_products().values():
+            product.register_buffer("step", torch.ones(product.out_features))
+
+    def rounded_products(self) -> dict[str, nn.Linear]:
+        """By name, what has weights of whole steps, if the config says so: the layers' products but positions."""
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if self.config.rounded
+            and name.startswith("encoder.layers.")
+            and isinstance(module, nn.Linear)
+            and not name.endswith(".position")
+        }
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples between two encoder frames."""
+        return self.config.frontend.hop_length * SUBSAMPLING_FACTOR
+
+    @overload
+    def frames(self, n_samples: int) -> int: ...
+
+    @overload
+    def frames(self, n_samples: Tensor) -> Tensor: ...
+
+    def frames(self, n_samples: Tensor | int) -> Tensor | int:
+        """Encoder frames centred within ``n_samples`` samples (plus the frame delay)."""
+        return (n_samples + FRAME_DELAY) // self.samples_per_frame + 1
+
+    def padded_log_mel(self, waveform: Tensor) -> Tensor:
+        """Log-mel of whole recordings, brought to whole encoder frames. (B, N) -> (B, 4 U, n_mels)"""
+        lacking = self.frames(waveform.shape[1]) * self.samples_per_frame - waveform.shape[1]
+        return self.log_mel(F.pad(waveform, (self.log_mel.left_samples, lacking)))
+
+    def features(
+        self, waveform: Tensor, n_samples: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised log-mel features, in float32.
+
+        Args:
+            waveform: (B, N) samples in [-1, 1], zero from each recording's end on.
+            n_samples: (B,) samples of each recording.
+            chunk_frames: encoder frames that a chunk hears; None for whole recordings.
+            look_ahead_frames: of these, the last, which are context only.
+
+        Returns:
+            (B, 4 U, n_mels), and (B,) encoder frames of each.
+        """
+        lengths = self.frames(n_samples)
+        log_mel = self.padded_log_mel(waveform)
+        if self.config.frontend.normalization == "utterance":
+            mel_lengths = (n_samples + FRAME_DELAY) // self.config.frontend.hop_length + 1
+        else:
+            mel_lengths = lengths * SUBSAMPLING_FACTOR
+        chunk_mel_frames = None if chunk_frames is None else chunk_frames * SUBSAMPLING_FACTOR
+        look_ahead_mel_frames = look_ahead_frames * SUBSAMPLING_FACTOR
+        return self.norm(log_mel, mel_lengths, chunk_mel_frames, look_ahead_mel_frames), lengths
+
+    def forward(
+        self, features: Tensor, lengths: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
+    ) -> Encoded:
+        """Encode what `features` gave."""
+        encoder_out, hidden = self.encoder(features, lengths, chunk_frames, look_ahead_frames)
+        return Encoded(hidden, self.head(encoder_out), lengths)
+
+    @torch.inference_mode()
+    def log_probs(
+        self, waveform: Tensor, n_samples: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """(B, N) waveforms -> (B, U, V) log-probabilities in float32 and (B,) frames of each."""
+        features, lengths = self.features(waveform, n_samples, chunk_frames, look_ahead_frames)
+        encoded = self(features, lengths, chunk_frames, look_ahead_frames)
+        return encoded.logits.float().log_softmax(2), encoded.lengths

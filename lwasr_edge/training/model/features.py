@@ -1,0 +1,216 @@
+"""Waveform to normalised log-mel features: the one definition that reference, students and export share.
+
+Mel frame ``t`` is centred at sample ``t * hop_length - FRAME_DELAY``: with this delay of 40 samples, n * 640
+samples hold all that n encoder frames of 40 ms need, and a stream never waits for a partial frame.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lwasr_edge.training.model.config import FrontendConfig
+
+FRAME_DELAY = 40  # samples
+SUBSAMPLING_FACTOR = 4  # mel frames in an encoder frame
+
+
+def mel_filterbank(config: FrontendConfig) -> Tensor:
+    """Triangular filters on Slaney's scale, each of unit area (Slaney 1998, Auditory Toolbox).
+
+    Returns:
+        (n_fft // 2 + 1, n_mels) weights for a power spectrum.
+    """
+    hz_per_mel, knee_hz = 200.0 / 3, 1000.0
+    knee_mel, log_step = knee_hz / hz_per_mel, math.log(6.4) / 27.0
+
+    def to_mel(hz: float) -> float:
+        return hz / hz_per_mel if hz < knee_hz else knee_mel + math.log(hz / knee_hz) / log_step
+
+    mels = torch.linspace(to_mel(config.f_min_hz), to_mel(config.f_max_hz), config.n_mels + 2, dtype=torch.float64)
+    edges = torch.where(mels < knee_mel, mels * hz_per_mel, knee_hz * torch.exp(log_step * (mels - knee_mel)))
+    bins = torch.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1, dtype=torch.float64)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    return (triangles * 2.0 / (edges[2:] - edges[:-2])).float()
+
+
+class LogMel(nn.Module):
+    """Pre-emphasis, windowed power spectrum, mel filters, logarithm."""
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, config: FrontendConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.left_samples = config.win_length // 2 + FRAME_DELAY + 1  # before the first sample; 1 for pre-emphasis
+        self.register_buffer("window", torch.hann_window(config.win_length, periodic=False), persistent=False)
+        self.register_buffer("filters", mel_filterbank(config), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Log-mel of every whole window.
+
+        Args:
+            waveform: (B, left_samples + N) samples in [-1, 1], N a multiple of hop_length; the first left_samples are
+                what came before (zeros at the start of a recording).
+
+        Returns:
+            (B, N / hop_length, n_mels) natural logarithm of mel power.
+        """
+        emphasised = waveform[:, 1:] - self.config.preemphasis * waveform[:, :-1]
+        windows = emphasised.unfold(1, self.config.win_length, self.config.hop_length) * self.window
+        spectrum = torch.fft.rfft(windows, n=self.config.n_fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return torch.log(power @ self.filters + self.config.log_guard)
+
+
+class UtteranceNorm(nn.Module):
+    """Each band to mean 0 and (unbiased) deviation 1 over the whole recording."""
+
+    epsilon = 1e-5
+
+    def __init__(self, config: FrontendConfig) -> None:
+        super().__init__()
+
+    def forward(
+        self, log_mel: Tensor, lengths: Tensor, chunk_mel_frames: int | None = None, look_ahead_mel_frames: int = 0
+    ) -> Tensor:
+        """Normalise; frames from ``lengths`` on become 0.
+
+        Args:
+            log_mel: (B, T, n_mels).
+            lengths: (B,) frames that hold audio.
+            chunk_mel_frames: must be None: these statistics need the whole recording.
+            look_ahead_mel_frames: of no meaning here.
+        """
+        if chunk_mel_frames is not None:
+            raise ValueError("normalisation over the utterance cannot run in chunks")
+        heard = (torch.arange(log_mel.shape[1], device=log_mel.device) < lengths[:, None]).unsqueeze(2)
+        count = lengths[:, None, None].to(log_mel.dtype)
+        mean = (log_mel * heard).sum(1, keepdim=True) / count
+        centred = (log_mel - mean) * heard
+        variance = centred.square().sum(1, keepdim=True) / (count - 1).clamp(min=1)
+        return centred / (variance.sqrt() + self.epsilon)
+
+
+LONG_FRAMES = 30_000  # mel frames, 5 min; exp(T / forget_frames) leaves float32 at 88,000, float64 after two hours
+
+
+class RunningNorm(nn.Module):
+    """Each band to mean 0 and deviation 1 over what was heard so far: no look-ahead beyond the own chunk.
+
+    The statistics weigh a frame by its amplitude exp(level / 2), where level is its log-mel averaged over the bands:
+    a pause, however long, hardly moves them, and the first loud frame after it counts at once. They forget with time
+    constant ``forget_s``, and lean on a prior worth ``prior_frames`` frames, whose mean is a spectral shape relative to
+    the level heard: after a change of microphone level nothing but the level must be learnt again. Frames of digital
+    silence count for nothing.
+
+    ``gain`` and ``offset`` fit the result to the scale of `UtteranceNorm`, which counts pauses in full, so that the
+    inherited layers see features they know.
+    """
+
+    prior_shape: Tensor
+    prior_variance: Tensor
+    gain: Tensor
+    offset: Tensor
+
+    def __init__(self, config: FrontendConfig) -> None:
+        super().__init__()
+        self.forget_frames = config.forget_s * config.sample_rate / config.hop_length
+        self.prior_frames = config.prior_frames
+        self.silence_level = math.log(config.log_guard) + 1e-3
+        self.register_buffer("prior_shape", torch.zeros(config.n_mels))
+        self.register_buffer("prior_variance", torch.ones(config.n_mels))
+        self.register_buffer("gain", torch.ones(config.n_mels))
+        self.register_buffer("offset", torch.zeros(config.n_mels))
+
+    @property
+    def state_size(self) -> int:
+        """Numbers that survive a chunk: weight, effective frames, first and second moment of each band."""
+        return 2 + 2 * self.prior_shape.numel()
+
+    def moments(self, log_mel: Tensor) -> Tensor:
+        """What each frame adds to the state. (B, T, n_mels) -> (B, T, state_size)"""
+        level = log_mel.mean(2, keepdim=True)
+        active = (level > self.silence_level).to(log_mel.dtype)
+        weight = torch.exp(level / 2) * active
+        return torch.cat([weight, active, weight * log_mel, weight * log_mel.square()], dim=2)
+
+    def apply_state(self, log_mel: Tensor, state: Tensor) -> Tensor:
+        """Normalise frames by the statistics that hold at the end of their chunk.
+
+        Args:
+            log_mel: (B, T, n_mels).
+            state: (B, T or 1, state_size).
+        """
+        n_mels = log_mel.shape[2]
+        weight, frames, first, second = state.split([1, 1, n_mels, n_mels], dim=2)
+        mean = first / weight.clamp(min=1e-12)
+        variance = (second / weight.clamp(min=1e-12) - mean.square()).clamp(min=0)
+        trust = frames / (frames + self.prior_frames)
+        mean = trust * mean + (1 - trust) * (mean.mean(2, keepdim=True) + self.prior_shape)
+        variance = trust * variance + (1 - trust) * self.prior_variance
+        return (log_mel - mean) * torch.rsqrt(variance + 1e-3) * self.gain + self.offset
+
+    def step(self, log_mel: Tensor, state: Tensor, consumed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One chunk.
+
+        Args:
+            log_mel: (B, T, n_mels).
+            state: (B, state_size), what the frames before this chunk left.
+            consumed: () or (1,) int64, frames that enter the next state; the others are a look ahead, which only this
+                chunk's own normalisation counts. None for all T.
+
+        Returns:
+            Normalised (B, T, n_mels), and the next state (B, state_size).
+        """
+        n_frames = log_mel.shape[1]
+        position = torch.arange(1, n_frames + 1, device=log_mel.device, dtype=log_mel.dtype)
+        moments = self.moments(log_mel)
+
+        def after(frames: Tensor | int) -> Tensor:
+            fade = torch.exp((position - frames) / self.forget_frames) * (position <= frames)
+            faded = state * torch.exp(-position.new_ones(1) * frames / self.forget_frames)
+            return faded + (moments * fade[None, :, None]).sum(1)
+
+        heard = after(n_frames)
+        return self.apply_state(log_mel, heard.unsqueeze(1)), heard if consumed is None else after(consumed)
+
+    def forward(
+        self, log_mel: Tensor, lengths: Tensor, chunk_mel_frames: int | None = None, look_ahead_mel_frames: int = 0
+    ) -> Tensor:
+        """Normalise recordings as a stream of chunks would, all chunks at once; frames from ``lengths`` on become 0.
+
+        Args:
+            log_mel: (B, T, n_mels).
+            lengths: (B,) frames that hold audio.
+            chunk_mel_frames: frames in a chunk; None takes each recording as one chunk.
+            look_ahead_mel_frames: of these, the last, which the next chunk hears again. They come out once, by the
+                statistics of the chunk that they are consumed in.
+        """
+        n_frames = log_mel.shape[1]
+        if n_frames > LONG_FRAMES and log_mel.dtype != torch.float64:
+            wide = self.forward(log_mel.double(), lengths, chunk_mel_frames, look_ahead_mel_frames)
+            return wide.to(log_mel.dtype)
+        position = torch.arange(n_frames, device=log_mel.device)
+        heard = (position < lengths[:, None]).unsqueeze(2).to(log_mel.dtype)
+        growth = torch.exp((position - n_frames).to(log_mel.dtype) / self.forget_frames)[None, :, None]
+        moments = self.moments(log_mel) * heard * growth
+        if chunk_mel_frames is None:
+            state = moments.sum(1, keepdim=True)
+            end = lengths[:, None] - 1
+        else:
+            hop = chunk_mel_frames - look_ahead_mel_frames
+            end = (position // hop * hop + chunk_mel_frames - 1).clamp(max=n_frames - 1)
+            state = moments.cumsum(1)[:, end]
+            end = torch.minimum(end, lengths[:, None] - 1)
+        # undo the common factor: the newest frame of each chunk weighs 1, as in step()
+        rescale = torch.exp((n_frames - end).to(log_mel.dtype) / self.forget_frames).unsqueeze(2)
+        return self.apply_state(log_mel, state * rescale) * heard
+
+
+NORMS: dict[str, type[UtteranceNorm] | type[RunningNorm]] = {"utterance": UtteranceNorm, "running": RunningNorm}

@@ -1,0 +1,1 @@
+"""Comparisons, shape search, cost plans and synthetic speech."""

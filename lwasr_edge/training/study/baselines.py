@@ -1,0 +1,165 @@
+"""What the two-step method is measured against. A baseline is a beginning, losses and a schedule: no other loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.compress.students import (
+    Shape,
+    begin_students,
+    fit_running_norm,
+    layers_to_keep,
+    student_config,
+)
+from lwasr_edge.training.data.batches import WaveformStore
+from lwasr_edge.training.loop.objectives import LossWeights
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.config import ModelConfig
+
+CTC = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
+
+
+def only(**weights: float) -> LossWeights:
+    """Losses of these weights alone."""
+    return dataclasses.replace(CTC, **({"ctc": 0.0} | weights))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a method's budget."""
+
+    share: float  # of the steps, 0 to 1
+    weights: LossWeights
+    by_layer: bool = False  # each layer alone, on the reference's hidden states
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a light-weight model comes to be."""
+
+    title: str
+    phases: tuple[Phase, ...]
+    start: str = "inherited"  # some layers; "narrowed": half as many again, with half of the attention's width and
+    # fewer feed-forward units; "pruned": all layers, small weights zero; "random": nothing
+    layers: str = "least damage"  # which layers are inherited: "least damage", "evenly spaced" or "first"
+
+
+def step1(title: str, layers: str = "least damage", **weights: float) -> Method:
+    """An ablation of step 1: the same beginning and budget, other losses or layers; then the same step 2."""
+    return Method(title, (Phase(0.8, only(**weights)), Phase(0.2, CTC)), layers=layers)
+
+
+BASELINES = {
+    "scratch": Method("from scratch, CTC", (Phase(1.0, CTC),), start="random"),
+    "pruned": Method("reference pruned by magnitude, CTC", (Phase(1.0, CTC),), start="pruned"),
+    "dropped": Method("layers dropped, CTC", (Phase(1.0, CTC),)),
+    "narrowed": Method("fewer layers dropped, those that stay narrower, CTC", (Phase(1.0, CTC),), start="narrowed"),
+    "logits": Method("layers dropped, logit distillation", (Phase(1.0, only(kl=1.0)),)),
+    "encrl": step1("EncRL (CLIP + MSE), then CTC", mse=1.0, clip=1.0),
+    "two-step": Method(
+        "layer by layer, MSE + CLIP + KL + inner layers, then CTC + KL",
+        (
+            Phase(0.3, only(mse=1.0), by_layer=True),
+            Phase(0.5, only(mse=1.0, clip=0.1, kl=1.0, hidden=0.5)),
+            Phase(0.2, only(ctc=1.0, kl=1.0)),
+        ),
+    ),
+}
+ABLATIONS = {
+    "ctc+kl": Method("layers dropped, CTC + logit distillation", (Phase(1.0, only(ctc=1.0, kl=1.0)),)),
+    "clip": step1("step 1: CLIP", clip=1.0),
+    "mse": step1("step 1: MSE", mse=1.0),
+    "kl": step1("step 1: KL", kl=1.0),
+    "mse+kl": step1("step 1: MSE + KL", mse=1.0, kl=1.0),
+    "mse+clip+kl+hidden": step1("step 1: MSE + CLIP + KL + inner layers", mse=1.0, clip=0.1, kl=1.0, hidden=0.5),
+    "even layers": step1("step 1: CLIP + MSE, layers evenly spaced", "evenly spaced", mse=1.0, clip=1.0),
+    "first layers": step1("step 1: CLIP + MSE, first layers", "first", mse=1.0, clip=1.0),
+}
+METHODS = BASELINES | ABLATIONS
+
+
+def begin(
+    method: Method, reference: AcousticModel, n_layers: int, store: WaveformStore, seed: int, dropout: float = 0.0
+) -> tuple[AcousticModel, dict[str, Tensor]]:
+    """The model that a method begins with, and the masks of its pruned weights (see `loop.Family`).
+
+    Args:
+        method: one of `METHODS`.
+        reference: the teacher.
+        n_layers: of the student. One that keeps more layers keeps as many weights as a student of so many would.
+        store: training audio.
+        seed: of random weights.
+        dropout: of the model.
+    """
+    depth = reference.config.encoder.n_layers
+    shape = Shape(chosen_layers(method.layers, depth, n_layers))
+    budget = n_parameters_of(student_config(reference.config, shape))
+    if method.start == "random":
+        torch.manual_seed(seed)
+        student = AcousticModel(student_config(reference.config, shape), dropout).to(store.device)
+        fit_running_norm(student, store)
+        return student, {}
+    if method.start == "narrowed":
+        shape = narrowed_shape(reference.config, layers_to_keep(depth, min(depth, -(-3 * n_layers // 2))), budget)
+    elif method.start == "pruned":
+        shape = Shape(tuple(range(depth)))
+    student = begin_students(reference, {"student": shape}, store, dropout)["student"]
+    masks = magnitude_masks(student, count_parameters(student) - budget) if method.start == "pruned" else {}
+    return student, masks
+
+
+def narrowed_shape(reference: ModelConfig, layers: tuple[int, ...], budget: int) -> Shape:
+    """A student of these layers, with half of the attention's width and the units that ``budget`` parameters allow."""
+    encoder = reference.encoder
+    width = encoder.n_heads * -(-encoder.attention_width // encoder.n_heads // 2)
+    sizes = [n_parameters_of(student_config(reference, Shape(layers, units, width))) for units in (1, 2)]
+    units = 1 + (budget - sizes[0]) // (sizes[1] - sizes[0])
+    return Shape(layers, max(1, min(units, encoder.d_feed_forward)), width)
+
+
+def chosen_layers(rule: str, n_reference: int, n_student: int) -> tuple[int, ...]:
+    """Layers of the reference that a student inherits under a rule of `Method.layers`."""
+    if rule == "first":
+        return tuple(range(n_student))
+    if rule == "evenly spaced":
+        return tuple(round(i * (n_reference - 1) / max(1, n_student - 1)) for i in range(n_student))
+    return layers_to_keep(n_reference, n_student)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that training moves."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def n_parameters_of(config: ModelConfig) -> int:
+    """Parameters of a model of this config, which is not filled with numbers."""
+    with torch.device("meta"):
+        return count_parameters(AcousticModel(config))
+
+
+def magnitude_masks(model: AcousticModel, n_removed: int) -> dict[str, Tensor]:
+    """Masks that zero the ``n_removed`` smallest weights of the layers' products (Han et al. 2015, arXiv 1506.02626).
+
+    Returns:
+        By parameter name, 0 at the removed weights and 1 elsewhere.
+
+    Raises:
+        OptionError: the layers' products have not so many weights.
+    """
+    weights = {
+        f"{name}.weight": module.weight.detach()
+        for name, module in model.encoder.layers.named_modules(prefix="encoder.layers")
+        if isinstance(module, nn.Linear)
+    }
+    sizes = torch.cat([weight.abs().flatten() for weight in weights.values()])
+    if not 0 <= n_removed < len(sizes):
+        raise OptionError(f"{n_removed} weights cannot be pruned: the layers' products have {len(sizes)}")
+    if n_removed == 0:
+        return {name: torch.ones_like(weight) for name, weight in weights.items()}
+    threshold = sizes.kthvalue(n_removed).values
+    return {name: (weight.abs() > threshold).to(weight.dtype) for name, weight in weights.items()}

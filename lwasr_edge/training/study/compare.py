@@ -1,0 +1,168 @@
+"""`lwasr-train compare`: every method of `baselines` at the same cost, in one table."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.commands.options import add_training
+from lwasr_edge.training.data.augment import Augmenter
+from lwasr_edge.training.data.batches import Batches, WaveformStore
+from lwasr_edge.training.loop.logs import LOG_FILE
+from lwasr_edge.training.loop.schedule import Schedule
+from lwasr_edge.training.loop.trainer import Family, Trainer
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.checkpoint import load_checkpoint, write_atomically
+from lwasr_edge.training.run import TrainingOptions, load_noise, training_data
+from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.study.baselines import BASELINES, CTC, METHODS, Method, Phase, begin, count_parameters
+from lwasr_edge.training.study.latency import measure_here, read_profile
+from lwasr_edge.training.study.report import REPORT_FILE, write_report
+
+RESULTS_FILE = "results.json"
+
+
+class Comparison:
+    """Methods that train the same sizes on the same batches, with the same number of steps."""
+
+    def __init__(
+        self,
+        reference: Path,
+        sizes: tuple[int, ...],
+        n_dev_utterances: int | None,
+        profile: Path | None,
+        options: TrainingOptions,
+    ) -> None:
+        """Load what all methods share.
+
+        Args:
+            reference: checkpoint of the teacher.
+            sizes: layers of each student.
+            n_dev_utterances: of each dev set; None for all.
+            profile: of the board whose speed counts, by `lwasr bench --json`; None for this machine.
+            options: as of a training step; ``schedule.steps`` is each method's whole budget.
+        """
+        self.sizes, self.options = sizes, options
+        self.reference, self.tokenizer = load_checkpoint(reference)
+        self.corpus, self.targets = training_data(self.reference, self.tokenizer, CTC, options)
+        self.store = WaveformStore(self.corpus, options.device)
+        self.augmenter = Augmenter(options.augment, load_noise(options.noise, options.device))
+        self.dev_sets = DevSets(options.dev, options.device, n_dev_utterances)
+        self.latency = read_profile(profile, 1, "int8") if profile else measure_here(1, "int8")
+
+    def run(self, names: list[str]) -> dict[str, Any]:
+        """Train by each method, or take up where a run was stopped, and write the report after each."""
+        schedule = self.options.schedule
+        results: dict[str, Any] = {
+            "steps": schedule.steps,
+            "batch_s": schedule.batch_s * schedule.batches_per_step,
+            "train": [path.stem for path in self.options.train],
+            "reference": self.dev_sets.measure({"reference": self.reference.to(self.options.device)}, (WHOLE,)),
+            "methods": {},
+        }
+        for name in names:
+            print(f"{name}: {METHODS[name].title}", flush=True)
+            results["methods"][name] = self.train_by(METHODS[name], self.options.output / name.replace(" ", "-"))
+            if self.options.world.leads:
+                text = json.dumps(results, indent=1) + "\n"
+                write_atomically(self.options.output / RESULTS_FILE, text.encode())
+                write_report(results, self.options.output)
+        return results
+
+    def train_by(self, method: Method, folder: Path) -> dict[str, Any]:
+        """Train a family by one method: its sizes, costs, and the error rates on the way."""
+        students: dict[str, AcousticModel] = {}
+        masks, kept, rtf = {}, {}, {}
+        for n_layers in self.sizes:
+            name = f"layers{n_layers}"
+            seed, dropout = self.options.schedule.seed, self.options.dropout
+            student, masks[name] = begin(method, self.reference, n_layers, self.store, seed, dropout)
+            removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
+            kept[name] = count_parameters(student) - removed
+            rtf[name] = round(self.latency.rtf(student.config), 5)  # a zero is multiplied like any other number
+            students[name] = student
+            front = student.encoder.subsampling
+            front.requires_grad_(not self.options.freeze_front or method.start == "random")  # no use frozen at random
+        family = Family(students, self.tokenizer, {"method": method.title}, masks)
+        family.apply_masks()
+        curve: list[dict[str, Any]] = []
+        audio_s = elapsed_s = 0.0
+        for number, phase in enumerate(method.phases, 1):
+            trainer = self.train_phase(family, phase, folder / f"phase{number}")
+            for line in (trainer.folder / LOG_FILE).read_text(encoding="utf-8").splitlines():
+                entry = json.loads(line)
+                if "wer" in entry:
+                    costs = {"audio_s": audio_s + entry["audio_s"], "elapsed_s": elapsed_s + entry["elapsed_s"]}
+                    curve.append(costs | {"wer": entry["wer"]})
+            audio_s, elapsed_s = audio_s + trainer.audio_s, elapsed_s + trainer.elapsed_s
+        return {
+            "title": method.title,
+            "audio_s": round(audio_s),
+            "elapsed_s": round(elapsed_s, 1),
+            "parameters": kept,
+            "rtf": rtf,
+            "curve": curve,
+        }
+
+    def train_phase(self, family: Family, phase: Phase, folder: Path) -> Trainer:
+        """Train a family for one phase of a method, which has a schedule of its own."""
+        options, steps = self.options, max(1, round(phase.share * self.options.schedule.steps))
+        schedule: Schedule = dataclasses.replace(
+            options.schedule,
+            steps=steps,
+            layer_steps=steps if phase.by_layer else 0,
+            warmup_steps=min(options.schedule.warmup_steps, steps // 5),
+        )
+        compares = phase.by_layer or phase.weights.needs_reference
+        trainer = Trainer(
+            family,
+            self.reference if compares else None,
+            self.store,
+            self.targets,
+            Batches(self.corpus, schedule.batch_s, schedule.seed),
+            self.augmenter,
+            phase.weights,
+            schedule,
+            folder,
+            options.device,
+            options.precision,
+            options.world,
+            options.tensorboard,
+        )
+        trainer.resume()
+        trainer.run(lambda: self.dev_sets.measure(family.students, (WHOLE,)))
+        return trainer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `lwasr-train compare`."""
+    add = parser.add_argument
+    add("--reference", type=Path, required=True, metavar="CHECKPOINT")
+    add("--keep", default="8,5,3", help="layers of the students; default 8,5,3")
+    add(
+        "--methods", nargs="+", choices=list(METHODS), default=list(BASELINES), metavar="METHOD",
+        help=f"of {', '.join(METHODS)}; default: the first {len(BASELINES)}",
+    )
+    add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
+    add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
+    defaults = Schedule(steps=300, batch_s=20, learning_rate=4e-4, warmup_steps=30, evaluate_every=100)
+    add_training(parser, defaults, CTC)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out `lwasr-train compare`."""
+    if not args.dev:
+        raise OptionError("--dev: error rates are what is compared: give at least one manifest")
+    if args.loss or args.layer_steps:
+        raise OptionError("--loss and --layer-steps are each method's own here: choose --methods")
+    try:
+        sizes = tuple(int(size) for size in args.keep.split(","))
+    except ValueError:
+        raise OptionError(f"--keep {args.keep}: expected numbers of layers, as in 8,5,3") from None
+    comparison = Comparison(args.reference, sizes, args.dev_utterances, args.profile, TrainingOptions.from_args(args))
+    comparison.run(args.methods)
+    print(f"{args.output / REPORT_FILE}, {args.output / RESULTS_FILE} and plots are written")

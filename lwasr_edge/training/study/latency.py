@@ -1,0 +1,77 @@
+"""How fast a student that does not exist yet will run: arithmetic, scaled by models that were measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lwasr_edge.bench.recordings import built_in
+from lwasr_edge.bench.results import read_report
+from lwasr_edge.bench.runner import Settings, run_benchmark
+from lwasr_edge.errors import OptionError
+from lwasr_edge.hub.catalog import installed_models
+from lwasr_edge.training.model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """RTF = a x operations of front and head + b x operations of the layers, per operation a second."""
+
+    front_cost: float
+    layer_cost: float
+    source: str  # where the measurements are from
+
+    def rtf(self, config: ModelConfig) -> float:
+        """Real-time factor expected of a model."""
+        front, layers = config.multiplications
+        return self.front_cost * front + self.layer_cost * layers
+
+    @classmethod
+    def fit(cls, report: dict[str, Any], threads: int, precision: str, source: str) -> LatencyModel:
+        """Fit to the whole-file RTF of models in a report of `lwasr bench`.
+
+        Where front and layers cannot be told apart, as with a single model, they cost alike.
+
+        Args:
+            report: see docs/bench.md.
+            threads: of the measurements to use.
+            precision: of the models to use, as in their files.
+            source: named in messages.
+
+        Raises:
+            OptionError: the report has no such measurement.
+        """
+        rows, rtfs = [], []
+        for model in report["models"]:
+            for measured in model["measurements"]:
+                wanted = measured["mode"] == "file" and measured["threads"] == threads
+                if wanted and model["precision"] == precision and model.get("multiplications"):
+                    rows.append(tuple(model["multiplications"]))
+                    rtfs.append(measured["rtf"]["median"])
+        if not rows:
+            what = f"{precision} models, exported by this version, with {threads} thread(s)"
+            raise OptionError(f"{source}: no whole-file measurement of {what}")
+        operations, measured_rtf = np.array(rows), np.array(rtfs)
+        if len(set(rows)) > 1:
+            costs = np.linalg.lstsq(operations, measured_rtf, rcond=None)[0]
+            if (costs > 0).all():
+                return cls(float(costs[0]), float(costs[1]), source)
+        cost = float((measured_rtf / operations.sum(1)).mean())
+        return cls(cost, cost, source)
+
+
+def read_profile(path: Path, threads: int, precision: str) -> LatencyModel:
+    """A latency model from a report that `lwasr bench --json` wrote, on the board or elsewhere."""
+    return LatencyModel.fit(read_report(path), threads, precision, str(path))
+
+
+def measure_here(threads: int, precision: str) -> LatencyModel:
+    """A latency model from the installed models, measured on this machine for some seconds."""
+    paths = [model.path for model in installed_models()]
+    settings = Settings(threads=(threads,), chunk_ms=(), look_ahead_ms=None, repeat=5, startups=1)
+    report = run_benchmark(paths, built_in(), settings, "lwasr-train search", lambda message: None)
+    return LatencyModel.fit(dataclasses.asdict(report), threads, precision, "this machine")

@@ -1,0 +1,142 @@
+"""The scripts of benchmarks/: their arithmetic by hand, and one whole run over tones."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import speak
+from locations import BENCHMARKS
+
+from lwasr_edge import Recognizer
+from lwasr_edge.words import Word
+
+if not BENCHMARKS.is_dir():
+    pytest.skip("needs the checkout, not an install", allow_module_level=True)
+for needed in ("onnx", "matplotlib"):
+    pytest.importorskip(needed)
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "peers")]
+
+import arithmetic  # noqa: E402
+import audiobook  # noqa: E402
+import engines  # noqa: E402
+import latency  # noqa: E402
+import markdown  # noqa: E402
+import run as results_page  # noqa: E402
+
+
+def test_end_of_speech_is_where_the_sound_ends() -> None:
+    quiet = 0.001 * np.sin(np.arange(16000)).astype(np.float32)  # 50 dB below the tone
+    waveform = np.concatenate([quiet, speak("\u2581one"), quiet])
+    assert latency.end_of_speech_s(waveform) == pytest.approx(1.12)
+
+
+def test_waits_count_from_the_end_of_the_token(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With processing that takes no time, a word waits for the end of the chunk that holds its token."""
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: 0.0)
+    waveform = speak(0.2, "\u2581one", 0.5, "\u2581two", 0.3)
+    whole = recognizer.transcribe((waveform, 16000)).words
+    waits = latency.Waits()
+    latency.measure(recognizer, waveform, whole, 640, waits)
+    assert waits.texts == ["one two"]
+    ends = np.array([word.end_s for word in whole])
+    assert waits.word == pytest.approx(np.ceil(ends / 0.64) * 0.64 - ends, abs=0.021)
+    assert waits.final_by_flush == [pytest.approx(0.0, abs=0.001)]
+    assert -0.2 < waits.final_by_endpoint[0] < 0.1  # the tone's token comes at its beginning
+
+
+def test_the_first_sight_of_a_word_is_that_of_its_last_form() -> None:
+    def seen(at_s: float, *texts: str) -> latency.Seen:
+        return latency.Seen(at_s, tuple(Word(text, 0.0, 1.0, 1.0) for text in texts), False)
+
+    events = [seen(1.0, "four"), seen(2.0, "fourteen"), seen(3.0, "fourteen", "two")]
+    assert latency.first_shown_s(events, 0, "fourteen") == 2.0
+    assert latency.first_shown_s(events, 1, "two") == 3.0
+
+
+def test_multiplications_by_hand() -> None:
+    assert arithmetic.multiplications("MatMul", [[16, 176], [176, 704]], [[16, 704]]) == 16 * 176 * 704
+    assert arithmetic.multiplications("Conv", [[1, 176, 31], [176, 1, 31]], [[1, 176, 16]]) == 176 * 16 * 31
+    assert arithmetic.multiplications("Add", [[16, 176], [16, 176]], [[16, 176]]) == 0
+
+
+def test_the_profile_of_the_tiny_model(model_path: Path) -> None:
+    waveform = speak(0.5, "\u2581one", 0.66)
+    work, audio_s, rtf = arithmetic.profile(model_path, 16, 16, waveform)
+    assert audio_s == pytest.approx(2 * 0.64 * (arithmetic.PASSES - 1))
+    products = [done for (operator, _), done in work.items() if operator == "MatMul"]
+    frames = round(audio_s / 0.04)
+    assert sum(done.mac for done in products) == 2 * frames * 640 * 8  # cosines and sines of eight tones
+    assert rtf > 0
+
+
+def test_sections_are_replaced_and_the_rest_stays() -> None:
+    page = results_page.replaced("# Results\n\nBy hand.\n", "speed", "first")
+    page = results_page.replaced(page, "peers", "others")
+    page = results_page.replaced(page, "speed", r"second \1")
+    assert page.startswith("# Results\n\nBy hand.\n")
+    assert "first" not in page
+    assert page.index(r"second \1") < page.index("others")
+
+
+def test_a_table_can_be_read_as_text() -> None:
+    assert markdown.table(("a", "bb"), [("x", "1"), ("long", "20")]).splitlines() == [
+        "| a    | bb |",
+        "| ---- | -: |",
+        "| x    |  1 |",
+        "| long | 20 |",
+    ]
+
+
+def test_every_peer_says_what_it_needs_installed() -> None:
+    assert engines.ENGINES.keys() == engines.DISTRIBUTIONS.keys()
+
+
+def test_models_of_peers_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").touch()
+    for engine in engines.FOLDERS:
+        assert engines.what_is_wrong(engine, str(tmp_path / "none")) == "no such folder"
+    assert engines.what_is_wrong("sherpa-nemo-ctc", str(tmp_path)) == "the folder has no *.onnx"
+    assert engines.what_is_wrong("whisper-cpp", str(tmp_path / "none")) == "no such file"
+    (tmp_path / "model.int8.onnx").touch()
+    assert engines.what_is_wrong("sherpa-nemo-ctc", str(tmp_path)) is None
+
+
+def test_latency_from_a_manifest(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "a.wav", speak(0.2, "\u2581one", 0.4, "\u2581two", 0.2), 16000)
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"audio_filepath": "a.wav", "text": "one two"}) + "\n")
+    out = tmp_path / "out.json"
+    argv = ["latency.py", "--manifest", str(manifest), "--model", str(model_path), "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", argv)
+    latency.main()
+    figures = json.loads(out.read_text())
+    assert [line["chunk_ms"] for line in figures["chunks"]] == [160, 320, 640, 1280]
+    assert all(line["wer"] == 0 and line["word"]["count"] == 2 for line in figures["chunks"])
+    assert "| 1280 ms |" in capsys.readouterr().out
+
+
+def test_audiobook_is_read_from_the_archive_or_it_says_what_it_expected(tmp_path: Path) -> None:
+    path = tmp_path / "renamed.tar.gz"
+    files = {"transcription": b"<s> two words </s> (one)\n", "one.wav": b"RIFF"}
+    for names, problem in ((["transcription"], "one.wav"), (["one.wav"], "transcription"), (list(files), "")):
+        with tarfile.open(path, "w:gz") as archive:
+            for name in names:
+                member = tarfile.TarInfo(f"pocketsphinx-5.1.1/test/data/librivox/{name}")
+                member.size = len(files[name])
+                archive.addfile(member, io.BytesIO(files[name]))
+        if problem:
+            with pytest.raises(SystemExit, match=f"expected pocketsphinx-5.1.1.tar.gz.*{problem}"):
+                audiobook.recordings_in(path)
+    assert audiobook.recordings_in(path) == {"one": ("two words", b"RIFF")}
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(SystemExit, match="expected pocketsphinx"):
+        audiobook.recordings_in(path)

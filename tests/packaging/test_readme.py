@@ -1,0 +1,77 @@
+"""The README says what is so: its commands and options exist, its Python runs against names that exist."""
+
+import ast
+import importlib
+import re
+import shlex
+
+import numpy as np
+import pytest
+from locations import ROOT
+from speech import default_recognizer
+
+import lwasr_edge
+from lwasr_edge import load_audio
+from lwasr_edge.bench.recordings import CLIP
+
+README = ROOT / "README.md"
+pytestmark = pytest.mark.skipif(not README.is_file(), reason="needs the checkout, not an install")
+MODULES = {"lwasr": "lwasr_edge.cli", "lwasr-train": "lwasr_edge.training.cli", "lwasr-export": "lwasr_edge.export.cli"}
+
+
+def blocks(language: str) -> list[str]:
+    if not README.is_file():
+        return []
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[list[str]]:
+    """Every `lwasr...` command of the README's shell blocks, as words."""
+    lines = [part for block in blocks("sh") for line in block.splitlines() for part in re.split(r"&& | \| ", line)]
+    return [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] in MODULES]
+
+
+def test_the_two_commands_stand_on_the_first_screen() -> None:
+    first_screen = "\n".join(README.read_text(encoding="utf-8").splitlines()[:40])
+    assert "pip install . && lwasr transcribe FILE.wav" in first_screen
+    assert "make test" in first_screen
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_commands_and_their_options_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    program, *rest = words
+    subcommand = [] if program == "lwasr-export" else rest[:1]
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(MODULES[program]).main([*subcommand, "--help"])
+    assert ended.value.code == 0
+    described = capsys.readouterr().out
+    for option in (word for word in rest if word.startswith("-")):
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", described), f"{program} has no {option}"
+
+
+@pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[0])
+def test_python_uses_public_names(source: str) -> None:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "lwasr_edge":
+            for alias in node.names:
+                assert alias.name in lwasr_edge.__all__
+                getattr(lwasr_edge, alias.name)
+
+
+def test_the_streaming_example_prints_every_sentence_once(capsys: pytest.CaptureFixture[str]) -> None:
+    default_recognizer()  # or skip
+    (source,) = [block for block in blocks("python") if "recognizer.stream(" in block]
+    samples = load_audio(CLIP, target_hz=44100)[: 5 * 44100]  # it ends in the last word
+    exec(source, {"blocks_of_samples": np.array_split(samples, 50)})
+    lines = capsys.readouterr().out.splitlines(keepends=True)
+    *growing, last = [line for line in lines if line.strip()]
+    assert last.startswith("she opened the window and listened")
+    assert last.endswith("\n")
+    assert len(growing) > 2
+    assert all(line.endswith("\r") for line in growing)
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []

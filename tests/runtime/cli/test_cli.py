@@ -1,0 +1,249 @@
+"""The `lwasr` command, as its users see it: output, errors, exit status."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+import tiny_model
+from conftest import speak, write_model_dir
+from locations import ROOT
+
+from lwasr_edge import __version__
+from lwasr_edge.cli import main
+
+TEXT = "one fourteen two"
+SENTENCE = (0.3, "\u2581one", 0.1, "\u2581four", "teen", 0.2, "\u2581two", 0.1)
+
+pytestmark = pytest.mark.usefixtures("default_model")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory: two recordings, and one that is none."""
+    path = tmp_path / "work"
+    path.mkdir()
+    soundfile.write(path / "a.wav", speak(*SENTENCE), 16000)
+    soundfile.write(path / "b.flac", speak("\u2581three", 0.1, sample_rate=44100), 44100)
+    (path / "bad.wav").write_text("this is not audio\n" * 20)
+    monkeypatch.chdir(path)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    status = main(argv)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run a command that must fail with status 2, nothing on stdout, and one line on stderr; return the line."""
+    status, out, err = run(capsys, *argv)
+    assert (status, out) == (2, "")
+    assert err.startswith("lwasr: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_one_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "transcribe", "a.wav") == (0, TEXT + "\n", "")
+
+
+def test_several_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "transcribe", "a.wav", "b.flac") == (0, f"a.wav: {TEXT}\nb.flac: three\n", "")
+
+
+def test_a_bad_one_among_several(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "transcribe", "a.wav", "bad.wav", "no.wav", "b.flac")
+    assert (status, out) == (2, f"a.wav: {TEXT}\nb.flac: three\n")
+    assert [line.split()[2] for line in err.splitlines()] == ["bad.wav", "no"]
+    assert "no such audio file: no.wav" in err
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "transcribe", "--json", "a.wav", "b.flac")
+    first, second = map(json.loads, out.splitlines())
+    assert (first["file"], first["text"], first["model"]) == ("a.wav", TEXT, "tiny")
+    assert second["file"] == "b.flac"
+    assert first["words"][0] == {"text": "one", "start_s": 0.2975, "end_s": 0.3375, "confidence": 0.9998}
+
+
+def test_subtitles_and_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "transcribe", "a.wav", "--srt")[1] == f"1\n00:00:00,298 --> 00:00:01,297\n{TEXT}\n\n"
+    assert run(capsys, "transcribe", "a.wav", "--vtt")[1].startswith("WEBVTT\n\n00:00:00.298 --> 00:00:01.297\n")
+    words = run(capsys, "transcribe", "a.wav", "--words")[1].splitlines()
+    assert [line.split("\t")[3] for line in words] == TEXT.split()
+    assert run(capsys, "transcribe", "a.wav", "b.flac", "--words")[1].splitlines()[3].startswith("b.flac\t0.0")
+
+
+def test_output_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "transcribe", "a.wav", "-o", "out.txt") == (0, "", "")
+    assert (folder / "out.txt").read_text() == TEXT + "\n"
+    assert "-o takes the transcript of one FILE" in fails(capsys, "transcribe", "a.wav", "b.flac", "-o", "out.txt")
+    assert "the folder no does not exist; make it first" in fails(capsys, "transcribe", "a.wav", "-o", "no/out.txt")
+
+
+def test_output_directory(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "transcribe", "a.wav", "b.flac", "--srt", "--output-dir", "out/srt") == (0, "", "")
+    assert sorted(path.name for path in (folder / "out" / "srt").iterdir()) == ["a.srt", "b.srt"]
+    assert "would both be written to" in fails(capsys, "transcribe", "a.wav", "x/a.flac", "--output-dir", "out")
+    assert "cannot share one srt" in fails(capsys, "transcribe", "a.wav", "b.flac", "--srt")
+    assert "cannot be made a directory" in fails(capsys, "transcribe", "a.wav", "--output-dir", "a.wav")
+
+
+def test_a_failed_file_leaves_no_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "old.txt").write_text("old")
+    fails(capsys, "transcribe", "bad.wav", "-o", "old.txt")
+    assert (folder / "old.txt").read_text() == "old"
+
+
+def test_stdin(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((folder / "a.wav").read_bytes())))
+    assert run(capsys, "transcribe", "-") == (0, TEXT + "\n", "")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert "holds no audio: 0 bytes" in fails(capsys, "transcribe", "-")
+    assert "once only" in fails(capsys, "transcribe", "-", "-")
+
+
+def test_chunk_and_threads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "transcribe", "a.wav", "--chunk-ms", "160", "--threads", "0")[1] == TEXT + "\n"
+    assert "positive multiple of 40 ms" in fails(capsys, "transcribe", "a.wav", "--chunk-ms", "50")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["transcribe"],
+        ["nonsense"],
+        ["transcribe", "a.wav", "--chunk-ms", "-1"],
+        ["transcribe", "a.wav", "--threads", "-1"],
+        ["transcribe", "a.wav", "--threads", "two"],
+        ["transcribe", "a.wav", "--srt", "--vtt"],
+        ["models"],
+    ],
+)
+def test_wrong_usage(folder: Path, argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+
+
+def test_a_file_cut_short_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = (folder / "a.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(data[: len(data) // 2])
+    status, out, err = run(capsys, "transcribe", "cut.wav")
+    assert (status, out) == (0, "one four\n")
+    assert err.startswith("lwasr: warning: cut.wav ends early: 0.59 s of the announced 1.18 s")
+
+
+def test_every_bad_input_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "empty.wav").touch()
+    soundfile.write(folder / "none.wav", np.zeros(0), 16000)
+    soundfile.write(folder / "nan.wav", np.array([0.0, np.nan], np.float32), 16000, subtype="FLOAT")
+    onnx.save(tiny_model.build_model(contract="2"), folder / "newer.onnx")
+    model = tiny_model.build_model().SerializeToString()
+    (folder / "cut.onnx").write_bytes(model[: len(model) // 2])
+    assert "no such audio file: no.wav" in fails(capsys, "transcribe", "no.wav")
+    assert "not a recording" in fails(capsys, "transcribe", "bad.wav")
+    assert "holds no audio" in fails(capsys, "transcribe", "empty.wav")
+    assert "holds no audio" in fails(capsys, "transcribe", "none.wav")
+    assert "is a directory" in fails(capsys, "transcribe", ".")
+    assert "nan.wav: every sample must be a finite number; sample 1 is nan" in fails(capsys, "transcribe", "nan.wav")
+    assert "contract 2" in fails(capsys, "transcribe", "a.wav", "--model", "newer.onnx")
+    assert "damaged" in fails(capsys, "info", "cut.onnx")
+    assert "cannot be opened as an ONNX model" in fails(capsys, "info", "a.wav")
+    assert "called 'none'; installed: tiny" in fails(capsys, "info", "none")
+
+
+def test_debug_shows_the_traceback(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["transcribe", "no.wav", "--debug"], ["--debug", "transcribe", "no.wav"]):
+        status, _, err = run(capsys, *argv)
+        assert status == 2
+        assert err.startswith("Traceback (most recent call last):")
+        assert err.endswith("lwasr: error: no such audio file: no.wav\n")
+
+
+def test_too_little_memory_is_no_fault_of_ours(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lwasr_edge.cli.transcribe.plan_jobs", exhaust)
+    status, _, err = run(capsys, "transcribe", "a.wav")
+    assert status == 2
+    assert err.startswith("lwasr: error: not enough memory")
+    assert "--chunk-ms" in err
+
+
+def test_a_fault_of_ours_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lwasr_edge.cli.transcribe.plan_jobs", lambda *_: 1 / 0)
+    status, _, err = run(capsys, "transcribe", "a.wav")
+    assert status == 1
+    assert err.startswith("lwasr: error: unexpected ZeroDivisionError: division by zero")
+
+
+def test_ctrl_c(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lwasr_edge.cli.transcribe.plan_jobs", interrupt)
+    assert run(capsys, "transcribe", "a.wav") == (130, "", "")
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "info")
+    assert status == 0
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert lines["name"] == "tiny"
+    assert lines["chunk_ms"] == "160, 320, 640, 1280"
+    assert lines["streaming"] == "yes"
+    assert lines["state"] == "state_tail [360], state_last [1]"
+
+
+def test_info_as_json(model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    described = json.loads(run(capsys, "info", str(model_path), "--json")[1])
+    assert described["bytes"] == model_path.stat().st_size
+    assert (described["contract"], described["vocabulary_size"], described["state_bytes"]) == (1, 9, 1448)
+    assert described["state"] == {"state_tail": [360], "state_last": [1]}
+
+
+def test_models(lwasr_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = run(capsys, "models", "list")[1].splitlines()
+    assert line.split() == ["*", "tiny", "1", "0.0", "MB", str(lwasr_home / "models" / "tiny")]
+    assert run(capsys, "models", "path")[1] == f"{lwasr_home}/models/tiny/model.onnx\n"
+    assert run(capsys, "models", "path", "tiny")[1] == f"{lwasr_home}/models/tiny/model.onnx\n"
+    assert run(capsys, "models", "verify")[1] == "tiny/card.md: ok\ntiny/model.onnx: ok\n"
+    source = write_model_dir(tmp_path / "source", "second")
+    assert run(capsys, "models", "fetch", str(source)) == (0, f"{lwasr_home}/models/second\n", "")
+    (lwasr_home / "models" / "second" / "model.onnx").write_bytes(b"x")
+    status, out, _ = run(capsys, "models", "verify", "second")
+    assert status == 2
+    assert "second/model.onnx: damaged: 1 bytes" in out
+    assert "called 'third'; installed: second, tiny" in fails(capsys, "models", "path", "third")
+    assert "nothing was fetched" in fails(capsys, "models", "fetch", str(source), "--sha256", "0" * 64)
+
+
+def test_as_a_program(folder: Path) -> None:
+    command = [sys.executable, "-m", "lwasr_edge"]
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert version.stdout == f"lwasr {__version__}\n"
+    with (folder / "a.wav").open("rb") as file:
+        piped = subprocess.run([*command, "transcribe", "-"], stdin=file, capture_output=True, cwd=ROOT)
+    assert (piped.returncode, piped.stdout, piped.stderr) == (0, TEXT.encode() + b"\n", b"")
+
+
+def test_a_reader_that_goes_away(folder: Path) -> None:
+    command = f"{sys.executable} -m lwasr_edge transcribe {folder}/a.wav {folder}/b.flac | true"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert ended.stderr == ""

@@ -1,0 +1,153 @@
+"""ARPA files: back-off by hand, and what is wrong with a malformed one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from locations import BENCHMARKS
+
+from lwasr_edge import OptionError
+from lwasr_edge.decoding.language_model import LanguageModel
+from lwasr_edge.decoding.ngram import NGram
+from lwasr_edge.errors import LanguageModelError
+
+ARPA = """
+made by hand
+\\data\\
+ngram 1=5
+ngram 2=3
+ngram 3=1
+
+\\1-grams:
+-99\t<s>\t-0.5
+-1.0\t</s>
+-2.0\t<unk>\t-0.1
+-0.7\tlights\t-0.3
+-0.9\ton\t-0.2
+
+\\2-grams:
+-0.2\t<s> lights\t-0.4
+-0.4\tlights on\t-0.6
+-0.3\ton </s>
+
+\\3-grams:
+-0.1\t<s> lights on
+
+\\end\\
+"""
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def log10(model: NGram, *words: str) -> list[float]:
+    context, found = model.start(), []
+    for word in words:
+        log_prob, context = model.score(context, word)
+        found.append(log_prob / math.log(10))
+    return found
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> NGram:
+    return NGram.read(written(tmp_path / "lm.arpa", ARPA))
+
+
+def test_a_sentence_that_is_there(model: NGram) -> None:
+    assert model.order == 3
+    assert "lights" in model and "off" not in model
+    # "lights on </s>" is no trigram: the weight of "lights on", then the bigram.
+    assert log10(model, "lights", "on", "</s>") == pytest.approx([-0.2, -0.1, -0.6 - 0.3])
+
+
+def test_back_off_goes_down_to_single_words(model: NGram) -> None:
+    assert log10(model, "on", "on") == pytest.approx([-0.5 - 0.9, 0.0 - 0.2 - 0.9])
+
+
+def test_unknown_words(model: NGram) -> None:
+    assert log10(model, "off") == pytest.approx([-0.5 - 2.0])
+    assert log10(NGram(1, {("a",): (-1.0, 0.0)}), "off") == pytest.approx([-7.0])
+
+
+def test_gzip_and_no_lower_orders(tmp_path: Path, model: NGram) -> None:
+    path = tmp_path / "lm.arpa.gz"
+    path.write_bytes(gzip.compress(ARPA.encode()))
+    assert log10(NGram.read(path), "lights", "on") == log10(model, "lights", "on")
+    damaged = bytearray(path.read_bytes())
+    damaged[20:40] = bytes(20)
+    path.write_bytes(damaged)
+    with pytest.raises(LanguageModelError, match="cannot be read"):
+        NGram.read(path)
+    unigram = "\\data\\\nngram 1=1\n\\1-grams:\n-1.5 hello\n\\end\\\n"
+    assert log10(NGram.read(written(tmp_path / "1.arpa", unigram)), "hello", "hello") == pytest.approx([-1.5, -1.5])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\\data\\", "data", "no '\\data\\' line"),
+        ("ngram 1=5\nngram 2=3\nngram 3=1\n", "", "line 5: 'ngram 1=COUNT' is expected"),
+        ("ngram 2=3\n", "", "line 5: the count of 2-grams is expected; came 'ngram 3=1'"),
+        ("ngram 1=5", "ngram 1=6", "1-grams should have 6 lines"),
+        ("ngram 1=5", "ngram 1=4", "line 13: '\\2-grams:' is expected; came '-0.9\\ton\\t-0.2'"),
+        ("-0.4\tlights on\t-0.6", "-0.4\tlights", "line 17: the section of 2-grams"),
+        ("-0.4\tlights on\t-0.6", "x\tlights on\t-0.6", "line 17: a log10 number is expected; came 'x'"),
+        ("-0.4\tlights on\t-0.6", "nan\tlights on\t-0.6", "line 17: a log10 number is expected; came 'nan'"),
+        ("\\end\\", "", "'\\end\\' is expected"),
+        ("\\3-grams:\n-0.1\t<s> lights on\n\n\\end\\\n", "", "'\\3-grams:' is expected; came None"),
+    ],
+)
+def test_malformed_files_are_refused_by_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in ARPA
+    path = written(tmp_path / "lm.arpa", ARPA.replace(old, new, 1))
+    with pytest.raises(LanguageModelError) as error:
+        NGram.read(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LanguageModelError, match="does not exist"):
+        NGram.read(tmp_path / "none.arpa")
+    binary = tmp_path / "lm.bin"
+    binary.write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\xff\xfe\x00")
+    with pytest.raises(LanguageModelError, match="not a binary one"):
+        NGram.read(binary)
+    cut = tmp_path / "cut.gz"
+    cut.write_bytes(gzip.compress(ARPA.encode())[:60])
+    with pytest.raises(LanguageModelError, match="cannot be read"):
+        NGram.read(cut)
+    with pytest.raises(LanguageModelError, match="cannot be read"):
+        NGram.read(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"weight": -1.0}, {"weight": math.nan}, {"word_bonus": math.inf}])
+def test_impossible_options(options: dict[str, float]) -> None:
+    with pytest.raises(OptionError):
+        LanguageModel("lm.arpa", **options)
+
+
+def test_a_trained_model_is_a_distribution_over_words(tmp_path: Path) -> None:
+    script = BENCHMARKS / "train_ngram.py"
+    if not script.is_file():
+        pytest.skip("needs the checkout, not an install")
+    manifest, arpa = tmp_path / "train.jsonl", tmp_path / "lm.arpa"
+    texts = ["lights on", "lights off", "lights on please", "on", "please dim the lights", "the heating off"]
+    manifest.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    subprocess.run([sys.executable, script, manifest, "-o", arpa], env=environment, check=True)
+    model = NGram.read(arpa)
+    vocabulary = {word for text in texts for word in text.split()} | {"</s>", "<unk>"}
+    for context in [("<s>",), ("<s>", "lights"), ("lights", "on"), ("the", "on"), ("unheard", "of"), ()]:
+        assert sum(math.exp(model.score(context, word)[0]) for word in vocabulary) == pytest.approx(1, abs=1e-4)
+    assert model.score(("<s>",), "lights")[0] > model.score(("<s>",), "heating")[0]
+    assert sorted(model.words) == sorted(vocabulary - {"</s>", "<unk>"})

@@ -1,0 +1,323 @@
+"""Phrases, beams and language models in recordings, streams and the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import speak
+from ctc_cases import log_probs_of_path
+
+from lwasr_edge import (
+    BeamSearch,
+    EndpointRules,
+    Event,
+    Final,
+    LanguageModel,
+    LanguageModelError,
+    OptionError,
+    Partial,
+    PhraseList,
+    Recognizer,
+    Word,
+)
+from lwasr_edge.cli import main
+from lwasr_edge.decoding.decoder import make_decoder
+from lwasr_edge.decoding.second_pass import SecondPass
+from lwasr_edge.model import Model
+from lwasr_edge.words import frame_start_s
+
+FOURTEEN = (0.3, "\u2581four", 0.04, "teen", 0.3)
+OTHER = (0.3, "\u2581two", 0.1, "\u2581one", 0.1, "\u2581three", 0.1, "\u2581two", 0.3)
+COMMANDS = ["fourteen", "one fourteen", "four", "three threes"]
+
+
+def finals(events: list[Event]) -> list[Final]:
+    return [event for event in events if isinstance(event, Final)]
+
+
+@pytest.fixture(scope="module")
+def commands(recognizer: Recognizer) -> Recognizer:
+    return recognizer.with_decoding(phrases=COMMANDS)
+
+
+@pytest.mark.parametrize("phrase", COMMANDS)
+def test_a_phrase_is_recognised(commands: Recognizer, phrase: str) -> None:
+    transcript = commands.transcribe(speak(0.2, *said(phrase), 0.2), 16_000)
+    assert transcript.text == phrase
+    assert transcript.words[0].confidence > 0.9
+    assert transcript.words[0].confidence == transcript.alternatives[0].confidence
+    assert transcript.alternatives[0].text == phrase
+    assert sum(alternative.confidence for alternative in transcript.alternatives) == pytest.approx(1.0, abs=1e-3)
+
+
+def said(text: str) -> list[str | float]:
+    """Pieces of the tiny model with gaps between."""
+    parts: list[str | float] = []
+    for word in text.split():
+        for ending in ("teen", "s"):
+            if word.endswith(ending) and word != ending:
+                parts += ["\u2581" + word.removesuffix(ending), 0.08, ending, 0.08]
+                break
+        else:
+            parts += ["\u2581" + word, 0.08]
+    return parts
+
+
+def test_times_are_those_of_greedy_decoding(recognizer: Recognizer, commands: Recognizer) -> None:
+    samples = speak(0.3, *said("one fourteen"), 0.3)
+    greedy, found = recognizer.transcribe(samples, 16_000), commands.transcribe(samples, 16_000)
+    assert [(w.text, w.start_s, w.end_s) for w in found.words] == [(w.text, w.start_s, w.end_s) for w in greedy.words]
+
+
+def test_none_of_these(commands: Recognizer) -> None:
+    transcript = commands.transcribe(speak(*OTHER), 16_000)
+    assert (transcript.text, transcript.words) == ("", ())
+    assert transcript.alternatives[0].text == ""
+    assert transcript.alternatives[0].confidence > 0.9
+    (final,) = finals(commands.stream().accept(speak(*OTHER, 1.0)))
+    assert (final.text, final.reason, final.heard) == ("", "endpoint", "two one three two")
+    assert final.alternatives[0].confidence > 0.9
+
+
+def test_a_threshold_decides(recognizer: Recognizer) -> None:
+    for min_confidence, expected in ((0.0, True), (1.0, False)):
+        phrases = PhraseList(COMMANDS, min_confidence=min_confidence)
+        text = recognizer.with_decoding(phrases=phrases).transcribe(speak(0.2, *said("four"), 0.2), 16_000).text
+        assert (text == "four") is expected
+
+
+def test_a_weight_decides_between_like_phrases(recognizer: Recognizer) -> None:
+    samples = speak(0.2, "\u2581four", 0.2)
+    mixed = samples + 0.98 * speak(0.2, "\u2581one", 0.2)
+    for weights, expected in (({"four": 1.0, "one": 1e-6}, "four"), ({"four": 1e-6, "one": 1.0}, "one")):
+        decoder = recognizer.with_decoding(phrases=PhraseList(weights, min_confidence=0.0))
+        assert decoder.transcribe(mixed, 16_000).text == expected
+
+
+def test_silence_is_no_phrase(commands: Recognizer) -> None:
+    assert commands.transcribe(np.zeros(32_000, np.float32), 16_000).text == ""
+    stream = commands.stream()
+    assert stream.accept(np.zeros(160_000, np.float32)) + stream.flush() == []
+
+
+@pytest.mark.parametrize("chunk_ms", [40, 320, 640])
+@pytest.mark.parametrize("options", [{"phrases": COMMANDS}, {"beam": 4}, {"phrases": PhraseList(COMMANDS, "bias")}])
+def test_a_stream_gives_what_a_recording_gives(recognizer: Recognizer, chunk_ms: int, options: dict) -> None:
+    decoder = recognizer.with_decoding(**options)
+    samples = speak(0.2, *said("one fourteen"), 1.3, *said("four"), 1.2, *OTHER, 0.9, *said("fourteen"))
+    transcript = decoder.transcribe(samples, 16_000, chunk_ms=chunk_ms)
+    for block in (80, 1000, len(samples)):
+        stream = decoder.stream(chunk_ms=chunk_ms)
+        events = [e for start in range(0, len(samples), block) for e in stream.accept(samples[start : start + block])]
+        found = finals(events + stream.flush())
+        assert tuple(word for final in found for word in final.words) == transcript.words
+        assert [final.heard for final in found] == ["one fourteen", "four", "two one three two", "fourteen"]
+        texts = ["one fourteen", "four", "" if options.get("phrases") == COMMANDS else "two one three two", "fourteen"]
+        assert [final.text for final in found] == texts
+        assert transcript.text == " ".join(filter(None, texts))
+        assert [final.reason for final in found] == ["endpoint", "endpoint", "endpoint", "flush"]
+
+
+def test_utterances_of_one_chunk_and_of_cut_length(recognizer: Recognizer) -> None:
+    decoder = recognizer.with_decoding(beam=4)
+    text = "one two three four fourteen threes one two"
+    samples = speak(0.2, *said(text), 1.5, *said("four"), 0.2)
+    for chunk_ms in (40, 10_000):
+        rules = EndpointRules(max_utterance_s=0.7)
+        stream, greedy = decoder.stream(chunk_ms=chunk_ms, endpoint=rules), recognizer.stream(endpoint=rules)
+        found, expected = ([f.text for f in finals(s.accept(samples) + s.flush())] for s in (stream, greedy))
+        assert found == expected
+        assert len(found) > 3
+
+
+def test_partials_promise_nothing_that_may_change(recognizer: Recognizer, commands: Recognizer) -> None:
+    samples = speak(*OTHER)
+    partials, plain = (
+        [e for e in r.stream().accept(samples) if isinstance(e, Partial)] for r in (commands, recognizer)
+    )
+    assert [event.text for event in partials] == [event.text for event in plain]
+    assert all(event.stable_text == "" for event in partials)
+    assert any(event.stable_text for event in plain)
+
+
+def test_memory_of_a_silent_stream_is_bounded(commands: Recognizer) -> None:
+    stream = commands.stream()
+    for _ in range(20):
+        stream.accept(np.zeros(16_000, np.float32))
+    assert stream._second_pass is not None
+    assert sum(map(len, stream._second_pass._kept)) <= 3 * 25 + 16
+    (final,) = finals(stream.accept(speak(*FOURTEEN, 1.0)))
+    assert final.text == "fourteen"
+    assert final.start_s == pytest.approx(20.3, abs=0.03)
+
+
+def test_frames_heard_ahead_belong_to_the_next_utterance_too(recognizer: Recognizer) -> None:
+    """An end-point found ahead of its chunk; heard with what follows, the same frames begin a word."""
+    info = recognizer.info
+    one, two, blank = 0, 1, info.blank_id
+    decoder = make_decoder(info, beam=2)
+    assert decoder is not None
+    second_pass = SecondPass(info, decoder)
+    size = len(info.vocabulary)
+
+    def final(text: str, end_frame: int) -> Final:
+        return Final((Word(text, 0.0, 0.1, 0.9),), 0.0, 0.1, "endpoint", end_frame=end_frame)
+
+    second_pass.push(log_probs_of_path([blank, one, blank, blank], size))
+    ahead = log_probs_of_path([blank, blank, blank], size)
+    (first,) = finals(second_pass.revise([final("one", 6)], 9.0, ahead=ahead))
+    assert (first.text, first.heard) == ("one", "one")
+    second_pass.push(log_probs_of_path([blank, two, blank, blank], size))  # frame 5, and the first ended with 6
+    (second,) = finals(second_pass.revise([final("two", 8)], 9.0))
+    assert second.text == "two"
+    assert second.words[0].start_s == pytest.approx(frame_start_s(info, 5))
+
+
+def test_reset_forgets(commands: Recognizer) -> None:
+    stream = commands.stream()
+    stream.accept(speak(0.2, *said("one")))
+    stream.reset()
+    (final,) = finals(stream.accept(speak(*FOURTEEN)) + stream.flush())
+    assert (final.text, final.heard) == ("fourteen", "fourteen")
+
+
+def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    step: Callable = Model.step
+
+    def watched(
+        self: Model, waveform: np.ndarray, state: dict, *, look_ahead: int = 0, with_log_probs: bool = False
+    ) -> object:
+        asked.append(with_log_probs)
+        return step(self, waveform, state, look_ahead=look_ahead, with_log_probs=with_log_probs)
+
+    monkeypatch.setattr(Model, "step", watched)
+    recognizer.transcribe(speak(*OTHER), 16_000)
+    recognizer.stream().accept(speak(*OTHER, 1.0))
+    assert set(asked) == {False}
+    recognizer.with_decoding(beam=2).stream().accept(speak(*OTHER, 1.0))
+    assert asked[-1] is True
+
+
+def test_sequences(recognizer: Recognizer) -> None:
+    decoder = recognizer.with_decoding(phrases=PhraseList(["one", "two", "fourteen"], "sequence"))
+    assert decoder.transcribe(speak(0.2, *said("two fourteen one one"), 0.2), 16_000).text == "two fourteen one one"
+    rejected = decoder.transcribe(speak(0.2, *said("two three threes three"), 0.2), 16_000)
+    assert (rejected.text, rejected.alternatives[0].text) == ("", "")
+
+
+def test_nbest(recognizer: Recognizer) -> None:
+    decoder = recognizer.with_decoding(beam=BeamSearch(width=8, nbest=3))
+    mixed = speak(0.2, "\u2581four", 0.2) + 0.9 * speak(0.2, "\u2581one", 0.2)
+    alternatives = decoder.transcribe(mixed, 16_000).alternatives
+    assert (alternatives[0].text, len(alternatives)) == ("four", 3)
+    assert {alternative.text for alternative in alternatives} == {"four", "four one", "one four"}
+    scores = [alternative.score for alternative in alternatives]
+    assert scores == sorted(scores, reverse=True)
+    two = decoder.transcribe(np.concatenate([mixed, np.zeros(16_000, np.float32), mixed]), 16_000).alternatives
+    assert (two[0].text, len(two)) == ("four four", 3)
+    assert two[0].score == pytest.approx(2 * alternatives[0].score, rel=0.03)
+
+
+def test_a_language_model_in_a_recording(recognizer: Recognizer, tmp_path: Path) -> None:
+    arpa = tmp_path / "lm.arpa"
+    arpa.write_text("\\data\\\nngram 1=3\n\\1-grams:\n-9 four\n-0.1 one\n-1 </s>\n\\end\\\n")
+    mixed = speak(0.2, "\u2581four", 0.2) + 0.98 * speak(0.2, "\u2581one", 0.2)
+    assert recognizer.with_decoding(beam=8).transcribe(mixed, 16_000).text == "four"
+    assert recognizer.with_decoding(lm=LanguageModel(arpa, weight=1.0)).transcribe(mixed, 16_000).text == "one"
+    with pytest.raises(LanguageModelError, match="does not exist"):
+        recognizer.with_decoding(lm=tmp_path / "other.arpa")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"phrases": []}, "at least one"),
+        ({"phrases": "lights on"}, "a list of at least one"),
+        ({"phrases": ["one", " "]}, "empty"),
+        ({"phrases": ["one", "lights on"]}, "'lights on' cannot be recognised: the model writes no 'g', 'i', 'l'"),
+        ({"phrases": ["one"], "lm": "lm.arpa"}, "mode 'one'"),
+        ({"phrases": ["one"], "beam": 8}, "mode 'one' .*leave beam out"),
+        ({"phrases": ["one"], "beam": BeamSearch(min_posterior=0.1)}, r"BeamSearch\(nbest=...\) alone"),
+        ({"beam": 0}, "width"),
+    ],
+)
+def test_impossible_wishes(recognizer: Recognizer, options: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        recognizer.with_decoding(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "some"}, "mode"),
+        ({"min_confidence": 1.5}, "min_confidence"),
+        ({"bonus": float("nan")}, "bonus"),
+        ({"phrases": {"one": 0.0}}, "weight of 'one'"),
+    ],
+)
+def test_impossible_lists(options: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        PhraseList(**{"phrases": ["one"], **options})
+
+
+def test_phrases_that_can_be_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text("Lights  on\nstop\n")
+    with path.open() as file:
+        assert PhraseList(file).weights == {"lights on": 1.0, "stop": 1.0}
+    assert PhraseList(word for word in ("one", "two")).weights == {"one": 1.0, "two": 1.0}
+    with pytest.raises(OptionError, match="at least one; came none"):
+        PhraseList(word for word in ())
+
+
+def test_reading_phrases(tmp_path: Path) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text("\ufeff# commands\n Lights  ON \n\nlights off\t2.5 # often\n", encoding="utf-8")
+    assert PhraseList.read(path).weights == {"lights on": 1.0, "lights off": 2.5}
+    path.write_text("one\ntwo\tmuch\n")
+    with pytest.raises(OptionError, match=r"line 2: a weight is expected after the tab; came 'much'"):
+        PhraseList.read(path)
+    path.write_text("# nothing\n")
+    with pytest.raises(OptionError, match="has no phrases"):
+        PhraseList.read(path)
+    with pytest.raises(OptionError, match="cannot be read"):
+        PhraseList.read(tmp_path / "none.txt")
+
+
+def test_the_command_line(model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    phrases, wav = tmp_path / "phrases.txt", tmp_path / "a.wav"
+    phrases.write_text("fourteen\nthree\n")
+    soundfile.write(wav, speak(*FOURTEEN), 16_000)
+    command = ["transcribe", str(wav), "--model", str(model_path)]
+    assert main([*command, "--phrases", str(phrases)]) == 0
+    assert capsys.readouterr().out == "fourteen\n"
+    assert main([*command, "--phrases", str(phrases), "--min-confidence", "1"]) == 0
+    assert capsys.readouterr().out == "\n"
+    assert main([*command, "--nbest", "2", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["alternatives"][0]["text"] == described["text"] == "fourteen"
+    assert len(described["alternatives"]) == 2
+    assert main([*command, "--phrases", str(phrases), "--nbest", "2"]) == 0
+    likeliest, *alternatives = capsys.readouterr().out.splitlines()
+    assert likeliest == "fourteen"
+    assert [line[:4] + line[10:] for line in alternatives] == ["    fourteen", "    (none of the phrases)"]
+    assert 0.9 < float(alternatives[0].split()[0]) <= 1.0
+    assert main(["transcribe", str(wav), *command[1:], "--nbest", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [f"{wav}: fourteen", f"{wav}:     1.00  fourteen"]
+    for options in (["--phrase-mode", "bias"], ["--lm-weight", "1"], ["--phrases", str(tmp_path / "none")]):
+        assert main([*command, *options]) == 2
+    assert "there is none" in capsys.readouterr().err
+    for options, message in (
+        (["--phrases", str(phrases), "--beam", "8"], "--beam searches; phrases in mode one are all scored"),
+        (["--phrases", str(phrases), "--phrase-bonus", "1"], "--phrase-bonus is for --phrase-mode bias"),
+        (["--phrases", str(phrases), "--phrase-mode", "bias", "--min-confidence", "1"], "in mode bias anything may be"),
+        (["--nbest", "2", "--srt"], "other formats have no place for them"),
+    ):
+        assert main([*command, *options]) == 2
+        assert message in capsys.readouterr().err

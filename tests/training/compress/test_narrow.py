@@ -1,0 +1,254 @@
+"""Modules lose the units and directions that their output misses least; what stays makes up for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import small_model, two_utterances
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.compress.narrow_front import features_of, narrowed_front
+from lwasr_edge.training.compress.pruning import hidden_moments, low_rank, main_directions
+from lwasr_edge.training.compress.students import Shape, begin_students, student_config
+from lwasr_edge.training.compress.surgeon import surgeon
+from lwasr_edge.training.data.batches import WaveformStore
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WaveformStore:
+    return WaveformStore(two_utterances(tmp_path, 3.0), torch.device("cpu"))
+
+
+def squared_error(wanted: torch.Tensor, weights: torch.Tensor, moments: torch.Tensor) -> float:
+    """Mean over the frames, summed over the outputs."""
+    difference = wanted - weights
+    return float(((difference @ moments) * difference).sum())
+
+
+def random_weights(*shape: int, seed: int = 5) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def correlated_moments(n_units: int, seed: int = 3) -> torch.Tensor:
+    """Of units that partly repeat each other, and the constant."""
+    generator = torch.Generator().manual_seed(seed)
+    units = torch.randn(4000, n_units, generator=generator, dtype=torch.float64)
+    units = units @ torch.randn(n_units, n_units, generator=generator, dtype=torch.float64) + 0.3
+    units = torch.cat([units, units.new_ones(len(units), 1)], dim=1)
+    return units.T @ units / len(units)
+
+
+def test_units_that_stay_are_fitted_by_least_squares() -> None:
+    """No other weights of the same units are nearer to the output as it was."""
+    moments, wanted = correlated_moments(10), random_weights(6, 11)
+    kept, fitted = surgeon(wanted, moments, 4)
+    columns = [*kept.tolist(), 10]
+    best = torch.zeros_like(wanted)
+    best[:, columns] = torch.linalg.solve(moments[columns][:, columns], moments[columns] @ wanted.T).T
+    assert len(kept) == 4 and kept.tolist() == sorted(kept.tolist())
+    assert not fitted[:, [i for i in range(10) if i not in columns]].any()
+    least = squared_error(wanted, best, moments)
+    assert least <= squared_error(wanted, fitted, moments) < 1.01 * least  # the damping costs the rest
+    unfitted = torch.zeros_like(wanted)
+    unfitted[:, columns] = wanted[:, columns]
+    assert squared_error(wanted, fitted, moments) < 0.7 * squared_error(wanted, unfitted, moments)
+
+
+def test_the_unit_that_goes_first_is_missed_least() -> None:
+    moments, wanted = correlated_moments(8), random_weights(5, 9)
+    errors = []
+    for unit in range(8):
+        columns = [i for i in range(9) if i != unit]
+        best = torch.zeros_like(wanted)
+        best[:, columns] = torch.linalg.solve(moments[columns][:, columns], moments[columns] @ wanted.T).T
+        errors.append(squared_error(wanted, best, moments))
+    kept, _ = surgeon(wanted, moments, 7)
+    assert set(range(8)) - set(kept.tolist()) == {int(np.argmin(errors))}
+
+
+def test_moments_are_of_the_frames_that_were_heard(store: WaveformStore) -> None:
+    """Padding counts nowhere: moments of a batch are those of its utterances, each weighed by its frames."""
+    model = small_model(n_layers=2)
+    together = hidden_moments(model, store)
+    seen: list[torch.Tensor] = []
+    hook = model.encoder.layers[1].feed_forward2.linear2.register_forward_pre_hook(lambda _, x: seen.append(x[0][0]))
+    with torch.no_grad():
+        for index in (0, 1):
+            batch = store.batch(np.array([index]))
+            features, lengths = model.features(batch.waveform, batch.n_samples)
+            model(features, lengths)
+    hook.remove()
+    units = torch.cat(seen).double()
+    units = torch.cat([units, units.new_ones(len(units), 1)], dim=1)
+    moment = together[1]["feed_forward2.linear2"]
+    torch.testing.assert_close(moment, units.T @ units / len(units), rtol=1e-4, atol=1e-6)
+    assert float(moment[-1, -1]) == 1.0
+
+
+@torch.no_grad()
+def test_units_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None:
+    """A reference whose every unit is there twice is the same with half of them."""
+    reference = small_model(n_layers=3)
+    for layer in reference.encoder.layers:
+        for module in (layer.feed_forward1, layer.feed_forward2):
+            for tensor in (module.linear1.weight, module.linear1.bias):
+                tensor[16:] = tensor[:16]
+    shapes = {"whole": Shape((0, 2)), "narrow": Shape((0, 2), 16)}
+    students = begin_students(reference, shapes, store)
+    assert students["narrow"].config.encoder.d_feed_forward == 16
+    assert students["narrow"].config == student_config(reference.config, shapes["narrow"])
+    batch = store.batch(np.array([0, 1]))
+    whole, narrowed = (one.log_probs(batch.waveform, batch.n_samples)[0] for one in students.values())
+    torch.testing.assert_close(narrowed, whole, rtol=0.0, atol=1e-2)
+    assert (narrowed.argmax(2) == whole.argmax(2)).float().mean() > 0.98
+
+
+@torch.no_grad()
+def test_attention_of_low_rank_narrows_at_no_cost(store: WaveformStore) -> None:
+    """A reference whose heads use three of their eight directions is the same with heads of width three."""
+    reference = small_model(n_layers=3)
+    torch.manual_seed(1)
+    for layer in reference.encoder.layers:
+        attention = layer.attention
+        attention.content_bias.mul_(3)  # loud enough that a fault in them shows
+        attention.position_bias.mul_(3)
+        for head in (slice(0, 8), slice(8, 16)):
+            directions = torch.linalg.qr(torch.randn(8, 3)).Q
+            onto = directions @ directions.T
+            for name in ("key", "position"):
+                product = attention.get_submodule(name)
+                product.weight[head] = 3 * onto @ product.weight[head]
+            attention.key.bias[head] = onto @ attention.key.bias[head]
+            attention.out.weight[:, head] = attention.out.weight[:, head] @ onto
+    shapes = {"whole": Shape((0, 2)), "narrow": Shape((0, 2), None, 6)}
+    students = begin_students(reference, shapes, store)
+    narrowed = students["narrow"]
+    assert narrowed.config.encoder.d_attention == 6
+    assert narrowed.encoder.layers[0].attention.out.weight.shape == (16, 6)
+    batch = store.batch(np.array([0, 1]))
+    for chunk in ((None, 0), (16, 8)):
+        whole, narrow = (one.log_probs(batch.waveform, batch.n_samples, *chunk)[0] for one in students.values())
+        torch.testing.assert_close(narrow, whole, rtol=0.0, atol=1e-3)
+    other = begin_students(reference, {"narrower": Shape((0, 2), None, 4)}, store)["narrower"]
+    farther = (other.log_probs(batch.waveform, batch.n_samples)[0] - whole).abs().max()
+    assert float(farther) > 1e-2  # two of three directions are not enough
+
+
+def second_moments(n_values: int, seed: int) -> torch.Tensor:
+    mixed = random_weights(n_values, 3 * n_values, seed=seed)
+    return mixed @ mixed.T
+
+
+def test_low_rank_is_nearer_than_the_directions_of_either_side() -> None:
+    query, key = second_moments(6, 7), second_moments(6, 8)
+
+    def error(left: torch.Tensor, right: torch.Tensor) -> float:
+        difference = torch.eye(6, dtype=torch.float64) - left @ right.T
+        return float(torch.trace(query @ difference @ key @ difference.T))
+
+    best = error(*low_rank(query, key, 3))
+    singular = torch.linalg.svdvals(torch.linalg.cholesky(query).T @ torch.linalg.cholesky(key))
+    assert best == pytest.approx(float(singular[3:].square().sum()), rel=1e-6)
+    for moments in (query, key):
+        directions = torch.linalg.eigh(moments)[1][:, -3:]
+        assert error(directions, directions) > best
+    assert error(*low_rank(query, key, 6)) == pytest.approx(0, abs=1e-6 * float(torch.trace(query @ key)))
+
+
+def test_main_directions_keep_what_the_product_makes_of_the_values() -> None:
+    moments, weights = second_moments(6, 9), random_weights(4, 6)
+
+    def error(projection: torch.Tensor) -> float:
+        """Of the best product of the projected values."""
+        kept = projection.T @ moments @ projection
+        fitted = weights @ moments @ projection @ torch.linalg.inv(kept) @ projection.T
+        return squared_error(weights, fitted, moments)
+
+    best = error(main_directions(moments, weights.T @ weights, 2))
+    singular = torch.linalg.svdvals(weights @ torch.linalg.cholesky(moments))
+    assert best == pytest.approx(float(singular[2:].square().sum()), rel=1e-6)
+
+
+@pytest.mark.parametrize("units", [0, 33, -1])
+def test_units_that_are_not_there_are_refused(units: int) -> None:
+    with pytest.raises(OptionError, match="expected 1 to 32, as there are"):
+        student_config(small_model().config, Shape((0,), units))
+
+
+@pytest.mark.parametrize("width", [0, 18, 7, -2])
+def test_widths_that_are_not_there_are_refused(width: int) -> None:
+    with pytest.raises(OptionError, match=f"attention of width {width}: expected a multiple of 2"):
+        student_config(small_model().config, Shape((0,), None, width))
+
+
+def test_what_is_narrow_already_stays_so() -> None:
+    config = student_config(small_model().config, Shape((0, 1), 16, 8))
+    again = student_config(config, Shape((0, 1)))
+    assert again == config and again.encoder.attention_width == 8
+
+
+def test_units_of_several_values_go_together() -> None:
+    """All values of a unit stay or go, the first to go is missed least, and the others are fitted."""
+    moments, wanted = correlated_moments(12), random_weights(5, 13)
+    errors = []
+    for unit in range(4):
+        columns = [i for i in range(13) if i // 3 != unit]
+        best = torch.zeros_like(wanted)
+        best[:, columns] = torch.linalg.solve(moments[columns][:, columns], moments[columns] @ wanted.T).T
+        errors.append(squared_error(wanted, best, moments))
+    kept, fitted = surgeon(wanted, moments, 3, size=3)
+    gone = int(np.argmin(errors))
+    assert kept.tolist() == [unit for unit in range(4) if unit != gone]
+    assert not fitted[:, 3 * gone : 3 * gone + 3].any()
+    assert errors[gone] <= squared_error(wanted, fitted, moments) < 1.01 * errors[gone]
+
+
+def front_error(model: AcousticModel, store: WaveformStore, n_channels: int) -> float:
+    """Of the front's output, over its variance."""
+    front = narrowed_front(model, store, n_channels)
+    assert front.conv1.out_channels == front.conv2.in_channels == front.conv2.out_channels == n_channels
+    wanted, given = [], []
+    for features, is_heard in features_of(model, store, 2):
+        wanted.append(model.encoder.subsampling(features)[is_heard])
+        given.append(front(features)[is_heard])
+    difference = torch.cat(wanted) - torch.cat(given)
+    return float(difference.square().mean() / torch.cat(wanted).var(0).mean())
+
+
+@torch.no_grad()
+def test_channels_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None:
+    """A front whose every channel is there twice is the same with half of them, and worse with fewer."""
+    model = small_model(n_layers=1)
+    front = model.encoder.subsampling
+    assert front.conv1.out_channels == 8
+    for convolution in (front.conv1, front.conv2):
+        for name in ("weight", "bias"):
+            parameter = convolution.get_parameter(name)
+            parameter[4:] = parameter[:4]
+    assert front_error(model, store, 4) < 1e-3
+    assert front_error(model, store, 2) > 1e-2
+    student = begin_students(model, {"student": Shape((0,), None, None, 4)}, store)["student"]
+    assert student.config.encoder.subsampling_channels == 4
+    assert student.encoder.layers[0].feed_forward1.linear1.weight.equal(
+        model.encoder.layers[0].feed_forward1.linear1.weight
+    )
+
+
+@torch.no_grad()
+def test_a_student_of_a_student_hears_the_same_features(store: WaveformStore) -> None:
+    """They were fitted once, and its layers learnt from them."""
+    first = begin_students(small_model(n_layers=3), {"first": Shape((0, 1, 2))}, store)["first"]
+    first.norm.gain.mul_(1.5)
+    second = begin_students(first, {"second": Shape((0, 2), 16, 8, 4)}, store)["second"]
+    for name, value in first.norm.state_dict().items():
+        assert torch.equal(second.norm.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("channels", [0, 9, -1])
+def test_channels_that_are_not_there_are_refused(channels: int) -> None:
+    with pytest.raises(OptionError, match=f"{channels} channels of the front: expected 1 to 8"):
+        student_config(small_model().config, Shape((0,), None, None, channels))

@@ -1,0 +1,369 @@
+"""Both steps learn, resume exactly, survive a kill at any moment, and give the same losses for the same seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_models import QUIET, letters, letters_tokenizer, small_model, two_utterances, write_test_manifest
+
+from lwasr_edge.errors import CheckpointError, MissingExtraError, OptionError
+from lwasr_edge.training.cli import build_parser
+from lwasr_edge.training.commands.evaluate import evaluate
+from lwasr_edge.training.compress.students import fit_running_norm, inherit
+from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
+from lwasr_edge.training.data.batches import Batches, WaveformStore
+from lwasr_edge.training.loop.device import choose_device, choose_precision
+from lwasr_edge.training.loop.distributed import World
+from lwasr_edge.training.loop.logs import Log
+from lwasr_edge.training.loop.objectives import LossWeights
+from lwasr_edge.training.loop.schedule import Schedule
+from lwasr_edge.training.loop.state import STATE_FILE
+from lwasr_edge.training.loop.trainer import Family, Trainer, digest
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.checkpoint import load_checkpoint
+from lwasr_edge.training.run import ADAPT_WEIGHTS, REPRESENT_WEIGHTS, TrainingOptions, training_data
+
+CPU = torch.device("cpu")
+SHORT = Schedule(steps=8, layer_steps=2, batch_s=4, learning_rate=1e-3, warmup_steps=2, save_every=4)
+
+
+def make_trainer(
+    folder: Path,
+    weights: LossWeights = REPRESENT_WEIGHTS,
+    schedule: Schedule = SHORT,
+    augment: AugmentConfig | None = None,
+    precision: torch.dtype = torch.float32,
+    keeps: tuple[tuple[int, ...], ...] = ((0, 2), (1,)),
+    longest_s: float = 10.0,
+) -> Trainer:
+    """A family of two students of a random reference, on two recordings; with every distortion unless told."""
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus = two_utterances(folder, longest_s)
+    store = WaveformStore(corpus, CPU)
+    reference = small_model(n_layers=3)
+    students: dict[str, AcousticModel] = {}
+    for keep in keeps:
+        students[f"layers{len(keep)}"] = inherit(reference, keep)
+        fit_running_norm(students[f"layers{len(keep)}"], store)
+    noise = torch.randint(-2000, 2000, (30_000,), dtype=torch.int16, generator=torch.Generator().manual_seed(0))
+    return Trainer(
+        Family(students, letters_tokenizer(), {"train": "test"}),
+        reference if weights.needs_reference or schedule.layer_steps else None,
+        store,
+        [letters().encode(utterance.text) for utterance in corpus.utterances],
+        Batches(corpus, schedule.batch_s, schedule.seed),
+        Augmenter(augment or AugmentConfig(pause_s=0.2), noise if augment is None else None),
+        weights,
+        schedule,
+        folder / "run",
+        CPU,
+        precision,
+    )
+
+
+def losses(trainer: Trainer, n_steps: int | None = None) -> list[dict[str, float]]:
+    """Loss parts of the trainer's next steps."""
+    result = []
+    for indices in trainer.remaining():
+        result.append({name: float(value) for name, value in trainer.train_on(indices).items()})
+        trainer.step += 1
+        if len(result) == n_steps:
+            break
+    return result
+
+
+def test_represent_overfits_two_utterances(tmp_path: Path) -> None:
+    schedule = dataclasses.replace(SHORT, steps=90, layer_steps=30, batch_s=8, learning_rate=1e-2, whole_probability=1)
+    found = losses(make_trainer(tmp_path, schedule=schedule, augment=QUIET, keeps=((0, 2),), longest_s=1.2))
+    assert set(found[0]) == {"layers2/layers"}
+    assert set(found[-1]) == {"layers2/mse", "layers2/clip", "layers2/kl", "layers2/hidden"}
+    assert found[29]["layers2/layers"] < 0.5 * found[0]["layers2/layers"]
+    assert found[-1]["layers2/mse"] < 0.1
+    assert found[-1]["layers2/kl"] < 0.25 * found[30]["layers2/kl"]
+
+
+def test_adapt_overfits_two_utterances(tmp_path: Path) -> None:
+    schedule = Schedule(steps=150, batch_s=8, learning_rate=3e-2, warmup_steps=10, whole_probability=0.5)
+    trainer = make_trainer(tmp_path, ADAPT_WEIGHTS, schedule, QUIET, keeps=((0, 2),))
+    corpus = two_utterances(tmp_path)
+    student = trainer.family.students["layers2"]
+    before = evaluate(student, corpus, trainer.store)
+    found = losses(trainer)
+    after = evaluate(student, corpus, trainer.store)
+    assert before.wer > 0.9
+    assert found[-1]["layers2/ctc"] < 0.05 < 0.5 < found[0]["layers2/ctc"]
+    assert after.wer == 0.0
+    assert evaluate(student, corpus, trainer.store, chunk_frames=16).wer <= 0.15
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_resumed_run_gives_the_losses_of_the_unbroken_one(tmp_path: Path, precision: torch.dtype) -> None:
+    weights = dataclasses.replace(REPRESENT_WEIGHTS, ctc=0.3)
+    unbroken = losses(make_trainer(tmp_path / "a", weights, precision=precision))
+    assert len(unbroken) == 8 and all(math.isfinite(value) for step in unbroken for value in step.values())
+    broken = make_trainer(tmp_path / "b", weights, precision=precision)
+    first = losses(broken, 3)
+    broken.save()
+    resumed = make_trainer(tmp_path / "b", weights, precision=precision)
+    assert resumed.resume() and resumed.step == 3
+    assert first + losses(resumed) == unbroken
+
+
+def test_same_seed_same_losses_and_another_seed_others(tmp_path: Path) -> None:
+    first, second = (losses(make_trainer(tmp_path / name), 3) for name in ("a", "b"))
+    assert first == second
+    other = make_trainer(tmp_path / "c", schedule=dataclasses.replace(SHORT, seed=2))
+    assert losses(other, 3) != first
+
+
+def test_a_family_learns_what_each_would_alone(tmp_path: Path) -> None:
+    together = losses(make_trainer(tmp_path / "a"), 4)
+    alone = losses(make_trainer(tmp_path / "b", keeps=((0, 2),)), 4)
+    for family, single in zip(together, alone, strict=True):
+        assert {name: value for name, value in family.items() if name.startswith("layers2/")} == pytest.approx(single)
+
+
+def test_run_writes_students_state_and_log(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.run(lambda: {"layers2": 50.0})
+    folder = tmp_path / "run"
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 8]
+    assert lines[-1]["wer"] == {"layers2": 50.0}
+    assert {"layers2/mse", "layers1/mse", "audio_s", "elapsed_s"} <= set(lines[1])
+    for name, student in trainer.family.students.items():
+        saved, tokenizer = load_checkpoint(folder / f"{name}.safetensors")
+        assert torch.equal(saved.head.weight, student.head.weight) and tokenizer == letters_tokenizer()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "layers1.safetensors", "layers2.safetensors", "log.jsonl", "log.txt", "state.previous.pt", "state.pt",
+    ]
+
+
+def test_an_evaluation_that_a_kill_cut_short_is_made_up(tmp_path: Path) -> None:
+    def killed() -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path).run(killed)
+    resumed = make_trainer(tmp_path)
+    assert resumed.resume() and resumed.step == 8
+    for wer in (50.0, 60.0):  # once made, it is not made again
+        resumed.run(lambda wer=wer: {"layers2": wer})
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["wer"] for line in lines if "wer" in line] == [{"layers2": 50.0}]
+
+
+def test_another_weight_decay_holds_after_resuming(tmp_path: Path) -> None:
+    make_trainer(tmp_path).run()
+    resumed = make_trainer(tmp_path, schedule=dataclasses.replace(SHORT, steps=9, weight_decay=0.5))
+    assert resumed.resume()
+    assert {group["weight_decay"] for group in resumed.optimizer.param_groups} == {0.5}
+
+
+def test_killed_while_saving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unbroken = losses(make_trainer(tmp_path / "a"))
+    make_trainer(tmp_path / "b").run()  # states of steps 4 and 8
+    folder = tmp_path / "b" / "run"
+    newest = (folder / STATE_FILE).read_bytes()
+
+    (folder / STATE_FILE).replace(folder / "state.next.pt")  # killed between the two renames
+    resumed = make_trainer(tmp_path / "b")
+    assert resumed.resume() and resumed.step == 8
+    (folder / "state.next.pt").unlink()
+
+    (folder / ".state.next.pt.x1y2").write_bytes(newest[:5000])  # killed while writing
+    resumed = make_trainer(tmp_path / "b")
+    assert resumed.resume() and resumed.step == 4
+    assert not list(folder.glob(".state*"))
+    assert losses(resumed) == unbroken[4:]
+
+    (folder / STATE_FILE).write_bytes(newest[: len(newest) // 2])  # by a disk that lost power
+    resumed = make_trainer(tmp_path / "b")
+    assert resumed.resume() and resumed.step == 4
+    assert "state.pt is damaged and left aside" in capsys.readouterr().err
+
+    (folder / "state.previous.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no state in it can be read"):
+        make_trainer(tmp_path / "b").resume()
+
+
+def test_a_resumed_log_has_each_step_once(tmp_path: Path) -> None:
+    log = Log(tmp_path, steps=12)
+    for step in (4, 8, 12):
+        log.write(step, 10.0 * step, step, {"layers2/mse": 0.5})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 1')  # killed while writing it
+    log.cut(8)
+    log.write(12, 120.0, 12.0, {"layers2/mse": 0.25, "wer": {"layers2/dev/whole": 50.0}})
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [4, 8, 12]
+    told = (tmp_path / "log.txt").read_text().splitlines()
+    assert told[-2].endswith("goes on from step 8 of 12")
+    assert told[-1].endswith("step 12 of 12, 0.2 min, 0.03 h of audio: layers2/mse 0.25  wer/layers2/dev/whole 50")
+
+
+def test_tensorboard_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    writer = SimpleNamespace(add_scalar=lambda *args: written.append(args), flush=lambda: None)
+    module = SimpleNamespace(SummaryWriter=lambda folder: written.append(folder) or writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    Log(tmp_path, 8, with_tensorboard=True).write(4, 10.0, 2.0, {"wer": {"layers2/dev/whole": 50.0}})
+    assert written == [str(tmp_path / "tensorboard"), ("wer/layers2/dev/whole", 50.0, 4)]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match="pip install tensorboard"):
+        Log(tmp_path, 8, with_tensorboard=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_the_state_first(tmp_path: Path, number: signal.Signals) -> None:
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    trainer = make_trainer(tmp_path, keeps=((1,),))
+    train_on = trainer.train_on
+
+    def interrupted(indices):
+        if trainer.step == 4:
+            os.kill(os.getpid(), number)
+        return train_on(indices)
+
+    trainer.train_on = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    resumed = make_trainer(tmp_path, keeps=((1,),))
+    assert resumed.resume() and resumed.step == 5
+    assert torch.equal(resumed.models["layers1"].head.weight, trainer.models["layers1"].head.weight)
+
+
+def test_a_loss_that_is_not_a_number_stops_before_anything_is_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    with torch.no_grad():
+        trainer.copies["layers2"].head.bias[0] = math.nan
+        trainer.models["layers2"].head.bias[0] = math.nan
+    with pytest.raises(OptionError, match="the loss is not a number at step 4"):
+        trainer.run()
+    assert not (tmp_path / "run" / STATE_FILE).exists()
+
+
+def test_states_of_other_students_are_refused(tmp_path: Path) -> None:
+    make_trainer(tmp_path).run()
+    with pytest.raises(CheckpointError, match="began with other students"):
+        make_trainer(tmp_path, keeps=((0, 1, 2),)).resume()
+    with pytest.raises(CheckpointError, match="or with other weights of them"):
+        make_trainer(tmp_path, keeps=((0, 1), (1,))).resume()  # the same shapes
+    assert make_trainer(tmp_path / "elsewhere").resume() is False
+
+
+@torch.no_grad()
+def test_what_was_fitted_in_closed_form_may_differ_where_a_run_is_taken_up() -> None:
+    """Another machine rounds otherwise; other weights, or another shape, are another beginning all the same."""
+    model, same = small_model(n_layers=2), small_model(n_layers=2)
+    same.encoder.layers[0].feed_forward1.linear2.weight.mul_(1 + 1e-6)
+    same.encoder.layers[1].attention.query.weight.mul_(1 + 1e-6)
+    assert digest(same) == digest(model) != digest(small_model(n_layers=2, d_feed_forward=31))
+    same.encoder.layers[1].norm.weight.mul_(1 + 1e-6)
+    assert digest(same) != digest(model)
+
+
+def test_the_reference_is_frozen(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    assert trainer.reference is not None and not trainer.reference.training
+    before = {name: value.clone() for name, value in trainer.reference.state_dict().items()}
+    losses(trainer, 4)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.reference.state_dict().items())
+    assert all(parameter.grad is None for parameter in trainer.reference.parameters())
+
+
+def test_losses_without_a_reference_are_refused(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, ADAPT_WEIGHTS, dataclasses.replace(SHORT, layer_steps=0))
+    assert trainer.reference is None
+    with pytest.raises(OptionError, match="pass --reference"):
+        Trainer(
+            trainer.family, None, trainer.store, [[1], [1]], trainer.batches, trainer.augmenter, REPRESENT_WEIGHTS,
+            SHORT, tmp_path, CPU,
+        )
+
+
+def test_learning_rate() -> None:
+    schedule = Schedule(steps=1100, learning_rate=1e-3, warmup_steps=100, final_ratio=0.1)
+    assert schedule.rate(0) == pytest.approx(1e-5)
+    assert schedule.rate(99) == pytest.approx(1e-3)
+    assert schedule.rate(600) == pytest.approx(1e-3 * (0.1 + 0.9 / 2))
+    assert schedule.rate(1100) == pytest.approx(1e-4)
+    rates = [schedule.rate(step) for step in range(100, 1100)]
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"steps": 0}, {"batch_s": math.nan}, {"learning_rate": -1}, {"whole_probability": 1.1}, {"chunk_frames": ()},
+     {"chunk_frames": (4, 0)}, {"layer_steps": 5000}, {"warmup_steps": -1}],
+)
+def test_impossible_schedules_are_refused(values: dict) -> None:
+    with pytest.raises(OptionError, match=next(iter(values))):
+        Schedule(**values)
+
+
+def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr("lwasr_edge.training.loop.device.CPUINFO", cpuinfo)
+    monkeypatch.setattr("lwasr_edge.training.loop.device.is_slow_in_bfloat16", lambda device: False)
+    for text, wanted in (
+        ("flags\t\t: fpu avx512f avx512_bf16 amx_tile", torch.bfloat16),
+        ("flags\t\t: fpu avx2 fma", torch.float32),
+        ("Features\t: fp asimd bf16 i8mm", torch.bfloat16),
+        ("", torch.float32),
+    ):
+        cpuinfo.write_text(f"processor\t: 0\n{text}\n")
+        assert choose_precision("auto", CPU) is wanted
+    cpuinfo.write_text("flags\t\t: avx512f avx512_bf16\n")
+    monkeypatch.setattr("lwasr_edge.training.loop.device.is_slow_in_bfloat16", lambda device: True)
+    assert choose_precision("auto", CPU) is torch.float32
+    cpuinfo.unlink()
+    assert choose_precision("auto", CPU) is torch.float32
+    assert choose_precision("bfloat16", CPU) is torch.bfloat16
+    with pytest.raises(OptionError, match="precision float16: expected auto, float32 or bfloat16"):
+        choose_precision("float16", CPU)
+
+
+def test_processes_that_measured_differently_train_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(World):
+        def any(self, flag: bool, device: torch.device) -> bool:
+            return True
+
+    monkeypatch.setattr("lwasr_edge.training.run.join_world", lambda device: Other(0, 2))
+    monkeypatch.setattr("lwasr_edge.training.run.choose_precision", lambda name, device: torch.bfloat16)
+    args = build_parser().parse_args(["adapt", "student", "--train", "train.jsonl", "-o", "out", "--device", "cpu"])
+    assert TrainingOptions.from_args(args).precision is torch.float32
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
+def test_devices_that_are_not_there(name: str) -> None:
+    with pytest.raises(OptionError, match="expected cpu, or cuda where there is one"):
+        choose_device(name)
+
+
+def test_a_manifest_named_twice_is_decoded_once_and_heard_twice(tmp_path: Path) -> None:
+    manifest = write_test_manifest(tmp_path)
+    other = tmp_path / "other.jsonl"
+    row = json.loads(manifest.read_text(encoding="utf-8").splitlines()[0])
+    other.write_text(json.dumps({"id": "other", **row}), encoding="utf-8")
+
+    def read(*train: Path) -> tuple[list[str], int, list[list[int]]]:
+        options = SimpleNamespace(train=list(train), output=tmp_path, max_bad=0.0, max_utterance_s=60.0)
+        corpus, targets = training_data(small_model(), letters_tokenizer(), ADAPT_WEIGHTS, options)  # type: ignore[arg-type]
+        assert len(targets) == len(corpus.utterances) == len(corpus.starts) == len(corpus.lengths)
+        return [utterance.id for utterance in corpus.utterances], len(corpus.samples), targets
+
+    ids, n_samples, targets = read(manifest)
+    twice = read(manifest, other, manifest)
+    assert sorted(twice[0]) == sorted([*ids, *ids, "other"])
+    assert twice[1] < 2 * n_samples  # samples are shared
+    assert sorted(map(tuple, twice[2])) == sorted([*map(tuple, targets)] * 2 + [tuple(targets[0])])

@@ -1,0 +1,295 @@
+"""Baselines begin as they say; the comparison trains them all and writes what they cost; plan and search."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import letters_tokenizer, small_config, small_model, two_utterances, write_test_manifest
+
+from lwasr_edge.errors import OptionError
+from lwasr_edge.training.cli import main
+from lwasr_edge.training.compress.students import inherit
+from lwasr_edge.training.data.batches import WaveformStore
+from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
+from lwasr_edge.training.model.config import ModelConfig
+from lwasr_edge.training.study import search
+from lwasr_edge.training.study.baselines import (
+    BASELINES,
+    METHODS,
+    begin,
+    chosen_layers,
+    count_parameters,
+    magnitude_masks,
+    n_parameters_of,
+)
+from lwasr_edge.training.study.latency import LatencyModel
+from lwasr_edge.training.study.report import cost_to_reach, shown_cost, shown_speed_up
+from lwasr_edge.training.study.search import Candidate, pareto
+
+SHORT = ["--batch-s", "8", "--warmup-steps", "1", "--precision", "float32"]
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    path = tmp_path / "reference.safetensors"
+    save_checkpoint(path, small_model(n_layers=4), letters_tokenizer())
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WaveformStore:
+    """Two utterances, to fit students to."""
+    return WaveformStore(two_utterances(tmp_path), torch.device("cpu"))
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    """Of a board: what `lwasr bench --json` writes, as far as it counts here."""
+    measured = {"mode": "file", "threads": 1, "rtf": {"median": 0.01}}
+    whole = list(small_config(n_layers=4).multiplications)
+    models = [{"multiplications": whole, "precision": "int8", "measurements": [measured]}]
+    path = tmp_path / "board.json"
+    path.write_text(json.dumps({"format": "lwasr-bench", "schema_version": 1, "models": models}))
+    return path
+
+
+def test_every_method_spends_its_whole_budget() -> None:
+    for name, method in METHODS.items():
+        assert sum(phase.share for phase in method.phases) == pytest.approx(1.0), name
+
+
+@pytest.mark.parametrize(
+    ("rule", "layers"), [("first", (0, 1, 2)), ("evenly spaced", (0, 8, 15)), ("least damage", (0, 5, 15))]
+)
+def test_layers_of_a_rule(rule: str, layers: tuple[int, ...]) -> None:
+    assert chosen_layers(rule, 16, 3) == layers
+
+
+def test_masks_keep_the_largest_weights() -> None:
+    model = small_model(n_layers=2)
+    masks = magnitude_masks(model, 1000)
+    assert sum(int((mask == 0).sum()) for mask in masks.values()) == 1000
+    kept = [model.get_parameter(name)[mask == 1].abs() for name, mask in masks.items()]
+    removed = [model.get_parameter(name)[mask == 0].abs() for name, mask in masks.items()]
+    assert torch.cat(removed).max().item() <= torch.cat(kept).min().item()
+    with pytest.raises(OptionError, match="cannot be pruned"):
+        magnitude_masks(model, 10**6)
+
+
+def test_beginnings(store: WaveformStore) -> None:
+    reference = small_model(n_layers=4)
+    student, masks = begin(BASELINES["dropped"], reference, 2, store, seed=1)
+    assert not masks and student.config.reference_layers == (0, 3)
+    assert torch.equal(student.encoder.layers[1].norm.weight, reference.encoder.layers[3].norm.weight)
+    random, _ = begin(BASELINES["scratch"], reference, 2, store, seed=1)
+    assert random.config == student.config and not torch.equal(random.head.weight, student.head.weight)
+    pruned, masks = begin(BASELINES["pruned"], reference, 2, store, seed=1)
+    removed = sum(int((mask == 0).sum()) for mask in masks.values())
+    assert count_parameters(pruned) - removed == count_parameters(student)
+    narrowed, masks = begin(BASELINES["narrowed"], reference, 2, store, seed=1)
+    assert not masks and narrowed.config.reference_layers == (0, 2, 3)
+    assert narrowed.config.encoder.d_attention == 8
+    unit = 3 * 2 * (2 * 16 + 1)  # parameters: three layers of two modules, weights in and out and a bias
+    assert 0 <= count_parameters(student) - count_parameters(narrowed) < unit
+    assert n_parameters_of(narrowed.config) == count_parameters(narrowed)
+    for model in (student, random, pruned, narrowed):
+        assert model.norm.prior_variance.std() > 0  # fitted to the store
+
+
+def test_compare_writes_table_plots_and_resumes(tmp_path: Path, reference: Path, profile: Path) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    command = ["compare", "--reference", str(reference), "--keep", "2,1", "--train", manifest, "--dev", manifest]
+    command += ["--steps", "5", "--evaluate-every", "2", "--methods", "dropped", "pruned", "two-step", *SHORT]
+    command += ["--profile", str(profile), "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(results["methods"]) == {"dropped", "pruned", "two-step"}
+    for method in results["methods"].values():
+        assert method["audio_s"] > 0 and method["curve"][-1]["audio_s"] == pytest.approx(method["audio_s"], abs=1)
+        assert set(method["curve"][-1]["wer"]) == {"layers2/data/whole", "layers1/data/whole"}
+    assert results["methods"]["pruned"]["parameters"] == results["methods"]["dropped"]["parameters"]
+    speeds = {name: method["rtf"] for name, method in results["methods"].items()}
+    assert speeds["pruned"]["layers1"] == 0.01 > speeds["dropped"]["layers2"] > speeds["dropped"]["layers1"]
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "### layers2" in report and "reference pruned by magnitude" in report
+    assert all((tmp_path / "out" / name).stat().st_size > 5000 for name in ("cost.png", "size.png"))
+    pruned = load_checkpoint(tmp_path / "out" / "pruned" / "phase1" / "layers1.safetensors")[0]
+    zeros = sum(int((p == 0).sum()) for name, p in pruned.named_parameters() if "encoder.layers" in name)
+    assert zeros >= count_parameters(pruned) - results["methods"]["dropped"]["parameters"]["layers1"] > 0
+    assert main(command) == 0  # all is there already
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
+
+
+def test_cost_to_reach() -> None:
+    curve = [{"audio_s": cost, "wer": {"k": wer}} for cost, wer in ((100, 90.0), (200, 50.0), (300, 40.0))]
+    assert cost_to_reach(curve, "k", 70.0, "audio_s") == 150
+    assert cost_to_reach(curve, "k", 95.0, "audio_s") == 100
+    assert cost_to_reach(curve, "k", 39.0, "audio_s") is None
+    assert [shown_cost(cost, curve) for cost in (None, 100.0, 150.0)] == ["-", "≤ 100", "150"]
+    pairs = [(None, 150.0), (100.0, 100.0), (100.0, 150.0), (150.0, 100.0), (150.0, 300.0)]
+    assert [shown_speed_up(one, curve, base, curve) for one, base in pairs] == ["-", "-", "≥ 1.5", "≤ 0.7", "2.0"]
+
+
+def test_reference_from_nothing_teaches_a_student(tmp_path: Path) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    sizes = ["--layers", "3", "--width", "16", "--heads", "2", "--feed-forward", "32", "--kernel", "5"]
+    command = ["reference", *sizes, "--vocabulary", "32", "--train", manifest, *SHORT, "-o", str(tmp_path / "out")]
+    assert main([*command, "--steps", "2"]) == 0
+    first = (tmp_path / "out" / "tokenizer.model").read_bytes()
+    assert main([*command, "--steps", "4", "--dev", manifest]) == 0  # goes on with the tokens it began with
+    again = [str(tmp_path / "again") if word == str(tmp_path / "out") else word for word in command]
+    assert main([*again, "--steps", "4"]) == 0
+    same = [load_checkpoint(tmp_path / name / "reference.safetensors")[0].state_dict() for name in ("out", "again")]
+    assert all(torch.equal(value, same[1][name]) for name, value in same[0].items())
+    model, tokenizer = load_checkpoint(tmp_path / "out" / "reference.safetensors")
+    assert tokenizer == first and len(model.config.vocabulary) == 33 and model.config.vocabulary[-1] == "<blank>"
+    represent = ["represent", "--reference", str(tmp_path / "out" / "reference.safetensors"), "--keep", "2"]
+    assert main([*represent, "--train", manifest, *SHORT, "--steps", "2", "-o", str(tmp_path / "student")]) == 0
+
+
+def test_a_vocabulary_that_transcripts_cannot_give(tmp_path: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tokenizer.model").write_bytes(letters_tokenizer())
+    assert main(["reference", "--vocabulary", "50", "--train", manifest, *SHORT, "-o", str(tmp_path / "other")]) == 2
+    assert "pieces: choose another folder" in capsys.readouterr().err
+    assert main(["reference", "--vocabulary", "5000", "--train", manifest, *SHORT, "-o", str(tmp_path / "out")]) == 2
+    assert "--vocabulary 5000: these transcripts cannot give so many pieces" in capsys.readouterr().err
+
+
+def test_plan_measures_and_extrapolates(tmp_path: Path, reference: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    command = ["plan", "--reference", str(reference), "--keep", "2,1", "--train", manifest, *SHORT]
+    assert main([*command, "--seconds", "0.2", "--hours", "100", "--epochs", "10", "20", "30"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["what", "reference,", "family", "layers2", "layers1", "the"]
+    passes, rate, hours = (float(number) for number in lines[1].split()[-3:])
+    assert passes == 10 and hours == pytest.approx(10 * 100 / rate, rel=0.05)
+
+
+def test_latency_follows_the_measured_models() -> None:
+    family = small_config()
+    cost = {"front": 2e-12, "layers": 5e-12}
+
+    def shaped(n_layers: int, units: int = 32) -> ModelConfig:
+        encoder = dataclasses.replace(family.encoder, n_layers=n_layers, d_feed_forward=units)
+        return dataclasses.replace(family, encoder=encoder)
+
+    def model(config: ModelConfig) -> dict[str, object]:
+        front, layers = config.multiplications
+        rtf = {"median": front * cost["front"] + layers * cost["layers"]}
+        measured = {"mode": "file", "threads": 1, "rtf": rtf}
+        return {"precision": "int8", "multiplications": [front, layers], "measurements": [measured]}
+
+    report = {"models": [model(shaped(8)), model(shaped(3, units=7))]}
+    fitted = LatencyModel.fit(report, 1, "int8", "board.json")
+    assert fitted.front_cost == pytest.approx(2e-12) and fitted.layer_cost == pytest.approx(5e-12)
+    single = LatencyModel.fit({"models": [model(shaped(8))]}, 1, "int8", "board.json")
+    assert single.rtf(shaped(8)) == pytest.approx(report["models"][0]["measurements"][0]["rtf"]["median"])
+    with pytest.raises(OptionError, match=r"board.json: no whole-file measurement of float32 models, exported"):
+        LatencyModel.fit(report, 1, "float32", "board.json")
+    older = [{**one, "multiplications": None} for one in report["models"]]
+    with pytest.raises(OptionError, match=r"of int8 models, exported by this version, with 1 thread"):
+        LatencyModel.fit({"models": older}, 1, "int8", "board.json")
+
+
+def test_multiplications_by_hand() -> None:
+    """Two layers of width 16 behind a front of 8 channels over 16 bands, 25 frames a second."""
+    config = small_config()
+    encoder, n_mels, tokens = config.encoder, config.frontend.n_mels, len(config.vocabulary)
+    front = 2 * (n_mels // 2) * 8 * 9 + n_mels // 4 * (8 * 8 * 9 + 8 * 16) + 16 * tokens
+    layer = 4 * 16 * encoder.d_feed_forward + 5 * 16 * 16 + 3 * 16 * 16 + 16 * encoder.conv_kernel
+    assert config.multiplications == (25 * front, 25 * encoder.n_layers * layer)
+
+
+def test_pareto_leaves_out_what_is_beaten() -> None:
+    best, small, beaten = (
+        Candidate(8, 32, 16, 8, "int8", 8.0, 0.006, 10.0), Candidate(3, 32, 16, 8, "int8", 4.0, 0.003, 30.0),
+        Candidate(5, 32, 16, 8, "int8", 8.0, 0.007, 12.0),
+    )
+    assert pareto([best, beaten, small]) == [small, best]
+
+
+def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    command = ["search", "--reference", str(reference), "--layers", "1", "2", "4", "--feed-forward", "1", "0.5"]
+    command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), *SHORT]
+    command += ["--steps", "2", "-o", str(tmp_path / "out")]
+    assert main([*command, "--max-rtf", "0.0035"]) == 0
+    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert "4 of 6 candidates fit" in capsys.readouterr().out
+    assert {one["n_layers"] for one in found["candidates"]} == {1, 2} and found["pareto"]
+    assert all(math.isfinite(one["wer"]) for one in found["candidates"])
+    widths = {(one["d_feed_forward"], one["d_attention"], one["channels"]) for one in found["candidates"]}
+    assert widths == {(32, 8, 3), (16, 8, 3)}  # 0.55 of heads of width 8 is 4, 0.36 of 8 channels is 3
+    assert main([*command, "--max-mb", "0.0001"]) == 2
+    assert "nothing fits" in capsys.readouterr().err
+    for option in ("--attention", "--front"):
+        assert main([*command, option, "0"]) == 2
+        assert f"{option} 0.0: expected shares above 0" in capsys.readouterr().err
+
+
+def test_search_measures_this_machine_once(
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    costs = iter([1e-12, 9.0])
+    monkeypatch.setattr(search, "measure_here", lambda *_: LatencyModel(*2 * [next(costs)], "this machine"))
+    command = ["search", "--reference", str(reference), "--layers", "1", "--feed-forward", "1", "--train", manifest]
+    command += ["--dev", manifest, *SHORT, "--steps", "2", "--max-rtf", "1", "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert main(command) == 0  # a second measurement would leave nothing that fits
+    assert main([*command, "--precisions", "float32"]) == 2
+    assert "pass --profile of a float32 model" in capsys.readouterr().err
+
+
+def test_search_by_transcripts_with_the_front_left_alone(tmp_path: Path, reference: Path, profile: Path) -> None:
+    manifest, out = str(write_test_manifest(tmp_path)), tmp_path / "out"
+    command = ["search", "--reference", str(reference), "--layers", "1", "--feed-forward", "1", *SHORT]
+    command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), "--steps", "2", "--layer-steps", "0"]
+    command += ["--loss", "mse=0", "clip=0", "kl=0", "hidden=0", "ctc=1", "--freeze-front"]
+    assert main([*command, "-o", str(out)]) == 0
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {name.partition("/")[2] for entry in entries for name in entry if "/" in name} == {"ctc"}
+    (student,) = out.glob("layers1*.safetensors")
+    front, inherited = (load_checkpoint(path)[0].encoder.subsampling for path in (student, reference))
+    rows = inherited.conv1.weight.flatten(1).tolist()
+    assert all(row in rows for row in front.conv1.weight.flatten(1).tolist())  # the channels that stay are as they were
+
+
+def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    student = tmp_path / "student.safetensors"
+    save_checkpoint(student, small_model(normalization="running"), letters_tokenizer())
+    command = ["adapt", str(student), "--train", manifest, *SHORT, "--epochs", "2", "--freeze-front"]
+    command += ["--general", manifest, "-o", str(tmp_path / "out")]
+    assert main([*command, "--max-general-loss", "300"]) == 0
+    assert "general speech, student/data/whole: WER" in capsys.readouterr().out
+    adapted = load_checkpoint(tmp_path / "out" / "student.safetensors")[0]
+    before = load_checkpoint(student)[0].encoder.subsampling
+    assert torch.equal(adapted.encoder.subsampling.linear.weight, before.linear.weight)
+    kept = json.loads((tmp_path / "out" / "general.json").read_text())
+    assert set(kept) == {"before", "after"} and set(kept["before"]) == set(kept["after"])
+    assert main([*command, "--max-general-loss", "-1000"]) == 2
+    assert "general speech was forgotten" in capsys.readouterr().err
+    assert main(["adapt", str(student), "--train", manifest, *SHORT, "-o", str(tmp_path)]) == 2
+    assert f"-o {tmp_path}: the students after training would replace {student}" in capsys.readouterr().err
+    assert main([*command, "--max-utterance-s", "0.1"]) == 2
+    assert "more than --max-utterance-s 0.1; cut it into sentences" in capsys.readouterr().err
+
+
+def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:
+    manifest = str(write_test_manifest(tmp_path))
+    student = inherit(load_checkpoint(reference)[0], (0, 2))
+    save_checkpoint(tmp_path / "student.safetensors", student, letters_tokenizer())
+    command = ["represent", "--reference", str(reference), "--students", str(tmp_path / "student.safetensors")]
+    command += ["--train", manifest, *SHORT, "--steps", "4", "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert all("student/layers" not in line for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines())
+    assert main([*command, "--layer-steps", "2"]) == 2
+    assert "would forget it" in capsys.readouterr().err
