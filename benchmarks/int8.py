@@ -80,8 +80,13 @@ def dynamic(**options: object) -> Write:
             source = Path(folder, "float.onnx")
             onnx.save(proto, source)
             quantize_dynamic(
-                source, target, op_types_to_quantize=["MatMul"], nodes_to_quantize=matmul_names(proto),
-                per_channel=True, extra_options={"MatMulConstBOnly": True}, **options,
+                source,
+                target,
+                op_types_to_quantize=["MatMul"],
+                nodes_to_quantize=matmul_names(proto),
+                per_channel=True,
+                extra_options={"MatMulConstBOnly": True},
+                **options,
             )
         quantized = onnx.load(target)
         del quantized.graph.value_info[:]
@@ -100,9 +105,16 @@ def static(float_path: Path, recordings: list[Recording], method: CalibrationMet
             source = Path(folder, "float.onnx")
             onnx.save(proto, source)
             quantize_static(
-                source, target, Chunks(float_path, recordings), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["MatMul"], nodes_to_quantize=matmul_names(proto), per_channel=True,
-                reduce_range=reduce_range, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                source,
+                target,
+                Chunks(float_path, recordings),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["MatMul"],
+                nodes_to_quantize=matmul_names(proto),
+                per_channel=True,
+                reduce_range=reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
                 calibrate_method=method,
                 extra_options={"MatMulConstBOnly": True, "CalibPercentile": 99.99, "CalibMovingAverage": False},
             )
@@ -131,7 +143,10 @@ def section(figures: dict) -> str:
     """Markdown of the figures."""
     rows = [
         [
-            row["name"], f"{row['bytes'] / 1e6:.2f}", f"{row['wer']:.2f}", f"{row['divergence']:.4f}",
+            row["name"],
+            f"{row['bytes'] / 1e6:.2f}",
+            f"{row['wer']:.2f}",
+            f"{row['divergence']:.4f}",
             *(f"{row['time'][str(n_frames)]:.2f}" for n_frames in CHUNKS),
         ]
         for row in figures["ways"]

@@ -1,6 +1,6 @@
 """When is an utterance over? Rules for a voice command, for dictation, and a rule of one's own.
 
-    python examples/endpoints.py FILE
+python examples/endpoints.py FILE
 """
 
 import sys

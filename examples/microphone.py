@@ -1,7 +1,7 @@
 """Listen to a microphone until somebody says a word, or until Ctrl-C.
 
-    pip install "lwasr-edge[mic]"
-    python examples/microphone.py [--device NAME] [--until WORD]
+pip install "lwasr-edge[mic]"
+python examples/microphone.py [--device NAME] [--until WORD]
 """
 
 import argparse

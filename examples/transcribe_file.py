@@ -1,6 +1,6 @@
 """A recording to words, with times and confidence.
 
-    python examples/transcribe_file.py FILE
+python examples/transcribe_file.py FILE
 """
 
 import sys

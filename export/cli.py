@@ -19,7 +19,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lwasr-export", description=__doc__)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="MODEL",
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="MODEL",
         help="MODEL.onnx, MODEL.onnx.gz (compressed; the runtime reads both), MODEL.ort, or a folder",
     )
     parser.add_argument(

@@ -105,9 +105,7 @@ def export(
     )
 
 
-def stored(
-    model: nn.Module, proto: onnx.ModelProto, precision: str, kept: Sequence[str] = ()
-) -> onnx.ModelProto:
+def stored(model: nn.Module, proto: onnx.ModelProto, precision: str, kept: Sequence[str] = ()) -> onnx.ModelProto:
     """The float32 graph of a model in the precision wanted; ``kept`` names products that int8 leaves in float."""
     if precision == "int8":
         return quantize(proto, kept, steps_of(model))

@@ -133,9 +133,7 @@ def weight_scale(weight: np.ndarray) -> np.ndarray:
     return np.maximum(largest_pair, 1e-12).astype(np.float32) / (LARGEST_PAIR - 1)  # rounding may add 1 to a pair
 
 
-def replace_weights(
-    proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray]
-) -> None:
+def replace_weights(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray]) -> None:
     """Give the products of a quantised graph weights in steps of their own, or of `weight_scale`.
 
     Args:

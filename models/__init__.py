@@ -1,1 +1,1 @@
-"""The models that come with the package: one folder each (data, no code), found by lwasr_edge.catalog."""
+"""The models that come with the package: one folder each (data, no code), found by lwasr_edge.hub.catalog."""

@@ -1,6 +1,6 @@
 """What a user's program does with a microphone; prints its events as lines of JSON, and how it ended.
 
-    python tests/microphone_program.py MODEL DEVICE [--rate HZ] [--nap-s S] [--queue-s S]
+python tests/microphone_program.py MODEL DEVICE [--rate HZ] [--nap-s S] [--queue-s S]
 """
 
 from __future__ import annotations

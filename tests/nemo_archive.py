@@ -23,7 +23,7 @@ def nemo_state(model: AcousticModel) -> dict[str, torch.Tensor]:
         if name.startswith("encoder.layers."):
             _, _, index, inner = name.split(".", 3)
             ours = max((one for one in layer_names if inner == one or inner.startswith(one + ".")), key=len)
-            theirs = f"encoder.layers.{index}.{layer_names[ours]}{inner[len(ours):]}"
+            theirs = f"encoder.layers.{index}.{layer_names[ours]}{inner[len(ours) :]}"
         else:
             ours = next(one for one in model_names if name.startswith(one + "."))
             theirs = model_names[ours] + name[len(ours) :]
@@ -40,20 +40,37 @@ def nemo_config(model: AcousticModel) -> dict[str, Any]:
     encoder = model.config.encoder
     return {
         "preprocessor": {
-            "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor", "sample_rate": 16000,
-            "normalize": "per_feature", "window_size": 0.025, "window_stride": 0.01, "window": "hann",
-            "features": 80, "n_fft": 512, "log": True, "frame_splicing": 1, "dither": 1e-5,
+            "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
+            "sample_rate": 16000,
+            "normalize": "per_feature",
+            "window_size": 0.025,
+            "window_stride": 0.01,
+            "window": "hann",
+            "features": 80,
+            "n_fft": 512,
+            "log": True,
+            "frame_splicing": 1,
+            "dither": 1e-5,
         },
         "encoder": {
-            "_target_": "nemo.collections.asr.modules.ConformerEncoder", "n_layers": encoder.n_layers,
-            "d_model": encoder.d_model, "n_heads": encoder.n_heads, "ff_expansion_factor": 2,
-            "conv_kernel_size": encoder.conv_kernel, "conv_norm_type": encoder.conv_norm, "subsampling": "striding",
-            "subsampling_factor": 4, "subsampling_conv_channels": encoder.subsampling_channels,
-            "self_attention_model": "rel_pos", "att_context_size": [-1, -1], "xscaling": encoder.xscaling,
+            "_target_": "nemo.collections.asr.modules.ConformerEncoder",
+            "n_layers": encoder.n_layers,
+            "d_model": encoder.d_model,
+            "n_heads": encoder.n_heads,
+            "ff_expansion_factor": 2,
+            "conv_kernel_size": encoder.conv_kernel,
+            "conv_norm_type": encoder.conv_norm,
+            "subsampling": "striding",
+            "subsampling_factor": 4,
+            "subsampling_conv_channels": encoder.subsampling_channels,
+            "self_attention_model": "rel_pos",
+            "att_context_size": [-1, -1],
+            "xscaling": encoder.xscaling,
             "untie_biases": True,
         },
         "decoder": {
-            "_target_": "nemo.collections.asr.modules.ConvASRDecoder", "vocabulary": list(model.config.vocabulary[:-1]),
+            "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
+            "vocabulary": list(model.config.vocabulary[:-1]),
         },
     }
 

@@ -21,8 +21,14 @@ from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, Mode
 TRANSCRIPTS: dict[str, str] = json.loads((DATA / "transcripts.json").read_text(encoding="utf-8"))
 DURATIONS_S = {"slt_16k.flac": 3.39, "rms_16k.opus": 3.21, "gb_22k.wav": 3.13}
 QUIET = AugmentConfig(
-    speeds=(1.0,), pause_probability=0, gain_db=(0, 0), gain_step_probability=0, noise_probability=0,
-    room_probability=0, band_masks=0, time_masks=0,
+    speeds=(1.0,),
+    pause_probability=0,
+    gain_db=(0, 0),
+    gain_step_probability=0,
+    noise_probability=0,
+    room_probability=0,
+    band_masks=0,
+    time_masks=0,
 )
 
 
@@ -32,8 +38,15 @@ def letters_tokenizer() -> bytes:
     written = io.BytesIO()
     lines = ["the quick brown fox jumps over the lazy dog", *TRANSCRIPTS.values()] * 3
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=written, model_type="char", vocab_size=28, character_coverage=1.0,
-        bos_id=-1, eos_id=-1, unk_id=0, minloglevel=2,
+        sentence_iterator=iter(lines),
+        model_writer=written,
+        model_type="char",
+        vocab_size=28,
+        character_coverage=1.0,
+        bos_id=-1,
+        eos_id=-1,
+        unk_id=0,
+        minloglevel=2,
     )
     return written.getvalue()
 

@@ -33,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("represent", help="step 1: students learn the reference's representation")
     command.add_argument("--reference", type=Path, required=True, metavar="CHECKPOINT")
     command.add_argument(
-        "--keep", default="8", metavar="SHAPES",
+        "--keep",
+        default="8",
+        metavar="SHAPES",
         help="layers of each student: 8,5,3, or layers of the reference: 0+5+9; with so many feed-forward "
         "units, attention so wide, and so many channels of the front: 14x352x96x64",
     )
@@ -46,11 +48,18 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("students", nargs="+", type=Path, metavar="CHECKPOINT")
     command.add_argument("--reference", type=Path, metavar="CHECKPOINT", help="for losses that compare, as kl=0.5")
     command.add_argument(
-        "--general", nargs="*", type=Path, default=[], metavar="MANIFEST",
+        "--general",
+        nargs="*",
+        type=Path,
+        default=[],
+        metavar="MANIFEST",
         help="general speech: WER before and after, and an error where too much of it was forgotten",
     )
     command.add_argument(
-        "--max-general-loss", type=float, default=1.0, metavar="PERCENT",
+        "--max-general-loss",
+        type=float,
+        default=1.0,
+        metavar="PERCENT",
         help="WER that may be lost on --general; default 1",
     )
     command.add_argument("--epochs", type=float, help="passes over the data, instead of --steps")

@@ -21,9 +21,7 @@ import conditions
 
 
 @pytest.mark.parametrize("condition", conditions.CONDITIONS, ids=lambda condition: condition.name)
-def test_words_go_to_the_recording_they_were_said_in(
-    recognizer: Recognizer, condition: conditions.Condition
-) -> None:
+def test_words_go_to_the_recording_they_were_said_in(recognizer: Recognizer, condition: conditions.Condition) -> None:
     waveforms = [speak(0.1, f"\u2581{word}", 0.1) for word in ("one", "two", "three")] + [speak(0.5)]
     assert conditions.hear_in_one_stream(recognizer, waveforms, condition, 640) == ["one", "two", "three", ""]
 

@@ -59,7 +59,9 @@ def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert f"python examples/{path.name}" in source.split('"""')[1]
     assert len(source.splitlines()) <= 60
-    assert path.name in Path(__file__).read_text(encoding="utf-8") or next((ROOT / "tests").rglob(f"test_{path.stem}.py"), None)
+    assert path.name in Path(__file__).read_text(encoding="utf-8") or next(
+        (ROOT / "tests").rglob(f"test_{path.stem}.py"), None
+    )
 
 
 def test_transcribe_file(home: Path, tones: Path) -> None:

@@ -49,8 +49,12 @@ def batches_by_duration(corpus: Corpus, batch_s: float, sample_rate: int = 16000
 
 
 def corpus_log_probs(
-    model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None,
-    look_ahead_frames: int = 0, batch_s: float = 160,
+    model: AcousticModel,
+    corpus: Corpus,
+    store: WaveformStore,
+    chunk_frames: int | None = None,
+    look_ahead_frames: int = 0,
+    batch_s: float = 160,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Places in the corpus, the longest utterance's first, and log-probabilities (U, V).
 
@@ -73,8 +77,12 @@ def corpus_log_probs(
 
 
 def transcribe_corpus(
-    model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None,
-    look_ahead_frames: int = 0, batch_s: float = 160,
+    model: AcousticModel,
+    corpus: Corpus,
+    store: WaveformStore,
+    chunk_frames: int | None = None,
+    look_ahead_frames: int = 0,
+    batch_s: float = 160,
 ) -> list[str]:
     """Greedy transcripts, in the corpus's order; see `corpus_log_probs`."""
     texts = [""] * len(corpus.utterances)
@@ -84,7 +92,10 @@ def transcribe_corpus(
 
 
 def evaluate(
-    model: AcousticModel, corpus: Corpus, store: WaveformStore, chunk_frames: int | None = None,
+    model: AcousticModel,
+    corpus: Corpus,
+    store: WaveformStore,
+    chunk_frames: int | None = None,
     look_ahead_frames: int = 0,
 ) -> Score:
     """Greedy error rates of a model on a corpus."""

@@ -37,7 +37,10 @@ def add_schedule(parser: argparse.ArgumentParser, defaults: Any) -> None:
         many = "+" if isinstance(value, tuple) else None
         shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
         group.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, nargs=many, default=value,
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            nargs=many,
+            default=value,
             help=f"{SCHEDULE_HELP[field.name]}; default {shown}",
         )
 
@@ -45,7 +48,8 @@ def add_schedule(parser: argparse.ArgumentParser, defaults: Any) -> None:
 def add_rounding(parser: argparse.ArgumentParser) -> None:
     """The option of commands whose students may have rounded weights."""
     parser.add_argument(
-        "--rounded", action="store_true",
+        "--rounded",
+        action="store_true",
         help="students learn with weights rounded to whole steps: their int8 files, compressed, are a third smaller; "
         "those that began so go on so",
     )
@@ -68,24 +72,36 @@ def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any, w
         parser.set_defaults(output=Path(), tensorboard=False)
     parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
     parser.add_argument(
-        "--precision", choices=("auto", "float32", "bfloat16"), default="auto",
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
         help="auto: bfloat16 where the processor is as fast in it, else float32",
     )
     parser.add_argument(
-        "--freeze-front", action="store_true",
+        "--freeze-front",
+        action="store_true",
         help="leave the convolutions before the layers as they are: a third of a step's time, and less to forget",
     )
     parser.add_argument("--dropout", type=float, default=0.0, help="share of values dropped in training; default 0")
     parser.add_argument(
-        "--max-bad", type=float, default=5.0, metavar="PERCENT",
+        "--max-bad",
+        type=float,
+        default=5.0,
+        metavar="PERCENT",
         help="stop if more utterances than this cannot be used; fewer are left out by name; default 5",
     )
     parser.add_argument(
-        "--max-utterance-s", type=float, default=60.0, metavar="SECONDS",
+        "--max-utterance-s",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
         help="longer utterances cannot be used: the longest decides how much memory a step takes; default 60",
     )
     parser.add_argument(
-        "--loss", nargs="*", default=[], metavar="PART=WEIGHT",
+        "--loss",
+        nargs="*",
+        default=[],
+        metavar="PART=WEIGHT",
         help="parts: mse clip kl hidden ctc; default " + " ".join(f"{k}={v:g}" for k, v in vars(weights).items()),
     )
     parser.set_defaults(rounded=False)  # `add_rounding`

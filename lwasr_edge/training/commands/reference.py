@@ -39,8 +39,15 @@ def train_tokenizer(texts: list[str], n_pieces: int) -> bytes:
     written = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=written, model_type="bpe", vocab_size=n_pieces,
-            character_coverage=1.0, bos_id=-1, eos_id=-1, unk_id=0, minloglevel=2,
+            sentence_iterator=iter(texts),
+            model_writer=written,
+            model_type="bpe",
+            vocab_size=n_pieces,
+            character_coverage=1.0,
+            bos_id=-1,
+            eos_id=-1,
+            unk_id=0,
+            minloglevel=2,
         )
     except RuntimeError as error:
         reason = str(error).rpartition("] ")[2] or str(error)
@@ -93,8 +100,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train reference`."""
     encoder = EncoderConfig(
-        n_layers=args.layers, d_model=args.width, n_heads=args.heads, d_feed_forward=args.feed_forward,
-        conv_kernel=args.kernel, conv_norm="layer_norm", subsampling_channels=args.width,
+        n_layers=args.layers,
+        d_model=args.width,
+        n_heads=args.heads,
+        d_feed_forward=args.feed_forward,
+        conv_kernel=args.kernel,
+        conv_norm="layer_norm",
+        subsampling_channels=args.width,
     )
     if args.whole_probability != 1 or args.layer_steps:
         raise OptionError("a reference hears whole recordings: leave --whole-probability at 1 and --layer-steps at 0")

@@ -87,9 +87,7 @@ def narrowed_encoder(encoder: EncoderConfig, shape: Shape) -> EncoderConfig:
         most = encoder.subsampling_channels
         raise OptionError(f"{channels} channels of the front: expected 1 to {most}, as there are")
     d_attention = shape.d_attention or encoder.d_attention
-    return dataclasses.replace(
-        encoder, d_feed_forward=units, d_attention=d_attention, subsampling_channels=channels
-    )
+    return dataclasses.replace(encoder, d_feed_forward=units, d_attention=d_attention, subsampling_channels=channels)
 
 
 def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:

@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--augment``, with every setting and its default."""
     settings = "; ".join(f"{name}={shown(value)} ({FIELD_HELP[name]})" for name, value in vars(AugmentConfig()).items())
     parser.add_argument(
-        "--augment", nargs="*", default=[], metavar="NAME=VALUE|FILE.toml",
+        "--augment",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE|FILE.toml",
         help=f"distortions that differ from the defaults, or a TOML file of them; later ones win: {settings}",
     )
 

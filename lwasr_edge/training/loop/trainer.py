@@ -156,7 +156,10 @@ class Trainer:
         self.began_with = digest(self.models)
         self.make_copies()
         self.optimizer = torch.optim.AdamW(
-            self.models.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay,
+            self.models.parameters(),
+            lr=schedule.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=schedule.weight_decay,
             fused=True,
         )
         self.target_lengths = torch.tensor([len(one) for one in targets], device=device)
@@ -180,7 +183,11 @@ class Trainer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         progress = tqdm(
-            total=self.schedule.steps, initial=self.step, desc="train", unit="step", mininterval=2,
+            total=self.schedule.steps,
+            initial=self.step,
+            desc="train",
+            unit="step",
+            mininterval=2,
             disable=not self.world.leads,
         )
         with StopRequest() as stop, progress:

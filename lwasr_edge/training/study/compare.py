@@ -144,7 +144,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--reference", type=Path, required=True, metavar="CHECKPOINT")
     add("--keep", default="8,5,3", help="layers of the students; default 8,5,3")
     add(
-        "--methods", nargs="+", choices=list(METHODS), default=list(BASELINES), metavar="METHOD",
+        "--methods",
+        nargs="+",
+        choices=list(METHODS),
+        default=list(BASELINES),
+        metavar="METHOD",
         help=f"of {', '.join(METHODS)}; default: the first {len(BASELINES)}",
     )
     add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")

@@ -51,7 +51,11 @@ def measured_rate(trainer: Trainer, seconds: float) -> float:
 
 
 def costs(
-    reference: Path, keep: str, epochs: tuple[float, float, float], hours: float | None, seconds: float,
+    reference: Path,
+    keep: str,
+    epochs: tuple[float, float, float],
+    hours: float | None,
+    seconds: float,
     options: TrainingOptions,
 ) -> list[Cost]:
     """Measure and extrapolate.
@@ -75,9 +79,17 @@ def costs(
     def cost(what: str, family: dict[str, AcousticModel], weights: LossWeights, schedule: Schedule, n: float) -> Cost:
         with tempfile.TemporaryDirectory(prefix="lwasr-plan-") as folder:
             trainer = Trainer(
-                Family(family, tokenizer, {}), teacher if weights.needs_reference else None, store, targets,
-                Batches(corpus, schedule.batch_s, schedule.seed), Augmenter(options.augment, noise), weights, schedule,
-                Path(folder), options.device, options.precision,
+                Family(family, tokenizer, {}),
+                teacher if weights.needs_reference else None,
+                store,
+                targets,
+                Batches(corpus, schedule.batch_s, schedule.seed),
+                Augmenter(options.augment, noise),
+                weights,
+                schedule,
+                Path(folder),
+                options.device,
+                options.precision,
             )
             rate = measured_rate(trainer, seconds)
         return Cost(what, n, rate, n * data_s / rate / 3600)
@@ -112,7 +124,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--reference", type=Path, required=True, metavar="CHECKPOINT")
     add("--keep", default="8,5,3", metavar="SHAPES", help="the students, as for represent; default 8,5,3")
     add(
-        "--epochs", nargs=3, type=float, default=(150.0, 30.0, 150.0), metavar=("REFERENCE", "FAMILY", "SCRATCH"),
+        "--epochs",
+        nargs=3,
+        type=float,
+        default=(150.0, 30.0, 150.0),
+        metavar=("REFERENCE", "FAMILY", "SCRATCH"),
         help="passes over the data; default 150 (arXiv 2505.16991), 30, 150",
     )
     add("--hours", type=float, help="of the data to plan for; default: what --train holds")

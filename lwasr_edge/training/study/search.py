@@ -89,7 +89,11 @@ class Search:
         return Shape(layers, d_feed_forward, d_attention, channels)
 
     def candidates(
-        self, layers: list[int], unit_shares: list[float], attention_shares: list[float], front_shares: list[float],
+        self,
+        layers: list[int],
+        unit_shares: list[float],
+        attention_shares: list[float],
+        front_shares: list[float],
         latencies: dict[str, LatencyModel],
     ) -> list[Candidate]:
         """All combinations, with sizes and speeds.
@@ -134,10 +138,18 @@ class Search:
         for student in family.values():
             student.encoder.subsampling.requires_grad_(not options.freeze_front)
         trainer = Trainer(
-            Family(family, self.tokenizer, {"search": "a short step 1"}), self.reference, store, targets,
+            Family(family, self.tokenizer, {"search": "a short step 1"}),
+            self.reference,
+            store,
+            targets,
             Batches(corpus, options.schedule.batch_s, options.schedule.seed),
-            Augmenter(options.augment, load_noise(options.noise, options.device)), weights,
-            options.schedule, options.output, options.device, options.precision, options.world,
+            Augmenter(options.augment, load_noise(options.noise, options.device)),
+            weights,
+            options.schedule,
+            options.output,
+            options.device,
+            options.precision,
+            options.world,
             options.tensorboard,
         )
         trainer.resume()

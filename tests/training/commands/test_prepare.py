@@ -85,8 +85,11 @@ def test_librispeech(tmp_path: Path, librispeech: Path, prepare: Command) -> Non
     chapter = librispeech / "dev-clean" / "84" / "121123"
     first, second = rows(tmp_path / "out" / "dev-clean.jsonl")
     assert first == {
-        "id": "84-121123-0000", "audio_filepath": str(chapter / "84-121123-0000.flac"), "duration": 2.1,
-        "text": "go do you hear", "speaker": "84",
+        "id": "84-121123-0000",
+        "audio_filepath": str(chapter / "84-121123-0000.flac"),
+        "duration": 2.1,
+        "text": "go do you hear",
+        "speaker": "84",
     }
     assert (second["id"], second["duration"]) == ("84-121123-0001", 5.3)
     assert [row["text"] for row in rows(tmp_path / "out" / "train-clean-5.jsonl")] == ["northanger abbey's"]
@@ -153,8 +156,12 @@ def test_tedlium(tmp_path: Path, tedlium: Path, prepare: Command) -> None:
     assert status == 0 and "dev: 2 utterances, 0.00 h, 1 speakers, 0 left out" in out
     first, second = rows(tmp_path / "out" / "dev.jsonl")
     assert first == {
-        "id": "AlGore_2009-0", "audio_filepath": str(tedlium / "dev" / "sph" / "AlGore_2009.sph"), "offset": 0.5,
-        "duration": 2.25, "text": "last year i showed these two slides so that's it", "speaker": "AlGore_2009",
+        "id": "AlGore_2009-0",
+        "audio_filepath": str(tedlium / "dev" / "sph" / "AlGore_2009.sph"),
+        "offset": 0.5,
+        "duration": 2.25,
+        "text": "last year i showed these two slides so that's it",
+        "speaker": "AlGore_2009",
     }
     assert (second["id"], second["offset"], second["duration"]) == ("AlGore_2009-2", 4.0, 5.0)
     assert second["text"] == "demonstrate that the arctic ice cap"
@@ -199,7 +206,10 @@ def test_kaldi(tmp_path: Path, kaldi: Path, prepare: Command) -> None:
     assert prepare("kaldi", kaldi)[0] == 0
     first, second = rows(tmp_path / "out" / "train.jsonl")
     assert first == {
-        "id": "s1-a", "audio_filepath": str(kaldi / "audio" / "a.flac"), "duration": 2.0, "text": "hello there",
+        "id": "s1-a",
+        "audio_filepath": str(kaldi / "audio" / "a.flac"),
+        "duration": 2.0,
+        "text": "hello there",
         "speaker": "s1",
     }
     assert (second["audio_filepath"], second["text"], second["speaker"]) == (str(tmp_path / "b.flac"), "good bye", "s2")

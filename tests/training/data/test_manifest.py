@@ -48,8 +48,15 @@ def test_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["{", "[1]", '"text"', '{"duration": 1}', '{"audio_filepath": "a"}', '{"audio_filepath": "a", "duration": "long"}',
-     '{"audio_filepath": "a", "duration": 1, "offset": "late"}'],
+    [
+        "{",
+        "[1]",
+        '"text"',
+        '{"duration": 1}',
+        '{"audio_filepath": "a"}',
+        '{"audio_filepath": "a", "duration": "long"}',
+        '{"audio_filepath": "a", "duration": 1, "offset": "late"}',
+    ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: str) -> None:
     path = write(tmp_path, {"audio_filepath": "a", "duration": 1}, line)

@@ -76,6 +76,16 @@ def test_batches_that_processes_cannot_share(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     with pytest.raises(OptionError, match="--batches-per-step 1: expected a multiple of 2"):
         Trainer(
-            trainer.family, None, trainer.store, [], trainer.batches, trainer.augmenter,
-            type(trainer.weights)(0, 0, 0, 0, 1), type(SHORT)(), tmp_path, torch.device("cpu"), None, World(0, 2),
+            trainer.family,
+            None,
+            trainer.store,
+            [],
+            trainer.batches,
+            trainer.augmenter,
+            type(trainer.weights)(0, 0, 0, 0, 1),
+            type(SHORT)(),
+            tmp_path,
+            torch.device("cpu"),
+            None,
+            World(0, 2),
         )

@@ -144,7 +144,12 @@ def test_run_writes_students_state_and_log(tmp_path: Path) -> None:
         saved, tokenizer = load_checkpoint(folder / f"{name}.safetensors")
         assert torch.equal(saved.head.weight, student.head.weight) and tokenizer == letters_tokenizer()
     assert sorted(path.name for path in folder.iterdir()) == [
-        "layers1.safetensors", "layers2.safetensors", "log.jsonl", "log.txt", "state.previous.pt", "state.pt",
+        "layers1.safetensors",
+        "layers2.safetensors",
+        "log.jsonl",
+        "log.txt",
+        "state.previous.pt",
+        "state.pt",
     ]
 
 
@@ -286,8 +291,16 @@ def test_losses_without_a_reference_are_refused(tmp_path: Path) -> None:
     assert trainer.reference is None
     with pytest.raises(OptionError, match="pass --reference"):
         Trainer(
-            trainer.family, None, trainer.store, [[1], [1]], trainer.batches, trainer.augmenter, REPRESENT_WEIGHTS,
-            SHORT, tmp_path, CPU,
+            trainer.family,
+            None,
+            trainer.store,
+            [[1], [1]],
+            trainer.batches,
+            trainer.augmenter,
+            REPRESENT_WEIGHTS,
+            SHORT,
+            tmp_path,
+            CPU,
         )
 
 
@@ -303,8 +316,16 @@ def test_learning_rate() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"steps": 0}, {"batch_s": math.nan}, {"learning_rate": -1}, {"whole_probability": 1.1}, {"chunk_frames": ()},
-     {"chunk_frames": (4, 0)}, {"layer_steps": 5000}, {"warmup_steps": -1}],
+    [
+        {"steps": 0},
+        {"batch_s": math.nan},
+        {"learning_rate": -1},
+        {"whole_probability": 1.1},
+        {"chunk_frames": ()},
+        {"chunk_frames": (4, 0)},
+        {"layer_steps": 5000},
+        {"warmup_steps": -1},
+    ],
 )
 def test_impossible_schedules_are_refused(values: dict) -> None:
     with pytest.raises(OptionError, match=next(iter(values))):

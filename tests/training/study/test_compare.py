@@ -209,7 +209,8 @@ def test_multiplications_by_hand() -> None:
 
 def test_pareto_leaves_out_what_is_beaten() -> None:
     best, small, beaten = (
-        Candidate(8, 32, 16, 8, "int8", 8.0, 0.006, 10.0), Candidate(3, 32, 16, 8, "int8", 4.0, 0.003, 30.0),
+        Candidate(8, 32, 16, 8, "int8", 8.0, 0.006, 10.0),
+        Candidate(3, 32, 16, 8, "int8", 4.0, 0.003, 30.0),
         Candidate(5, 32, 16, 8, "int8", 8.0, 0.007, 12.0),
     )
     assert pareto([best, beaten, small]) == [small, best]
