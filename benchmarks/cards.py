@@ -26,10 +26,11 @@ from provenance import commit
 from tqdm import tqdm
 
 from lwasr_edge import Recognizer
-from lwasr_edge.training.commands.evaluate import score, transcribe_corpus
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.manifest import load_corpus, read_manifest
 from lwasr_edge.training.model.checkpoint import load_checkpoint
+from lwasr_edge.training.scoring.decode import transcribe_corpus
+from lwasr_edge.training.scoring.scores import score
 
 DEVICE_FILE = "model.int8.onnx.gz"
 STREAM_CHUNK_MS = 640

@@ -36,7 +36,7 @@ from lwasr_edge.export.quantize import (
     position_scales,
     quantize,
     quantize_before_moving,
-    steps_of,
+    scales_of,
     store_as_int8,
 )
 from lwasr_edge.export.streaming import exported_model
@@ -167,7 +167,7 @@ def main() -> None:
     args = parser.parse_args()
     model, _ = load_checkpoint(args.checkpoint)
     exported = exported_model(model)
-    proto, metadata, steps = trace(exported), describe(model, Description("int8"), "int8", ""), steps_of(exported)
+    proto, metadata, steps = trace(exported), describe(model, Description("int8"), "int8", ""), scales_of(exported)
     rate = model.config.frontend.sample_rate
     measured_on = RecordingSet(args.manifest.stem, read_recordings(args.manifest, rate, args.limit))
     with tempfile.TemporaryDirectory() as folder:

@@ -18,6 +18,7 @@ from torch import nn
 
 from lwasr_edge.export.streaming import CHUNK_OUTPUTS, StreamingModel, WholeModel
 from lwasr_edge.model_info import LOOK_AHEAD
+from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
 OPSET = 18  # onnxruntime 1.18 reads up to 21
 IR_VERSION = 8  # onnxruntime 1.18 reads up to 10
@@ -46,7 +47,7 @@ def trace(model: StreamingModel | WholeModel) -> onnx.ModelProto:
     onnxruntime computes them once, at load.
     """
     frontend, state = model.config.frontend, model.state_tensors()
-    samples_per_frame = frontend.hop_length * 4
+    samples_per_frame = frontend.hop_length * SUBSAMPLING_FACTOR
     waveform = torch.zeros(EXAMPLE_FRAMES * samples_per_frame)
     waveform[0] = 1.0
     beginning = model.beginning()

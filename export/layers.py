@@ -32,7 +32,7 @@ from lwasr_edge.training.model.conformer import (
     RelativeAttention,
     Subsampling,
 )
-from lwasr_edge.training.model.features import LogMel
+from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR, LogMel
 
 
 class MatMulLinear(nn.Module):
@@ -125,7 +125,7 @@ class MatMulSubsampling(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(MEL_CONTEXT + 4 U, n_mels), the past first -> (1, U, D)."""
-        n_frames = features.shape[0] // 4
+        n_frames = features.shape[0] // SUBSAMPLING_FACTOR
         # -1 stands for the time, never for bands: torch.export then knows U, and need not simplify quotients of it
         x = F.relu(self.first(self.windows(features))).view(-1, (self.n_mels + 1) // 2, self.n_channels)
         x = neighbours(x, n_frames).view(1, -1, 9 * self.n_channels)  # (1, U n_mels / 4, 9 C)

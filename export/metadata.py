@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from lwasr_edge.model_info import CONTRACT_KEY, CONTRACT_VERSION, MODEL_KEY
+from lwasr_edge.model_info import FORMAT_KEY, FORMAT_VERSION, MODEL_KEY
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.features import FRAME_DELAY
 
@@ -64,7 +64,7 @@ def describe(model: AcousticModel, description: Description, precision: str, sou
         "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "source": source,
     }
-    return {CONTRACT_KEY: str(CONTRACT_VERSION), MODEL_KEY: json.dumps(described, ensure_ascii=False)}
+    return {FORMAT_KEY: str(FORMAT_VERSION), MODEL_KEY: json.dumps(described, ensure_ascii=False)}
 
 
 def write_metadata(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ from lwasr_edge.export.compress import save_model
 from lwasr_edge.export.graph import OPSET, store_as_float16, trace
 from lwasr_edge.export.metadata import Description, describe, write_metadata
 from lwasr_edge.export.ort_format import convert, require_same
-from lwasr_edge.export.quantize import quantize, steps_of
+from lwasr_edge.export.quantize import quantize, scales_of
 from lwasr_edge.export.report import Report, SherpaReport, inspect_graph, measure_speed
 from lwasr_edge.export.sensitivity import keep_float
 from lwasr_edge.export.sherpa import (
@@ -38,9 +38,10 @@ from lwasr_edge.export.verify import (
     read_sets,
     require_agreement,
 )
+from lwasr_edge.files import sha256_of
 from lwasr_edge.model import Model
 from lwasr_edge.model_info import MODEL_KEY
-from lwasr_edge.training.model.checkpoint import load_checkpoint, sha256
+from lwasr_edge.training.model.checkpoint import load_checkpoint
 
 PARITY_RECORDINGS = 3
 
@@ -71,7 +72,7 @@ def export(
     model, _ = load_checkpoint(checkpoint)
     sample_rate = model.config.frontend.sample_rate
     sets = read_sets(manifests, sample_rate)
-    source = sha256(checkpoint)
+    source = sha256_of(checkpoint)
     exported = exported_model(model)
     float_proto = trace(exported)
     kept: list[str] = []
@@ -101,14 +102,14 @@ def export(
         agreement=found,
         kept_float=kept,
         rtf=measure_speed(output),
-        rounded=model.config.rounded,
+        rounded=model.config.qat,
     )
 
 
 def stored(model: nn.Module, proto: onnx.ModelProto, precision: str, kept: Sequence[str] = ()) -> onnx.ModelProto:
     """The float32 graph of a model in the precision wanted; ``kept`` names products that int8 leaves in float."""
     if precision == "int8":
-        return quantize(proto, kept, steps_of(model))
+        return quantize(proto, kept, scales_of(model))
     return store_as_float16(proto) if precision == "float16" else proto
 
 
@@ -161,7 +162,7 @@ def export_sherpa(
     model, _ = load_checkpoint(checkpoint)
     sample_rate = model.config.frontend.sample_rate
     sets = read_sets(manifests, sample_rate)
-    described = describe(model, description, precision, sha256(checkpoint))
+    described = describe(model, description, precision, sha256_of(checkpoint))
     metadata = sherpa_metadata(model, {MODEL_KEY: described[MODEL_KEY]})
     exported = sherpa_model(model)
     proto = trace_sherpa(exported)

@@ -49,7 +49,7 @@ def matmul_names(proto: onnx.ModelProto) -> list[str]:
     ]
 
 
-def steps_of(model: nn.Module) -> dict[str, np.ndarray]:
+def scales_of(model: nn.Module) -> dict[str, np.ndarray]:
     """Steps of the outputs of products whose weights are rounded, by product, of what `trace` is given."""
     return {
         name: module.step.numpy()
@@ -67,7 +67,7 @@ def quantize(
         proto: float32; left as it is.
         keep_float: names of products (`matmul_names`) that stay in float; their weights are stored as float16, or as
             whole steps where they are rounded.
-        steps: of products with rounded weights, by `steps_of`; the others get what `weight_scale` says.
+        steps: of products with rounded weights, by `scales_of`; the others get what `weight_scale` says.
 
     Returns:
         The int8 model; without metadata.

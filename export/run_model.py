@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.model import ChunkResult, Model
-from lwasr_edge.recognizer import FILE_LOOK_AHEAD_MS
-from lwasr_edge.training.commands.evaluate import tokens_to_text
+from lwasr_edge.training.scoring.decode import tokens_to_text
 
 
 def padded(model: Model, waveform: np.ndarray, n_frames: int | None = None) -> np.ndarray:
@@ -58,12 +58,13 @@ def run_file(model: Model, waveform: np.ndarray) -> list[ChunkResult]:
     waveform = padded(model, waveform)
     if not info.streaming:
         return run_in_chunks(model, waveform, None)
-    chunk_samples = info.max_chunk_frames * info.samples_per_frame
-    look_ahead = min(int(FILE_LOOK_AHEAD_MS / info.frame_ms), info.max_chunk_frames // 2) if model.can_look_ahead else 0
+    chunking = Chunking.for_files(info, can_look_ahead=model.can_look_ahead)
+    chunk_samples = chunking.chunk_frames * info.samples_per_frame
     results, state, start = [], model.initial_state(), 0
     while start < len(waveform):
         chunk = waveform[start : start + chunk_samples]
-        consumed_later = look_ahead if len(chunk) == chunk_samples else 0  # the last chunk has nothing after it
+        is_last = len(chunk) < chunk_samples  # nothing follows: all of it is consumed
+        consumed_later = 0 if is_last else chunking.look_ahead_frames
         results.append(model.step(chunk, state, look_ahead=consumed_later, with_log_probs=True))
         state = results[-1].state
         start += len(chunk) - consumed_later * info.samples_per_frame

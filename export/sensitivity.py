@@ -15,9 +15,10 @@ from torch import Tensor
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.metadata import write_metadata
-from lwasr_edge.export.quantize import matmul_names, quantize, steps_of, weight_scale
+from lwasr_edge.export.quantize import matmul_names, quantize, scales_of, weight_scale
 from lwasr_edge.export.streaming import StreamingModel, WholeModel
 from lwasr_edge.export.verify import Recording, RecordingSet, agreements, typical_divergence
+from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
 PROBE_RECORDINGS = 8  # spread over all sets: enough to rank the products
 PROBE_SECONDS = 8.0  # of each
@@ -50,7 +51,7 @@ def keep_float(
     for one in sets:
         if any(recording.text is None for recording in one.recordings):
             raise VerificationError(f"{one.name}: has no transcripts, so --max-wer-loss cannot be found out")
-    steps = steps_of(model)
+    steps = scales_of(model)
     if wer_loss(proto, steps, float_path, metadata, sets, ()) <= max_wer_loss:
         return []
     recordings = [recording for one in sets for recording in one.recordings]
@@ -98,7 +99,7 @@ def damage(
         `typical_divergence` for each product, in nats, worst first.
     """
     frontend = model.config.frontend
-    samples_per_frame = frontend.hop_length * 4
+    samples_per_frame = frontend.hop_length * SUBSAMPLING_FACTOR
     waveforms = []
     for recording in recordings:
         n_samples = min(len(recording.waveform), round(PROBE_SECONDS * frontend.sample_rate))

@@ -24,9 +24,9 @@ from lwasr_edge.export.graph import to_onnx
 from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.streaming import balanced
 from lwasr_edge.export.verify import Agreement, Heard, Recording, RecordingSet, compare
-from lwasr_edge.training.commands.evaluate import greedy_tokens, tokens_to_text
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR, RunningNorm
+from lwasr_edge.training.scoring.decode import greedy_tokens, tokens_to_text
 
 MODEL_FILE, TOKENS_FILE = "model.onnx", "tokens.txt"
 BLANK = "<blk>"

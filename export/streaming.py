@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lwasr_edge.export.layers import FoldedLogMel, MatMulLinear, MatMulSubsampling, Positions, StreamingLayer
-from lwasr_edge.training.compress.smooth_quant import balance
+from lwasr_edge.training.compress.smooth_quant import equalise
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.conformer import MASKED, MEL_CONTEXT, LayerPast, relative_positions
 from lwasr_edge.training.model.features import FRAME_DELAY, SUBSAMPLING_FACTOR, RunningNorm
@@ -243,6 +243,6 @@ def exported_model(model: AcousticModel) -> StreamingModel | WholeModel:
 def balanced(model: AcousticModel) -> AcousticModel:
     """A copy whose products are easy to round; one with rounded weights was balanced before they were."""
     model = copy.deepcopy(model)
-    if not model.config.rounded:
-        balance(model)
+    if not model.config.qat:
+        equalise(model)
     return model

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.run_model import log_probs_of, padded, run_file, run_in_chunks, text_of
 from lwasr_edge.model import Model
-from lwasr_edge.training.commands.evaluate import score
 from lwasr_edge.training.data.manifest import load_corpus, read_manifest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.scoring.scores import score
 
 ROUNDING = 1e-3  # of log-probabilities: what orders of float32 additions may differ by
 ROUNDING_FACTOR = 4.0  # ... and, where a model amplifies rounding, so many times what torch itself loses in float32
@@ -103,12 +104,13 @@ def float_parity(torch_model: AcousticModel, path: Path, recordings: Sequence[Re
     double = double.double()
     results = []
     for chunk_frames in PARITY_CHUNKS if model.info.streaming else (None,):
+        chunking = None if chunk_frames is None else Chunking(chunk_frames)
         differences = []
         for recording in recordings:
             waveform = recording.waveform[: round(PARITY_SECONDS * config.frontend.sample_rate)]
             batch, n_samples = torch.from_numpy(waveform)[None], torch.tensor([len(waveform)])
-            exact = double.log_probs(batch.double(), n_samples, chunk_frames)[0][0].numpy()
-            singles = [torch_model.log_probs(batch * g, n_samples, chunk_frames)[0][0].numpy() for g in GAINS]
+            exact = double.log_probs(batch.double(), n_samples, chunking)[0][0].numpy()
+            singles = [torch_model.log_probs(batch * g, n_samples, chunking)[0][0].numpy() for g in GAINS]
             exported = log_probs_of(run_in_chunks(model, padded(model, waveform, len(exact)), chunk_frames))
             rounding = max(np.abs(single - exact).max() for single in singles)
             differences.append((np.abs(exported - exact).max(), rounding))

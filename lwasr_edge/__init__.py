@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from lwasr_edge.decoding.decoder import Alternative
     from lwasr_edge.decoding.language_model import LanguageModel
     from lwasr_edge.decoding.phrases import PhraseList
-    from lwasr_edge.endpoint import EndpointRules
     from lwasr_edge.events import Event, Final, Partial
     from lwasr_edge.microphone.listener import Listener
     from lwasr_edge.model import Model
     from lwasr_edge.model_info import ModelInfo
     from lwasr_edge.recognizer import Recognizer, Transcript
     from lwasr_edge.stream import Stream
+    from lwasr_edge.utterance import EndpointRules
     from lwasr_edge.words import Word
 
 __version__ = "0.1.0"
@@ -89,7 +89,7 @@ __all__ = [
 _MODULE_OF = {
     "Alternative": "decoding.decoder",
     "BeamSearch": "decoding.beam",
-    "EndpointRules": "endpoint",
+    "EndpointRules": "utterance",
     "Event": "events",
     "Final": "events",
     "LanguageModel": "decoding.language_model",

@@ -1,56 +1,124 @@
-"""Files that a command writes its result to."""
+"""Files: atomic writes, JSON lines and checksums, for every part of the package."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
-import tempfile
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from lwasr_edge.errors import OutputError
 
+BLOCK_BYTES = 1 << 20
+
 
 def check_output(path: Path) -> None:
-    """Refuse a path that cannot be written to, before the work whose result goes there.
+    """Refuse an output path that cannot be written, before the work whose result goes there.
 
     Raises:
-        OutputError: it is a folder, its folder does not exist, or one of them takes no writing.
+        OutputError: it is a folder, its folder does not exist, or there is no permission to write.
     """
     if path.is_dir():
-        raise OutputError(f"{path} cannot be written: it is a folder; name a file")
+        raise OutputError(f"output must be a file, got the folder {path}: name a file")
     if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; make it first")
+        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist: create it first")
     if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
-        raise OutputError(f"{path} cannot be written: {path.parent} takes no files; name another place")
+        raise OutputError(f"{path} cannot be written: no permission in {path.parent}: choose another folder")
 
 
 def write_file(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text so that the file is either the old one or the whole new one, whatever happens meanwhile.
+    """Write UTF-8 text atomically; see `write_bytes`. Devices and pipes, such as /dev/stdout, are written in place.
 
     Raises:
-        OutputError: the directory does not exist, or cannot be written to.
+        OutputError: the folder does not exist, or cannot be written to.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: there is nothing to replace
-        _write_in_place(path, text)
-        return
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        if path.exists() and not path.is_file():  # there is nothing to replace
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_bytes(path, text.encode())
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file atomically: readers, and a reboot, find the old file or the whole new one.
+
+    Raises:
+        OSError: no space, no permission, no folder. The old file is unchanged, and no part of the new one is left.
+    """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a hidden file beside `path` that replaces it, synced to disk, when the block ends without an error.
+
+    Raises:
+        OSError: see `write_bytes`.
+    """
+    # Not tempfile: it makes files private, and reading the umask means setting it, for all threads.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            sync(file)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync(file: IO[bytes]) -> None:
+    """Wait until a file's bytes are on the disk: a power cut after a rename must not leave an empty file."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text file, split at line feeds alone.
+
+    `str.splitlines` also splits at U+2028, U+0085, form feeds and others, all of which may stand inside a JSON string.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_json_lines(path: Path, report: Callable[[int, Exception], None] | None = None) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each line that is not blank, from 1, and its JSON value.
+
+    Args:
+        path: text in UTF-8, with or without a byte order mark.
+        report: called with the number and the error of a line that is not JSON, which is then skipped; None raises.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+        ValueError: a line is not JSON, and `report` is None.
+    """
+    for number, line in enumerate(split_lines(path.read_text(encoding="utf-8-sig")), 1):
+        if not line.strip():
+            continue
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes files private
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if report is None:
+                raise ValueError(f"{path}, line {number}: line must be JSON, got {line[:40]!r} ({error})") from error
+            report(number, error)
+            continue
+        yield number, value
 
 
-def _write_in_place(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

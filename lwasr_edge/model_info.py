@@ -8,8 +8,8 @@ from typing import Any
 
 from lwasr_edge.errors import ModelError, ModelVersionError
 
-CONTRACT_VERSION = 1
-CONTRACT_KEY = "lwasr.contract"
+FORMAT_VERSION = 1
+FORMAT_KEY = "lwasr.contract"
 MODEL_KEY = "lwasr.model"
 LOOK_AHEAD = "look_ahead"  # input: frames at a chunk's end that are heard but not consumed
 
@@ -67,7 +67,7 @@ class ModelInfo:
             ModelVersionError: written for a newer contract.
             ModelError: no such metadata, or impossible values in it.
         """
-        check_contract(metadata)
+        check_format_version(metadata)
         try:
             described = json.loads(metadata[MODEL_KEY])
         except KeyError:
@@ -83,23 +83,23 @@ class ModelInfo:
             raise ModelError(f"the model's {MODEL_KEY!r} is incomplete ({error}): export it again") from None
 
 
-def check_contract(metadata: dict[str, str]) -> None:
+def check_format_version(metadata: dict[str, str]) -> None:
     """Refuse a file without a contract, or with a newer one.
 
     Raises:
         ModelError, ModelVersionError
     """
-    if CONTRACT_KEY not in metadata:
+    if FORMAT_KEY not in metadata:
         raise ModelError(
-            f"an ONNX file without {CONTRACT_KEY!r} in its metadata is not a model of this project: "
+            f"an ONNX file without {FORMAT_KEY!r} in its metadata is not a model of this project: "
             "make one with lwasr-export CHECKPOINT -o MODEL.onnx"
         )
-    text = metadata[CONTRACT_KEY]
+    text = metadata[FORMAT_KEY]
     if not text.isdecimal() or int(text) < 1:
-        raise ModelError(f"{CONTRACT_KEY!r} is expected to be a whole number from 1; came {text!r}")
-    if int(text) > CONTRACT_VERSION:
+        raise ModelError(f"{FORMAT_KEY!r} is expected to be a whole number from 1; came {text!r}")
+    if int(text) > FORMAT_VERSION:
         raise ModelVersionError(
-            f"the model obeys contract {text}; this runtime knows contracts up to {CONTRACT_VERSION}: "
+            f"the model obeys contract {text}; this runtime knows contracts up to {FORMAT_VERSION}: "
             "pip install --upgrade lwasr-edge"
         )
 

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lwasr_edge.audio.reader import AudioReader, load_audio
-from lwasr_edge.endpoint import EndpointRules
+from lwasr_edge.chunking import STREAM_CHUNK_MS, Chunking
 from lwasr_edge.errors import OptionError, StreamError
 from lwasr_edge.events import Event, Final
 from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.model import Model
 from lwasr_edge.stream import Stream
+from lwasr_edge.utterance import EndpointRules
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.microphone.listener import Listener
     from lwasr_edge.model_info import ModelInfo
-
-STREAM_LOOK_AHEAD_MS = 320.0  # of a chunk, at most half of it: a word cut by a chunk's end is heard to its own end
-FILE_LOOK_AHEAD_MS = 640.0  # of the large chunks of files
 
 Progress = Callable[[float, float], None]  # seconds done, seconds in all
 
@@ -85,7 +83,7 @@ class Recognizer:
         model: str | os.PathLike[str] | None = None,
         *,
         threads: int | None = 1,
-        chunk_ms: float = 640,
+        chunk_ms: float = STREAM_CHUNK_MS,
         phrases: Sequence[str] | PhraseList | None = None,
         beam: int | BeamSearch | None = None,
         lm: str | os.PathLike[str] | LanguageModel | None = None,
@@ -93,7 +91,7 @@ class Recognizer:
         self._model = Model(find_model(model), threads=threads)
         self._chunk_ms = chunk_ms
         if self.info.streaming:
-            self._frames("chunk_ms", chunk_ms)
+            self._chunking(chunk_ms, None)
         self._decoder = self._make_decoder(phrases, beam, lm)
 
     def with_decoding(
@@ -156,13 +154,11 @@ class Recognizer:
                 progress(transcript.duration_s, transcript.duration_s)
             return transcript
         if chunk_ms is None:
-            chunk_frames = self.info.max_chunk_frames
-            look_ahead_frames = self._look_ahead_frames(look_ahead_ms, FILE_LOOK_AHEAD_MS, chunk_frames)
+            chunking = Chunking.for_files(self.info, look_ahead_ms, can_look_ahead=self._model.can_look_ahead)
         else:
-            chunk_frames = self._frames("chunk_ms", chunk_ms)
-            look_ahead_frames = self._look_ahead_frames(look_ahead_ms, STREAM_LOOK_AHEAD_MS, chunk_frames)
+            chunking = self._chunking(chunk_ms, look_ahead_ms)
         with AudioReader(source, sample_rate) as audio:
-            stream = self._file_stream(audio.sample_rate, chunk_frames, look_ahead_frames)
+            stream = self._file_stream(audio.sample_rate, chunking)
             finals: list[Final] = []
             for block in audio.blocks():
                 finals += _finals(stream.accept(block))
@@ -195,12 +191,10 @@ class Recognizer:
         """
         if not self.info.streaming:
             raise StreamError(f"the model {self.info.name!r} takes whole recordings only: use transcribe()")
-        chunk_frames = self._frames("chunk_ms", self._chunk_ms if chunk_ms is None else chunk_ms)
         return Stream(
             self._model,
             sample_rate=sample_rate,
-            chunk_frames=chunk_frames,
-            look_ahead_frames=self._look_ahead_frames(look_ahead_ms, STREAM_LOOK_AHEAD_MS, chunk_frames),
+            chunking=self._chunking(self._chunk_ms if chunk_ms is None else chunk_ms, look_ahead_ms),
             endpoint=endpoint,
             decoder=self._decoder,
         )
@@ -235,18 +229,17 @@ class Recognizer:
         """For a model without state: the whole recording is its one chunk."""
         waveform = load_audio(source, sample_rate, self.info.sample_rate)
         chunk_frames = -(-(len(waveform) + self.info.flush_samples) // self.info.samples_per_frame)
-        stream = self._file_stream(self.info.sample_rate, chunk_frames, look_ahead_frames=0)
+        stream = self._file_stream(self.info.sample_rate, Chunking(chunk_frames))
         finals = _finals([*stream.accept(waveform), *stream.flush()])
         return self._transcript(finals, stream.time_s)
 
-    def _file_stream(self, sample_rate: int, chunk_frames: int, look_ahead_frames: int) -> Stream:
+    def _file_stream(self, sample_rate: int, chunking: Chunking) -> Stream:
         """Greedy decoding needs no end-points, and then nothing is final before the flush. Decoders take utterances."""
         endpoint = None if self._decoder is None else EndpointRules()
         return Stream(
             self._model,
             sample_rate=sample_rate,
-            chunk_frames=chunk_frames,
-            look_ahead_frames=look_ahead_frames,
+            chunking=chunking,
             endpoint=endpoint,
             decoder=self._decoder,
         )
@@ -267,30 +260,8 @@ class Recognizer:
 
         return make_decoder(self.info, phrases, beam, lm)
 
-    def _frames(self, name: str, value_ms: float, minimum: int = 1) -> int:
-        """Milliseconds as frames."""
-        frames = value_ms / self.info.frame_ms if isinstance(value_ms, (int, float)) else -1
-        if not minimum <= frames < 1e6 or frames != int(frames):
-            kind = "positive multiple" if minimum else "multiple"
-            raise OptionError(
-                f"{name} is expected to be a {kind} of {self.info.frame_ms:g} ms, the model's frame; came {value_ms!r}"
-            )
-        return int(frames)
-
-    def _look_ahead_frames(self, look_ahead_ms: float | None, default_ms: float, chunk_frames: int) -> int:
-        """Frames of a chunk that are only looked ahead to."""
-        if look_ahead_ms is None:
-            wanted = int(default_ms / self.info.frame_ms) if self._model.can_look_ahead else 0
-            return min(wanted, chunk_frames // 2)
-        frames = self._frames("look_ahead_ms", look_ahead_ms, minimum=0)
-        if frames and not self._model.can_look_ahead:
-            raise OptionError(f"the model {self.info.name!r} cannot look ahead: leave look_ahead_ms out, or give 0")
-        if frames >= chunk_frames:
-            raise OptionError(
-                f"look_ahead_ms is expected to be less than the chunk, {chunk_frames * self.info.frame_ms:g} ms; "
-                f"came {look_ahead_ms!r}"
-            )
-        return frames
+    def _chunking(self, chunk_ms: float, look_ahead_ms: float | None) -> Chunking:
+        return Chunking.from_ms(self.info.frame_ms, chunk_ms, look_ahead_ms, can_look_ahead=self._model.can_look_ahead)
 
 
 def _finals(events: list[Event]) -> list[Final]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from lwasr_edge.audio.samples import StreamResampler, check_sample_rate, to_mono_float32
 from lwasr_edge.decoding.second_pass import SecondPass
-from lwasr_edge.endpoint import NO_ENDPOINTS, EndpointRules
 from lwasr_edge.errors import OptionError, StreamError
-from lwasr_edge.utterance import UtteranceTracker
+from lwasr_edge.utterance import NO_ENDPOINTS, EndpointRules, UtteranceTracker
 
 if TYPE_CHECKING:
+    from lwasr_edge.chunking import Chunking
     from lwasr_edge.decoding.decoder import Decoder
     from lwasr_edge.events import EndReason, Event
     from lwasr_edge.model import Model
@@ -45,8 +45,7 @@ class Stream:
     Args:
         model: shared between streams.
         sample_rate: Hz of what `accept` is given.
-        chunk_frames: frames that the model hears at a time.
-        look_ahead_frames: how many of these it only looks ahead to; less than all.
+        chunking: size of a model call, and how much of it is look-ahead.
         endpoint: when an utterance is over; None for never, so that all words come in one `Final` at `flush`.
         decoder: hears every utterance again when greedy decoding has found its end; None for greedy decoding alone,
             which asks the model for no posteriors.
@@ -57,9 +56,8 @@ class Stream:
         model: Model,
         *,
         sample_rate: int,
-        chunk_frames: int,
+        chunking: Chunking,
         endpoint: EndpointRules | None,
-        look_ahead_frames: int = 0,
         decoder: Decoder | None = None,
     ) -> None:
         if endpoint is not None and not isinstance(endpoint, EndpointRules):
@@ -68,8 +66,8 @@ class Stream:
         self._model = model
         self._rules = endpoint or NO_ENDPOINTS
         self._decoder = decoder
-        self._look_ahead_frames = look_ahead_frames
-        self._chunk = np.zeros(chunk_frames * model.info.samples_per_frame, np.float32)
+        self._chunking = chunking
+        self._chunk = np.zeros(chunking.chunk_frames * model.info.samples_per_frame, np.float32)
         self._owner: threading.Thread | None = None
         self._owner_lock = threading.Lock()
         self._closed = False
@@ -84,12 +82,12 @@ class Stream:
     @property
     def chunk_ms(self) -> float:
         """Milliseconds of sound that the model hears at a time."""
-        return 1000.0 * len(self._chunk) / self._model.info.sample_rate
+        return self._chunking.chunk_frames * self._model.info.frame_ms
 
     @property
     def hop_ms(self) -> float:
         """Milliseconds of sound from one chunk to the next: what is heard without the look ahead."""
-        return self.chunk_ms - self._look_ahead_frames * self._model.info.frame_ms
+        return self._chunking.hop_frames * self._model.info.frame_ms
 
     def accept(self, samples: np.ndarray) -> list[Event]:
         """Take the next samples.
@@ -214,7 +212,7 @@ class Stream:
             self._filled += count
             taken += count
             if self._filled == len(self._chunk):
-                events += self._run(self._filled, self._look_ahead_frames)
+                events += self._run(self._filled, self._chunking.look_ahead_frames)
             elif self._filled == self._peek_at:
                 events += self._peek()
         return events

@@ -13,6 +13,7 @@ import sentencepiece
 import torch
 from locations import DATA
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.training.data.augment import AugmentConfig
 from lwasr_edge.training.data.manifest import Corpus, load_corpus, read_manifest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
@@ -74,6 +75,11 @@ def small_model(seed: int = 0, normalization: str = "utterance", **encoder: obje
         if (name.startswith("encoder.layers") and value.dim() <= 1) or name.endswith("_bias"):
             value.add_(0.2 * torch.rand_like(value))
     return model.eval()
+
+
+def chunking(frames: int | None) -> Chunking | None:
+    """Chunks of so many frames without look-ahead; None for full context."""
+    return None if frames is None else Chunking(frames)
 
 
 def write_test_manifest(folder: Path, names: tuple[str, ...] = tuple(TRANSCRIPTS)) -> Path:

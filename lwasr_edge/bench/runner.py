@@ -20,7 +20,7 @@ from lwasr_edge import __version__, errors
 from lwasr_edge.bench.board import read_board, read_condition
 from lwasr_edge.bench.recordings import CLIP, Recordings
 from lwasr_edge.bench.results import Accuracy, Latency, Measurement, Memory, ModelResult, Report, Spread, Startup
-from lwasr_edge.hub.catalog import sha256_of
+from lwasr_edge.files import sha256_of
 from lwasr_edge.wer import word_errors
 
 Show = Callable[[str], None]  # told what is measured now

@@ -35,7 +35,7 @@ def describe(model: str | None) -> dict[str, Any]:
     """What is known of a model, in the order in which it is printed."""
     from lwasr_edge.hub.catalog import find_model
     from lwasr_edge.model import Model
-    from lwasr_edge.model_info import CONTRACT_VERSION
+    from lwasr_edge.model_info import FORMAT_VERSION
 
     opened = Model(find_model(model))
     info = dataclasses.asdict(opened.info)
@@ -44,7 +44,7 @@ def describe(model: str | None) -> dict[str, Any]:
         "name": info.pop("name"),
         "file": str(opened.path),
         "bytes": opened.path.stat().st_size,
-        "contract": CONTRACT_VERSION,
+        "contract": FORMAT_VERSION,
         **info,
         "frame_ms": opened.info.frame_ms,
         "chunk_ms": [frames * opened.info.frame_ms for frames in opened.info.chunk_frames],

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Listen until Ctrl-C or the end of stdin; the last words are still printed."""
     if args.list_devices:
         return list_devices()
-    from lwasr_edge.endpoint import EndpointRules
+    from lwasr_edge.utterance import EndpointRules
 
     rules = EndpointRules(silence_after_speech_s=args.silence_s) if args.silence_s else EndpointRules()
     settings: dict[str, Any] = {

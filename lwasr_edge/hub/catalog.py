@@ -10,7 +10,6 @@ The first .onnx or .onnx.gz file of the list is the one that runs. Models of the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError
+from lwasr_edge.files import sha256_of
 
 CARD_NAME = "card.json"
 MODEL_SUFFIXES = (".onnx", ".onnx.gz")
@@ -209,12 +209,3 @@ def verify_model(model: InstalledModel) -> Iterator[tuple[CardFile, str]]:
             yield file, "damaged: its SHA-256 is not the card's"
         else:
             yield file, "ok"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lwasr_edge.errors import CatalogError, ChecksumError
-from lwasr_edge.hub.catalog import CARD_NAME, CardFile, parse_card, read_card, sha256_of, user_models_dir
+from lwasr_edge.files import sha256_of, sync, write_bytes
+from lwasr_edge.hub.catalog import CARD_NAME, CardFile, parse_card, read_card, user_models_dir
 
 MAX_CARD_BYTES = 1 << 20
 TIMEOUT_S = 30.0
@@ -55,9 +56,7 @@ def fetch_model(source: str | os.PathLike[str], *, sha256: str | None = None, pr
         gathering.mkdir(parents=True, exist_ok=True)
         for file in card.files:
             _fetch_file(origin, file, gathering / file.path, progress)
-        with (gathering / CARD_NAME).open("wb") as card_file:
-            card_file.write(card_bytes)
-            _to_disk(card_file)
+        write_bytes(gathering / CARD_NAME, card_bytes)
         return _move_into_place(gathering, root / card.name)
     except OSError as error:
         if isinstance(error, CatalogError):
@@ -145,14 +144,8 @@ def _copy(origin: _Directory | _Address, file: CardFile, part: Path, first_byte:
             if progress is not None:
                 progress(file.path, sink.tell(), file.size)
         sink.truncate()
-        _to_disk(sink)
+        sync(sink)
         return sink.tell()
-
-
-def _to_disk(file: BinaryIO) -> None:
-    """Wait until a file's bytes are safe: a power cut after the rename must not leave an empty file."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _is_whole(path: Path, file: CardFile) -> bool:

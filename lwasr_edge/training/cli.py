@@ -17,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line; loads torch for the defaults."""
     from lwasr_edge.training.commands import average, evaluate, prepare, reference
     from lwasr_edge.training.commands import blank_penalty as calibrate
-    from lwasr_edge.training.commands.options import add_rounding, add_training
+    from lwasr_edge.training.commands.options import add_qat, add_training
     from lwasr_edge.training.loop.schedule import Schedule
     from lwasr_edge.training.run import ADAPT_WEIGHTS, REPRESENT_WEIGHTS
     from lwasr_edge.training.study import compare, plan, search, synthesise
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--students", nargs="*", type=Path, default=[], metavar="CHECKPOINT", help="go on with these")
     add_training(command, Schedule(), REPRESENT_WEIGHTS)
-    add_rounding(command)
+    add_qat(command)
     command.set_defaults(layer_steps=None)
 
     command = commands.add_parser("adapt", help="step 2: students learn from transcripts")
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--epochs", type=float, help="passes over the data, instead of --steps")
     add_training(command, Schedule(learning_rate=2e-4), ADAPT_WEIGHTS)
-    add_rounding(command)
+    add_qat(command)
 
     command = commands.add_parser("reference", help="train a Conformer-CTC of any size from nothing")
     reference.add_arguments(command)
@@ -94,21 +94,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out a command."""
-    from lwasr_edge.training import (
-        average,
-        calibrate,
-        compare,
-        evaluate,
-        plan,
-        prepare,
-        reference,
-        search,
-        steps,
-        synthesise,
-    )
+    from lwasr_edge.training import run as steps
+    from lwasr_edge.training.commands import average, blank_penalty, evaluate, prepare, reference
+    from lwasr_edge.training.study import compare, plan, search, synthesise
 
-    modules = (average, calibrate, compare, evaluate, plan, prepare, reference, search, synthesise)
-    own = {module.__name__.rpartition(".")[2]: module.run for module in modules}
+    modules = (average, compare, evaluate, plan, prepare, reference, search, synthesise)
+    own = {module.__name__.rpartition(".")[2]: module.run for module in modules} | {"calibrate": blank_penalty.run}
     if args.command == "import-nemo":
         steps.import_reference(args.archive, args.output)
     elif args.command == "represent":

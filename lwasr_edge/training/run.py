@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from lwasr_edge.errors import CheckpointError, OptionError
-from lwasr_edge.training.compress.students import Shape, begin_students, layers_to_keep, student_config
+from lwasr_edge.files import sha256_of, write_bytes
+from lwasr_edge.training.compress.students import Shape, init_students, layers_to_keep, student_config
 from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.data.augment_config import parse_augment
 from lwasr_edge.training.data.batches import Batches, WaveformStore
@@ -33,7 +34,7 @@ from lwasr_edge.training.data.manifest import (
 from lwasr_edge.training.data.transcripts import encode_transcripts
 from lwasr_edge.training.loop.device import choose_device, choose_precision
 from lwasr_edge.training.loop.distributed import World, join_world, own_device
-from lwasr_edge.training.loop.objectives import LossWeights
+from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
@@ -41,11 +42,9 @@ from lwasr_edge.training.model.checkpoint import (
     load_checkpoint,
     refuse_folder,
     save_checkpoint,
-    sha256,
-    write_atomically,
 )
 from lwasr_edge.training.model.nemo import import_nemo
-from lwasr_edge.training.model.quantized import as_stored, begin_rounding
+from lwasr_edge.training.model.quantized import prepare_qat, quantized_copy
 from lwasr_edge.training.scoring.dev_sets import DevSets
 
 IN_MEMORY_S = 24 * 3600  # of audio, 2.8 GB; more lies in a file
@@ -64,9 +63,9 @@ class TrainingOptions:
     device: torch.device
     world: World
     precision: torch.dtype
-    freeze_front: bool  # leave the subsampling's convolutions as they are
+    freeze_subsampling: bool  # leave the subsampling's convolutions as they are
     dropout: float
-    rounded: bool  # students' weights are rounded from now on
+    qat: bool  # students' weights are rounded from now on
     max_bad: float  # share of unusable utterances, 0 to 1, from which on a run stops
     max_utterance_s: float  # s; longer ones cannot be used: they decide how much memory a step takes
     tensorboard: bool  # write its files too
@@ -102,9 +101,9 @@ class TrainingOptions:
             device=device,
             world=world,
             precision=precision,
-            freeze_front=args.freeze_front,
+            freeze_subsampling=args.freeze_subsampling,
             dropout=args.dropout,
-            rounded=args.rounded,
+            qat=args.qat,
             max_bad=args.max_bad / 100,
             max_utterance_s=args.max_utterance_s,
             tensorboard=args.tensorboard,
@@ -161,7 +160,7 @@ def import_reference(archive: Path, output: Path) -> None:
     """Read a NeMo archive and write a checkpoint."""
     refuse_folder(output)
     model, tokenizer = import_nemo(archive)
-    save_checkpoint(output, model, tokenizer, {"imported_from": archive.name, "archive_sha256": sha256(archive)})
+    save_checkpoint(output, model, tokenizer, {"imported_from": archive.name, "archive_sha256": sha256_of(archive)})
     encoder = model.config.encoder
     count = sum(parameter.numel() for parameter in model.parameters())
     print(
@@ -192,7 +191,7 @@ def represent(reference: Path, keep: str, students: list[Path], options: Trainin
     corpus, targets = training_data(teacher, tokenizer, weights, options)
     store = WaveformStore(corpus, options.device)
     if shapes:
-        family = begin_students(teacher, shapes, store, options.dropout)
+        family = init_students(teacher, shapes, store, options.dropout)
     train(family, teacher, tokenizer, store, corpus, targets, weights, options)
 
 
@@ -229,7 +228,7 @@ def adapt(
         options = dataclasses.replace(options, schedule=options.schedule.for_epochs(epochs, corpus.seconds))
     guard = Guard(DevSets(general, options.device), dict(zip(family, students, strict=True)))
     train(family, teacher, tokenizer, WaveformStore(corpus, options.device), corpus, targets, weights, options)
-    if general and options.world.leads:
+    if general and options.world.is_rank_zero:
         guard.check(family, max_general_loss, options.output)
 
 
@@ -247,10 +246,10 @@ class Guard:
         """
         device = next(iter(family.values())).head.weight.device
         before = self.general.measure({name: load_checkpoint(path)[0].to(device) for name, path in self.before.items()})
-        after = self.general.measure({name: as_stored(student) for name, student in family.items()})
+        after = self.general.measure({name: quantized_copy(student) for name, student in family.items()})
         for key, wer in after.items():
             print(f"general speech, {key}: WER {before[key]:.2f} % before, {wer:.2f} % after")
-        write_atomically(folder / "general.json", json.dumps({"before": before, "after": after}, indent=1).encode())
+        write_bytes(folder / "general.json", json.dumps({"before": before, "after": after}, indent=1).encode())
         forgot = [key for key in after if after[key] - before[key] > max_loss]
         if forgot:
             raise OptionError(
@@ -338,9 +337,9 @@ def train(
 ) -> None:
     """Run the loop, from the newest state in the output folder if there is one."""
     for student in family.values():
-        student.encoder.subsampling.requires_grad_(not options.freeze_front)
-        if options.rounded:
-            begin_rounding(student)
+        student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
+        if options.qat:
+            prepare_qat(student)
     notes = {"schedule": json.dumps(vars(options.schedule)), "losses": json.dumps(vars(weights))}
     notes["augment"] = json.dumps(vars(options.augment))
     notes["train"] = " ".join(path.stem for path in options.train)
@@ -362,7 +361,7 @@ def train(
     dev_sets = DevSets(options.dev, options.device)
 
     def measure() -> dict[str, float]:
-        wers = dev_sets.measure({name: as_stored(student) for name, student in family.items()})
+        wers = dev_sets.measure({name: quantized_copy(student) for name, student in family.items()})
         print(" ".join(f"{key} {value}" for key, value in wers.items()), flush=True)
         return wers
 

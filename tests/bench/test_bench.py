@@ -132,7 +132,7 @@ def test_compare_keeps_look_aheads_apart(report_path: Path, tmp_path: Path, caps
         (["MODEL", "--look-ahead", "100", "--quick"], "--look-ahead is expected to be multiples of 40 ms"),
         (["MODEL", "--look-ahead", "320", "--stream", "640,320"], "less than each chunk, here 320 ms; came 320"),
         (["MODEL", "--look-ahead", "640", "--quick"], "less than each chunk, here 640 ms; came 640"),
-        (["MODEL", "--json", "nowhere/out.json"], "the folder nowhere does not exist; make it first"),
+        (["MODEL", "--json", "nowhere/out.json"], "the folder nowhere does not exist: create it first"),
         (["compare", "README.md", "README.md"], "a file written by `lwasr bench --json` is expected"),
     ],
 )

@@ -21,7 +21,7 @@ from locations import EN_BASE_CHECKPOINT as BASE_CHECKPOINT
 from locations import ROOT
 from locations import SPEECH_16K as SPEECH
 from onnx import numpy_helper
-from small_models import write_test_manifest
+from small_models import chunking, write_test_manifest
 from speech import SHARED_SPEECH
 
 from lwasr_edge import Recognizer
@@ -45,9 +45,10 @@ from lwasr_edge.export.verify import (
     require_agreement,
     typical_divergence,
 )
+from lwasr_edge.files import sha256_of
 from lwasr_edge.model import Model
-from lwasr_edge.training.commands.evaluate import tokens_to_text
-from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint, sha256
+from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
+from lwasr_edge.training.scoring.decode import tokens_to_text
 from lwasr_edge.training.study.search import expected_file_bytes
 
 
@@ -116,7 +117,9 @@ def test_float_file_computes_what_torch_does(float_path: Path, waveform: np.ndar
     n_samples = n_frames * 640 - 40 - 600
     audio = np.resize(waveform, max(n_samples, 1))
     for chunk_frames in (None, 16):
-        wanted = torch_model.log_probs(torch.from_numpy(audio)[None], torch.tensor([len(audio)]), chunk_frames)[0][0]
+        wanted = torch_model.log_probs(
+            torch.from_numpy(audio)[None], torch.tensor([len(audio)]), chunking(chunk_frames)
+        )[0][0]
         assert len(wanted) == n_frames
         found = log_probs_of(run_in_chunks(model, padded(model, audio, n_frames), chunk_frames))
         np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-3)
@@ -142,7 +145,7 @@ def test_contract_of_the_command_s_file(int8_path: Path, checkpoint: Path) -> No
     assert info["vocabulary"] == [*PIECES, "<blank>"]
     assert info["blank_id"] == len(PIECES)
     wanted = {"name": "tiny-en", "precision": "int8", "layers": 2, "streaming": True, "left_context_frames": 10}
-    wanted |= {"licence": "CC0-1.0", "attribution": "nobody", "source": sha256(checkpoint)}
+    wanted |= {"licence": "CC0-1.0", "attribution": "nobody", "source": sha256_of(checkpoint)}
     assert {key: info[key] for key in wanted} == wanted
 
 

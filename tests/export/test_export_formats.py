@@ -37,9 +37,10 @@ from lwasr_edge.export.sherpa import (
 from lwasr_edge.export.streaming import exported_model
 from lwasr_edge.export.verify import RecordingSet, made_up_recordings
 from lwasr_edge.model import Model
-from lwasr_edge.training.commands.evaluate import greedy_tokens, score, tokens_to_text
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
+from lwasr_edge.training.scoring.decode import greedy_tokens, tokens_to_text
+from lwasr_edge.training.scoring.scores import score
 
 SHIFT_SAMPLES = 120  # sherpa-onnx centres its frames so much later than we do
 

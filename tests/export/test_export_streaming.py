@@ -6,6 +6,7 @@ import pytest
 import torch
 from export_models import random_model
 from locations import SPEECH_16K as SPEECH
+from small_models import chunking
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ def waveform() -> Tensor:
 
 
 def expected(model: AcousticModel, waveform: Tensor, chunk_frames: int | None) -> Tensor:
-    return model.double().log_probs(waveform[None], torch.tensor([len(waveform)]), chunk_frames)[0][0]
+    return model.double().log_probs(waveform[None], torch.tensor([len(waveform)]), chunking(chunk_frames))[0][0]
 
 
 def stream(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> tuple[Tensor, list[int], list[int]]:
@@ -79,7 +80,7 @@ def test_odd_sizes(waveform: Tensor, sizes: dict[str, int]) -> None:
     torch.testing.assert_close(found, expected(model, waveform, 5), rtol=0, atol=EXACT)
 
 
-def layer_by_layer(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> Tensor:
+def layerwise_losses(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> Tensor:
     """An uneven sequence of chunks through the trained modules themselves, with their own ``past``."""
     model.double()
     config = model.config.encoder
@@ -110,7 +111,7 @@ def test_uneven_chunks(waveform: Tensor) -> None:
     assert sum(sizes) == model.frames(len(waveform))
     padded = F.pad(waveform, (0, sum(sizes) * 640 - len(waveform)))
     found, _, _ = stream(model, waveform, list(sizes))
-    torch.testing.assert_close(found, layer_by_layer(model, padded, sizes), rtol=0, atol=EXACT)
+    torch.testing.assert_close(found, layerwise_losses(model, padded, sizes), rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("sizes", [[1], [3], [2, 9, 1, 5], [100]])

@@ -9,9 +9,8 @@ import pytest
 import tiny_model
 
 from lwasr_edge import EndpointRules, Event, Final, ModelInfo, OptionError, Partial
-from lwasr_edge.endpoint import NO_ENDPOINTS
 from lwasr_edge.model import ChunkResult
-from lwasr_edge.utterance import UtteranceTracker
+from lwasr_edge.utterance import NO_ENDPOINTS, UtteranceTracker
 
 ONE, TWO, THREE, FOUR, TEEN = range(5)
 INFO = ModelInfo(**{**tiny_model.INFO, "vocabulary": tuple(tiny_model.VOCABULARY)})

@@ -41,7 +41,7 @@ def average(checkpoints: list[Path], weights: list[float] | None, output: Path) 
     total = {name: shares[0] * value for name, value in model.state_dict().items()}
     for path, share in zip(checkpoints[1:], shares[1:], strict=True):
         other, other_tokenizer = load_checkpoint(path)
-        if other.config.rounded != model.config.rounded:
+        if other.config.qat != model.config.qat:
             raise CheckpointError(
                 f"{path} and {checkpoints[0]}: the weights of one are rounded, the other's are not: adapt both with or "
                 "without --rounded"

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.commands.evaluate import collapse, corpus_log_probs, tokens_to_text
 from lwasr_edge.training.loop.device import choose_device
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, refuse_folder, save_checkpoint
-from lwasr_edge.training.scoring.dev_sets import CHUNKS, STREAM, WHOLE, DevSets
+from lwasr_edge.training.scoring.decode import collapse, corpus_log_probs, tokens_to_text
+from lwasr_edge.training.scoring.dev_sets import CHUNKING, STREAM, WHOLE, DevSets
 from lwasr_edge.training.scoring.scores import Score, score
 from lwasr_edge.wer import normalize_text
 
@@ -55,7 +55,7 @@ def curve(model: AcousticModel, dev_sets: DevSets) -> dict[float, dict[str, Scor
     for name, corpus in dev_sets.corpora.items():
         said = [utterance.text for utterance in corpus.utterances]
         for mode in modes:
-            found = corpus_log_probs(model, corpus, dev_sets.stores[name], *CHUNKS[mode])
+            found = corpus_log_probs(model, corpus, dev_sets.stores[name], CHUNKING[mode])
             rivals = {index: Rivals.of(log_probs, blank_id) for index, log_probs in found}
             for penalty in PENALTIES:
                 paths = [rivals[index].path(penalty, blank_id) for index in range(len(said))]

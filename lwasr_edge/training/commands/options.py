@@ -19,7 +19,7 @@ SCHEDULE_HELP = {
     "final_ratio": "last learning rate over the peak",
     "weight_decay": "of AdamW",
     "max_gradient": "norm that gradients are clipped at",
-    "whole_probability": "share of steps on whole recordings; the others draw a chunk size",
+    "full_context_probability": "share of steps on whole recordings; the others draw a chunk size",
     "chunk_frames": "chunk sizes to draw from, in frames of 40 ms",
     "look_ahead_frames": "frames at a chunk's end that are context only, to draw from; at most half of the chunk",
     "seed": "of order, distortions and chunk sizes",
@@ -45,10 +45,10 @@ def add_schedule(parser: argparse.ArgumentParser, defaults: Any) -> None:
         )
 
 
-def add_rounding(parser: argparse.ArgumentParser) -> None:
+def add_qat(parser: argparse.ArgumentParser) -> None:
     """The option of commands whose students may have rounded weights."""
     parser.add_argument(
-        "--rounded",
+        "--qat",
         action="store_true",
         help="students learn with weights rounded to whole steps: their int8 files, compressed, are a third smaller; "
         "those that began so go on so",
@@ -104,5 +104,5 @@ def add_training(parser: argparse.ArgumentParser, defaults: Any, weights: Any, w
         metavar="PART=WEIGHT",
         help="parts: mse clip kl hidden ctc; default " + " ".join(f"{k}={v:g}" for k, v in vars(weights).items()),
     )
-    parser.set_defaults(rounded=False)  # `add_rounding`
+    parser.set_defaults(qat=False)  # `add_qat`
     add_schedule(parser, defaults)

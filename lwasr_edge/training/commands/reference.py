@@ -10,13 +10,13 @@ import sentencepiece
 import torch
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.files import write_bytes
 from lwasr_edge.training.commands.options import add_training
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.manifest import read_manifest
-from lwasr_edge.training.loop.objectives import LossWeights
+from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.model.acoustic_model import AcousticModel
-from lwasr_edge.training.model.checkpoint import write_atomically
 from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
 from lwasr_edge.training.model.nemo import BLANK
 from lwasr_edge.training.run import TrainingOptions, train, training_data
@@ -72,7 +72,8 @@ def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOpti
     """
     path = options.output / TOKENIZER_FILE
     if not path.is_file():
-        write_atomically(path, train_tokenizer(transcripts(options.train), n_pieces))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, train_tokenizer(transcripts(options.train), n_pieces))
     tokenizer = path.read_bytes()
     found = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).get_piece_size()
     if found != n_pieces:
@@ -93,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--feed-forward", type=int, default=1024, metavar="WIDTH", help="default 1024")
     add("--kernel", type=int, default=31, metavar="FRAMES", help="of the depth-wise convolution; default 31")
     add("--vocabulary", type=int, default=256, metavar="PIECES", help="of byte-pair encoding; default 256")
-    add_training(parser, Schedule(steps=100_000, warmup_steps=10_000, whole_probability=1.0), REFERENCE_WEIGHTS)
+    add_training(parser, Schedule(steps=100_000, warmup_steps=10_000, full_context_probability=1.0), REFERENCE_WEIGHTS)
     parser.set_defaults(dropout=0.1)
 
 
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
         conv_norm="layer_norm",
         subsampling_channels=args.width,
     )
-    if args.whole_probability != 1 or args.layer_steps:
+    if args.full_context_probability != 1 or args.layer_steps:
         raise OptionError("a reference hears whole recordings: leave --whole-probability at 1 and --layer-steps at 0")
     train_reference(encoder, args.vocabulary, TrainingOptions.from_args(args))
 

@@ -1,28 +1,32 @@
-"""Students with fewer feed-forward units and narrower attention, nearly the reference before they have learnt anything.
+"""Structured pruning and low-rank factorisation in closed form, from second moments on speech.
 
-Both follow in closed form from second moments on speech: no gradients, no transcripts. The front: `narrow_front`.
+Neither gradients nor transcripts are needed. The pruned student is close to the reference before it is trained.
 
-* Feed-forward modules, by Optimal Brain Surgeon (`surgeon`): of the units that the second product reads, the one goes
-  whose loss costs the output least once the others are fitted anew to the output as it was; and so on.
-* Attention: of each head's scores q k and of its share in the output, the best approximation of lower rank (Eckart &
-  Young 1936), in the metric of what the head hears.
+* Feed-forward units and subsampling channels: Optimal Brain Surgeon (Hassibi & Stork 1993) for whole units, as in
+  Kurtic et al. 2023, arXiv 2302.04089. The unit whose loss costs the output least, after the others are refitted, is
+  removed; then the next.
+* Attention: the best low-rank approximation of each head's scores and of its share of the output (Eckart & Young 1936),
+  weighted by the covariance of the head's inputs.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from lwasr_edge.training.compress.surgeon import surgeon, with_constant
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import ModelConfig
-from lwasr_edge.training.model.conformer import relative_positions
+from lwasr_edge.training.model.conformer import MEL_CONTEXT, Subsampling, relative_positions
+from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
+DAMPING = 1e-4  # of the mean second moment, added to each: units that rarely differ are not told apart by noise
 SMALLEST = 1e-6  # of the largest eigenvalue: directions that a head hardly uses
 POSITIONS = 150  # frames either way whose distances count as much as each other
 FEED_FORWARDS = ("feed_forward1", "feed_forward2")
@@ -30,6 +34,58 @@ READ = (*(f"{name}.linear2" for name in FEED_FORWARDS), "attention.out")  # prod
 WRITTEN = ("attention.query", "attention.key")  # products whose output counts
 
 Moments = list[dict[str, Tensor]]  # of each layer, by the name of the product
+TAPS = 9  # of a 3x3 kernel
+EVERY = 7  # of the places where the second convolution reads: prime to the bands, so that each of them is heard
+
+Heard = list[tuple[Tensor, Tensor]]  # features (B, MEL_CONTEXT + 4 U, n_mels), which frames are no padding (B, U)
+
+
+def with_constant(values: Tensor) -> Tensor:
+    """(N, F) -> (N, F + 1) float64: a 1 behind each row, which stands for biases."""
+    values = values.double()
+    return torch.cat([values, values.new_ones(len(values), 1)], dim=1)
+
+
+def damped(moments: Tensor) -> Tensor:
+    """Second moments that can be inverted."""
+    mean = moments.diagonal().mean()
+    return moments + DAMPING * mean * torch.eye(len(moments), dtype=moments.dtype, device=moments.device)
+
+
+def optimal_brain_surgeon(weights: Tensor, moments: Tensor, n_kept: int, size: int = 1) -> tuple[Tensor, Tensor]:
+    """Take units away one at a time, each time the one that the output misses least.
+
+    Without unit j, the others' best weights are W - W_j P_jj^-1 P_j, with P the inverse of the moments, W_j the unit's
+    columns, P_j its rows and P_jj where these meet; the output's mean squared error grows by tr(W_j P_jj^-1 W_j^T).
+
+    Args:
+        weights: (D, F size + 1) of the output on F units of ``size`` values each and the constant, float64.
+        moments: (F size + 1, F size + 1) of these.
+        n_kept: units to keep, 1 to F. The constant always stays.
+        size: values of a unit, next to each other.
+
+    Returns:
+        The units that stay, in rising order (n_kept,), and the weights fitted to them, 0 for the others.
+    """
+    inverse, weights = torch.linalg.inv(damped(moments)), weights.clone()
+    n_units = (len(moments) - 1) // size
+    is_left = torch.ones(n_units, dtype=torch.bool, device=moments.device)
+    for _ in tqdm(range(n_units - n_kept), desc="removed", unit="unit", mininterval=1, delay=2, leave=False):
+        columns = weights[:, :-1].unflatten(1, (n_units, size))
+        met = inverse[:-1, :-1].unflatten(1, (n_units, size)).unflatten(0, (n_units, size))
+        metric = torch.linalg.inv(met.diagonal(dim1=0, dim2=2).movedim(2, 0))  # (F, size, size), of each unit
+        costs = (torch.einsum("dus,ust->dut", columns, metric) * columns).sum((0, 2))
+        unit = int(torch.where(is_left, costs, torch.inf).argmin())
+        gone = slice(unit * size, (unit + 1) * size)
+        rows = metric[unit] @ inverse[gone]
+        weights -= weights[:, gone] @ rows
+        inverse.addmm_(inverse[:, gone].clone(), rows, alpha=-1)  # the largest; in its place
+        weights[:, gone] = 0.0
+        inverse[:, gone] = 0.0
+        inverse[gone] = 0.0
+        inverse[gone, gone] = torch.eye(size, dtype=inverse.dtype, device=inverse.device)
+        is_left[unit] = False
+    return is_left.nonzero()[:, 0], weights
 
 
 @torch.inference_mode()
@@ -65,7 +121,7 @@ def hidden_moments(model: AcousticModel, store: WaveformStore, n_utterances: int
         for indices in tqdm(store.spread(n_utterances), desc="moments", unit="batch", mininterval=1, leave=False):
             batch = store.batch(indices)
             features, lengths = model.features(batch.waveform, batch.n_samples)
-            heard = torch.arange(features.shape[1] // 4, device=lengths.device) < lengths[:, None]
+            heard = torch.arange(features.shape[1] // SUBSAMPLING_FACTOR, device=lengths.device) < lengths[:, None]
             model(features, lengths)
     finally:
         for hook in hooks:
@@ -74,7 +130,7 @@ def hidden_moments(model: AcousticModel, store: WaveformStore, n_utterances: int
 
 
 @torch.no_grad()
-def narrow_layers(state: dict[str, Tensor], moments: Moments, config: ModelConfig) -> None:
+def prune_layers(state: dict[str, Tensor], moments: Moments, config: ModelConfig) -> None:
     """Narrow the layers in a model's ``state`` to those of ``config``.
 
     Args:
@@ -85,21 +141,21 @@ def narrow_layers(state: dict[str, Tensor], moments: Moments, config: ModelConfi
     for place, moment in enumerate(tqdm(moments, desc="narrow", unit="layer", mininterval=1, leave=False)):
         prefix = f"encoder.layers.{place}."
         for name in FEED_FORWARDS:
-            narrow_feed_forward(state, f"{prefix}{name}", moment[f"{name}.linear2"], config)
+            prune_feed_forward(state, f"{prefix}{name}", moment[f"{name}.linear2"], config)
         if config.encoder.attention_width < len(state[f"{prefix}attention.query.bias"]):
-            narrow_attention(state, f"{prefix}attention", moment, config)
+            factorise_attention(state, f"{prefix}attention", moment, config)
 
 
-def narrow_feed_forward(state: dict[str, Tensor], module: str, moments: Tensor, config: ModelConfig) -> None:
+def prune_feed_forward(state: dict[str, Tensor], module: str, moments: Tensor, config: ModelConfig) -> None:
     """Leave a feed-forward module in ``state`` the units that `surgeon` keeps."""
     first, second = f"{module}.linear1", f"{module}.linear2"
     columns = torch.cat([state[f"{second}.weight"], state[f"{second}.bias"][:, None]], dim=1)
-    units, fitted = surgeon(columns.double(), moments, config.encoder.d_feed_forward)
+    units, fitted = optimal_brain_surgeon(columns.double(), moments, config.encoder.d_feed_forward)
     state[f"{first}.weight"], state[f"{first}.bias"] = state[f"{first}.weight"][units], state[f"{first}.bias"][units]
     state[f"{second}.weight"], state[f"{second}.bias"] = fitted[:, units].float(), fitted[:, -1].float()
 
 
-def narrow_attention(state: dict[str, Tensor], module: str, moments: dict[str, Tensor], config: ModelConfig) -> None:
+def factorise_attention(state: dict[str, Tensor], module: str, moments: dict[str, Tensor], config: ModelConfig) -> None:
     """Leave each head of an attention module in ``state`` the directions of scores and output that count most."""
     n_heads, width = config.encoder.n_heads, config.encoder.attention_width // config.encoder.n_heads
     own = {name.removeprefix(f"{module}."): weight for name, weight in state.items() if name.startswith(f"{module}.")}
@@ -174,3 +230,81 @@ def main_directions(moments: Tensor, importance: Tensor, rank: int) -> Tensor:
     moments_root, inverse = root(moments)
     _, directions = torch.linalg.eigh(moments_root @ importance @ moments_root)
     return inverse @ directions[:, -rank:]
+
+
+@torch.inference_mode()
+def pruned_subsampling(
+    model: AcousticModel, store: WaveformStore, n_channels: int, n_utterances: int = 128
+) -> Subsampling:
+    """A front with fewer channels that does nearly what the model's does.
+
+    Args:
+        model: on the store's device.
+        store: training audio.
+        n_channels: of both convolutions, up to the model's.
+        n_utterances: how many to hear, spread over the store; all if there are fewer.
+    """
+    whole = model.encoder.subsampling
+    front = copy.deepcopy(whole)
+    heard = features_of(model, store, n_utterances)
+    narrow_first(front, heard, n_channels)
+    narrow_second(front, whole, heard, n_channels)
+    narrowed = Subsampling(model.config.frontend.n_mels, n_channels, model.config.encoder.d_model).to(store.device)
+    narrowed.load_state_dict(front.state_dict())
+    return narrowed
+
+
+def features_of(model: AcousticModel, store: WaveformStore, n_utterances: int) -> Heard:
+    """What the front is given of some utterances."""
+    heard = []
+    for indices in store.spread(n_utterances):
+        batch = store.batch(indices)
+        features, lengths = model.features(batch.waveform, batch.n_samples)
+        is_heard = torch.arange(features.shape[1] // SUBSAMPLING_FACTOR, device=lengths.device) < lengths[:, None]
+        heard.append((F.pad(features, (0, 0, MEL_CONTEXT, 0)), is_heard))
+    return heard
+
+
+def narrow_first(front: Subsampling, heard: Heard, n_channels: int) -> None:
+    """Leave the first convolution the channels that the second misses most, each of its outputs as loud as later."""
+    first, second = front.conv1, front.conv2
+    moments = torch.zeros(1, dtype=torch.float64, device=second.weight.device)
+    for features, is_heard in tqdm(heard, desc="first convolution", unit="batch", mininterval=1, leave=False):
+        values = F.unfold(F.relu(first(features.unsqueeze(1))), 3, padding=(0, 1), stride=2)  # (B, 9 C, U bands)
+        read = values.unflatten(2, (is_heard.shape[1], -1)).permute(0, 2, 3, 1)[is_heard].flatten(0, 1)[::EVERY]
+        read = with_constant(read)
+        moments = moments + read.T @ read
+    by_channel = front.linear.weight.unflatten(1, (second.out_channels, -1))
+    loudness = torch.linalg.vector_norm(by_channel, dim=(0, 2))[:, None].clamp(min=1e-9)
+    columns = torch.cat([second.weight.flatten(1), second.get_parameter("bias")[:, None]], dim=1) * loudness
+    channels, fitted = optimal_brain_surgeon(columns.double(), moments / moments[-1, -1], n_channels, TAPS)
+    fitted = fitted.float() / loudness
+    keep_outputs(first, channels)
+    second.weight = nn.Parameter(fitted[:, :-1].unflatten(1, (-1, 3, 3))[:, channels])
+    second.bias = nn.Parameter(fitted[:, -1])
+
+
+def narrow_second(front: Subsampling, whole: Subsampling, heard: Heard, n_channels: int) -> None:
+    """Leave the second convolution the channels with which the linear layer comes nearest to the whole front."""
+    second, linear = front.conv2, front.linear
+    moments = torch.zeros(1, dtype=torch.float64, device=second.weight.device)
+    products = moments
+    for features, is_heard in tqdm(heard, desc="second convolution", unit="batch", mininterval=1, leave=False):
+        read = with_constant(front.convolve(features)[is_heard])
+        moments = moments + read.T @ read
+        products = products + read.T @ whole(features)[is_heard].double()
+    n_frames = moments[-1, -1].clone()
+    moments, products = moments / n_frames, products / n_frames
+    columns = torch.linalg.solve(damped(moments), products).T
+    width = linear.in_features // second.out_channels  # values of a channel in a frame
+    channels, fitted = optimal_brain_surgeon(columns, moments, n_channels, width)
+    keep_outputs(second, channels)
+    by_channel = fitted[:, :-1].unflatten(1, (-1, width))
+    linear.weight = nn.Parameter(by_channel[:, channels].flatten(1).float())
+    linear.bias = nn.Parameter(fitted[:, -1].float())
+
+
+def keep_outputs(convolution: nn.Conv2d, channels: Tensor) -> None:
+    """Leave a convolution some of its outputs."""
+    for name in ("weight", "bias"):
+        setattr(convolution, name, nn.Parameter(convolution.get_parameter(name)[channels]))

@@ -19,7 +19,7 @@ REACH = 3.0  # deviations: how far a normalised value is taken to go
 SMALLEST = 1e-4
 
 
-def balance(model: AcousticModel) -> None:
+def equalise(model: AcousticModel) -> None:
     """Balance, in place, every product that a layer norm feeds and nothing else does."""
     for module in model.encoder.modules():
         if isinstance(module, FeedForward):

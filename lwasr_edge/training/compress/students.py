@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.compress.narrow_front import narrowed_front
-from lwasr_edge.training.compress.pruning import Moments, hidden_moments, narrow_layers
+from lwasr_edge.training.compress.pruning import Moments, hidden_moments, prune_layers, pruned_subsampling
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import EncoderConfig, ModelConfig
@@ -63,12 +62,12 @@ def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
         frontend=dataclasses.replace(reference.frontend, normalization="running"),
         encoder=dataclasses.replace(reference.encoder, n_layers=len(keep)),
         reference_layers=keep,
-        rounded=False,
+        qat=False,
     )
-    return dataclasses.replace(config, encoder=narrowed_encoder(config.encoder, shape))
+    return dataclasses.replace(config, encoder=pruned_encoder_config(config.encoder, shape))
 
 
-def narrowed_encoder(encoder: EncoderConfig, shape: Shape) -> EncoderConfig:
+def pruned_encoder_config(encoder: EncoderConfig, shape: Shape) -> EncoderConfig:
     """The config of an encoder as narrow as ``shape``.
 
     Raises:
@@ -90,7 +89,7 @@ def narrowed_encoder(encoder: EncoderConfig, shape: Shape) -> EncoderConfig:
     return dataclasses.replace(encoder, d_feed_forward=units, d_attention=d_attention, subsampling_channels=channels)
 
 
-def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:
+def init_from_reference(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:
     """A streaming student with the front, the layers ``keep`` and the CTC head of the reference.
 
     Its features are the reference's where that streams itself, and not fitted yet elsewhere (`fit_running_norm`).
@@ -111,7 +110,7 @@ def inherit(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.
     return student
 
 
-def begin_students(
+def init_students(
     reference: AcousticModel, shapes: dict[str, Shape], store: WaveformStore, dropout: float = 0.0
 ) -> dict[str, AcousticModel]:
     """Students as they are before they learn, by the names of ``shapes``, on the store's device.
@@ -128,14 +127,14 @@ def begin_students(
     students = {}
     for name, shape in shapes.items():
         student = AcousticModel(student_config(reference.config, shape), dropout).to(store.device)
-        state = inherit(reference, shape.layers).to(store.device).state_dict()
+        state = init_from_reference(reference, shape.layers).to(store.device).state_dict()
         if shape.d_feed_forward or shape.d_attention:
             moments = moments or hidden_moments(reference, store)
-            narrow_layers(state, [moments[layer] for layer in shape.layers], student.config)
+            prune_layers(state, [moments[layer] for layer in shape.layers], student.config)
         channels = student.config.encoder.subsampling_channels
         if channels < reference.config.encoder.subsampling_channels:
             if channels not in fronts:
-                fronts[channels] = narrowed_front(reference, store, channels)
+                fronts[channels] = pruned_subsampling(reference, store, channels)
             state |= fronts[channels].state_dict(prefix="encoder.subsampling.")
         student.load_state_dict(state)
         if not isinstance(reference.norm, RunningNorm):
@@ -212,10 +211,10 @@ def check_family(students: dict[str, AcousticModel], reference: AcousticModel | 
         if student.config.vocabulary != first.config.vocabulary:
             raise OptionError(f"{name} and {first_name} have different vocabularies: train them in separate runs")
         if reference is not None:
-            check_heir(name, student, reference)
+            check_student(name, student, reference)
 
 
-def check_heir(name: str, student: AcousticModel, reference: AcousticModel) -> None:
+def check_student(name: str, student: AcousticModel, reference: AcousticModel) -> None:
     """Refuse a student whose outputs cannot be compared with the reference's."""
     own, theirs = student.config, reference.config
     if own.vocabulary != theirs.vocabulary:

@@ -21,11 +21,11 @@ class World:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this process writes the log and the checkpoints."""
         return self.rank == 0
 
-    def sum(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Add up tensors of one dtype over all processes, in place."""
         if self.size == 1 or not tensors:
             return
@@ -34,7 +34,7 @@ class World:
         for tensor, total in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
             tensor.copy_(total)
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Give all processes the first one's values, in place."""
         if self.size == 1:
             return
@@ -50,7 +50,7 @@ class World:
         distributed.all_reduce(said)
         return bool(said > 0)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when every process has come here."""
         if self.size > 1:
             distributed.barrier()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lwasr_edge.errors import MissingExtraError
-from lwasr_edge.training.model.checkpoint import write_atomically
+from lwasr_edge.files import write_bytes
 
 LOG_FILE = "log.jsonl"
 TEXT_FILE = "log.txt"
@@ -75,7 +75,7 @@ class Log:
                     kept.append(line + "\n")
             except (ValueError, KeyError, TypeError):
                 continue
-        write_atomically(path, "".join(kept).encode())
+        write_bytes(path, "".join(kept).encode())
         with (self.folder / TEXT_FILE).open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  goes on from step {step} of {self.steps}\n")
 

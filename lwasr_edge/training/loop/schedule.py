@@ -7,6 +7,7 @@ import math
 import random
 from dataclasses import dataclass
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
 
 
@@ -23,7 +24,7 @@ class Schedule:
     final_ratio: float = 0.02  # last learning rate over peak
     weight_decay: float = 1e-3
     max_gradient: float = 1.0  # norm to clip at
-    whole_probability: float = 0.4  # of steps on whole recordings; the others draw a chunk size
+    full_context_probability: float = 0.4  # of steps on whole recordings; the others draw a chunk size
     chunk_frames: tuple[int, ...] = (8, 16, 16, 32, 100)  # that a chunk hears, of 40 ms
     look_ahead_frames: tuple[int, ...] = (0, 4, 8, 16)  # of these, context only: at most half of a chunk
     seed: int = 1
@@ -38,7 +39,7 @@ class Schedule:
         for name in ("layer_steps", "warmup_steps", "weight_decay", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is {getattr(self, name)}: expected 0 or more")
-        for name in ("final_ratio", "whole_probability"):
+        for name in ("final_ratio", "full_context_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is {getattr(self, name)}: expected a number from 0 to 1")
         if self.layer_steps > self.steps:
@@ -55,13 +56,13 @@ class Schedule:
         steps = max(1, round(epochs * audio_s / (self.batch_s * self.batches_per_step)))
         return dataclasses.replace(self, steps=steps, layer_steps=0, warmup_steps=min(self.warmup_steps, steps // 5))
 
-    def draw_chunk(self, step: int) -> tuple[int | None, int]:
-        """Frames that a chunk hears in a step (None: whole recordings), and how many of them are a look ahead."""
+    def draw_chunking(self, step: int) -> Chunking | None:
+        """How a step cuts its recordings; None for full context."""
         draw = random.Random(self.seed * 1_000_003 + step)
-        if draw.random() < self.whole_probability:
-            return None, 0
+        if draw.random() < self.full_context_probability:
+            return None
         chunk_frames = draw.choice(self.chunk_frames)
-        return chunk_frames, min(draw.choice(self.look_ahead_frames), chunk_frames // 2)
+        return Chunking(chunk_frames, min(draw.choice(self.look_ahead_frames), chunk_frames // 2))
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983)."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lwasr_edge.errors import CheckpointError
-from lwasr_edge.training.model.checkpoint import write_atomically
+from lwasr_edge.files import write_bytes
 
 NEXT_STATE_FILE = "state.next.pt"
 STATE_FILE = "state.pt"
@@ -28,7 +28,7 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(folder / NEXT_STATE_FILE, buffer.getvalue())
+    write_bytes(folder / NEXT_STATE_FILE, buffer.getvalue())
     if (folder / STATE_FILE).is_file():
         (folder / STATE_FILE).replace(folder / PREVIOUS_STATE_FILE)
     (folder / NEXT_STATE_FILE).replace(folder / STATE_FILE)

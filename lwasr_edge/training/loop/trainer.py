@@ -24,12 +24,13 @@ from lwasr_edge.training.data.batches import Batches, WaveformStore
 from lwasr_edge.training.loop.device import choose_precision
 from lwasr_edge.training.loop.distributed import World
 from lwasr_edge.training.loop.logs import Log
-from lwasr_edge.training.loop.objectives import Example, LossWeights, end_to_end, layer_by_layer
+from lwasr_edge.training.loop.losses import Example, LossWeights, end_to_end_losses, layerwise_losses
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.state import StopRequest, read_state, remove_leftovers, write_state
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import save_checkpoint
-from lwasr_edge.training.model.quantized import round_weights
+from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
+from lwasr_edge.training.model.quantized import quantize_weights
 
 LOG_EVERY = 50  # steps
 
@@ -146,13 +147,13 @@ class Trainer:
         self.family, self.store, self.batches = family, store, batches
         self.augmenter, self.weights, self.schedule = augmenter, weights, schedule
         self.folder, self.device = folder, device
-        self.logs = Log(folder, schedule.steps, with_tensorboard and self.world.leads)
+        self.logs = Log(folder, schedule.steps, with_tensorboard and self.world.is_rank_zero)
         self.precision = choose_precision("auto", device) if precision is None else precision
         self.models = nn.ModuleDict({name: student.to(device) for name, student in family.students.items()}).train()
         self.reference: AcousticModel | None = None
         if compares and reference is not None:
             self.reference = in_precision(reference.to(device), self.precision).eval().requires_grad_(False)
-        self.world.share([*self.models.parameters(), *self.models.buffers()])
+        self.world.broadcast([*self.models.parameters(), *self.models.buffers()])
         self.began_with = digest(self.models)
         self.make_copies()
         self.optimizer = torch.optim.AdamW(
@@ -188,7 +189,7 @@ class Trainer:
             desc="train",
             unit="step",
             mininterval=2,
-            disable=not self.world.leads,
+            disable=not self.world.is_rank_zero,
         )
         with StopRequest() as stop, progress:
             self.evaluate(evaluate)  # what a run that was stopped between saving and evaluating still owes
@@ -212,18 +213,18 @@ class Trainer:
                     raise KeyboardInterrupt
                 self.evaluate(evaluate)
                 if saves:
-                    self.world.wait()
+                    self.world.barrier()
 
     def evaluate(self, evaluate: Callable[[], dict[str, float]] | None) -> None:
         """Measure and log, where the present step is one to do so at and it was not done."""
         is_due = self.step == self.schedule.steps or self.step % self.schedule.evaluate_every == 0
         if evaluate is None or not self.step or not is_due:
             return
-        if self.world.leads and not self.logs.holds(self.step, "wer"):
+        if self.world.is_rank_zero and not self.logs.holds(self.step, "wer"):
             self.models.eval()
             self.log({"wer": evaluate()})
             self.models.train()
-        self.world.wait()
+        self.world.barrier()
 
     def means(self) -> dict[str, float]:
         """Mean of each part of the loss since the last call; waits for the device."""
@@ -263,20 +264,22 @@ class Trainer:
             example = self.example(indices)
             for name, student in self.copies.items():
                 if self.step < schedule.layer_steps:
-                    parts = layer_by_layer(student, example)
+                    parts = layerwise_losses(student, example)
                 else:
-                    parts = end_to_end(student, example, self.weights)
+                    parts = end_to_end_losses(student, example, self.weights)
                 (torch.stack(list(parts.values())).sum() / len(batches)).backward()
                 for part, value in parts.items():
                     key = f"{name}/{part}"
                     logged[key] = logged.get(key, 0.0) + value.detach() / len(batches)
-        world.sum(list(logged.values()))
+        world.all_reduce(list(logged.values()))
         self.update()
         return logged
 
     def update(self) -> None:
         """Move the float32 weights by the copies' gradients, and the copies after them."""
-        self.world.sum([copied.grad for _, copies in self.parameters for copied in copies if copied.grad is not None])
+        self.world.all_reduce(
+            [copied.grad for _, copies in self.parameters for copied in copies if copied.grad is not None]
+        )
         for weights, copies in self.parameters:
             for weight, copied in zip(weights, copies, strict=True):
                 weight.grad = None if copied.grad is None else copied.grad.float()
@@ -302,12 +305,12 @@ class Trainer:
         for weights, copies in self.parameters:
             torch._foreach_copy_(copies, weights)
         for name, student in self.family.students.items():
-            round_weights(self.copies[name], student)
+            quantize_weights(self.copies[name], student)
 
     def example(self, indices: np.ndarray) -> Example:
         """A batch, distorted, with what the reference makes of it."""
         batch = self.store.batch(indices)
-        chunk = self.schedule.draw_chunk(self.step)
+        chunking = self.schedule.draw_chunking(self.step)
         first = next(iter(self.family.students.values()))
         with torch.no_grad():
             waveform, n_samples = self.augmenter.for_both(batch.waveform, batch.n_samples)
@@ -316,20 +319,21 @@ class Trainer:
                 features, lengths = self.reference.features(waveform, n_samples)
                 reference = self.reference(features.to(self.precision), lengths)
             distorted = self.augmenter.for_student(waveform, n_samples)
-            features, lengths = first.features(distorted, n_samples, *chunk)
+            features, lengths = first.features(distorted, n_samples, chunking)
             features = self.augmenter.mask(features).to(self.precision)
-            heard = (torch.arange(features.shape[1] // 4, device=self.device) < lengths[:, None]).float()
+            n_frames = features.shape[1] // SUBSAMPLING_FACTOR
+            heard = (torch.arange(n_frames, device=self.device) < lengths[:, None]).float()
         targets, target_lengths = self.targets[batch.utterances], self.target_lengths[batch.utterances]
-        return Example(features, lengths, heard, *chunk, reference, targets, target_lengths)
+        return Example(features, lengths, heard, chunking, reference, targets, target_lengths)
 
     def log(self, values: dict[str, Any]) -> None:
         """Add a line to the logs: where the run stands, and ``values``."""
-        if self.world.leads:
+        if self.world.is_rank_zero:
             self.logs.write(self.step, self.audio_s, self.elapsed_s, values)
 
     def save(self) -> None:
         """Write the students, then all that an exact resume needs."""
-        if not self.world.leads:
+        if not self.world.is_rank_zero:
             return
         self.family.save(self.folder)
         state = {
@@ -364,8 +368,8 @@ class Trainer:
         self.step, self.audio_s, self.elapsed_s = state["step"], state["audio_s"], state["elapsed_s"]
         if self.step > self.schedule.steps:
             print(f"{self.folder} is already at step {self.step}: nothing to do", file=sys.stderr)
-        self.world.wait()  # all have read the state before anything is tidied up
-        if self.world.leads:
+        self.world.barrier()  # all have read the state before anything is tidied up
+        if self.world.is_rank_zero:
             self.logs.cut(self.step)
             remove_leftovers(self.folder)
         return True

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.training.model.config import ModelConfig
 from lwasr_edge.training.model.conformer import Conformer
 from lwasr_edge.training.model.features import FRAME_DELAY, NORMS, SUBSAMPLING_FACTOR, LogMel
@@ -31,20 +32,20 @@ class AcousticModel(nn.Module):
         self.norm = NORMS[config.frontend.normalization](config.frontend)
         self.encoder = Conformer(config.encoder, config.frontend.n_mels, dropout)
         self.head = nn.Linear(config.encoder.d_model, len(config.vocabulary))
-        if config.rounded:
-            self.add_steps()
+        if config.qat:
+            self.add_scales()
 
-    def add_steps(self) -> None:
+    def add_scales(self) -> None:
         """Give each product that is to have rounded weights a buffer for the steps of its outputs."""
-        for product in self.rounded_products().values():
+        for product in self.quantized_layers().values():
             product.register_buffer("step", torch.ones(product.out_features))
 
-    def rounded_products(self) -> dict[str, nn.Linear]:
+    def quantized_layers(self) -> dict[str, nn.Linear]:
         """By name, what has weights of whole steps, if the config says so: the layers' products but positions."""
         return {
             name: module
             for name, module in self.named_modules()
-            if self.config.rounded
+            if self.config.qat
             and name.startswith("encoder.layers.")
             and isinstance(module, nn.Linear)
             and not name.endswith(".position")
@@ -70,16 +71,13 @@ class AcousticModel(nn.Module):
         lacking = self.frames(waveform.shape[1]) * self.samples_per_frame - waveform.shape[1]
         return self.log_mel(F.pad(waveform, (self.log_mel.left_samples, lacking)))
 
-    def features(
-        self, waveform: Tensor, n_samples: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
-    ) -> tuple[Tensor, Tensor]:
+    def features(self, waveform: Tensor, n_samples: Tensor, chunking: Chunking | None = None) -> tuple[Tensor, Tensor]:
         """Normalised log-mel features, in float32.
 
         Args:
             waveform: (B, N) samples in [-1, 1], zero from each recording's end on.
             n_samples: (B,) samples of each recording.
-            chunk_frames: encoder frames that a chunk hears; None for whole recordings.
-            look_ahead_frames: of these, the last, which are context only.
+            chunking: in encoder frames; None for full context.
 
         Returns:
             (B, 4 U, n_mels), and (B,) encoder frames of each.
@@ -90,22 +88,16 @@ class AcousticModel(nn.Module):
             mel_lengths = (n_samples + FRAME_DELAY) // self.config.frontend.hop_length + 1
         else:
             mel_lengths = lengths * SUBSAMPLING_FACTOR
-        chunk_mel_frames = None if chunk_frames is None else chunk_frames * SUBSAMPLING_FACTOR
-        look_ahead_mel_frames = look_ahead_frames * SUBSAMPLING_FACTOR
-        return self.norm(log_mel, mel_lengths, chunk_mel_frames, look_ahead_mel_frames), lengths
+        return self.norm(log_mel, mel_lengths, chunking and chunking.scaled(SUBSAMPLING_FACTOR)), lengths
 
-    def forward(
-        self, features: Tensor, lengths: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
-    ) -> Encoded:
+    def forward(self, features: Tensor, lengths: Tensor, chunking: Chunking | None = None) -> Encoded:
         """Encode what `features` gave."""
-        encoder_out, hidden = self.encoder(features, lengths, chunk_frames, look_ahead_frames)
+        encoder_out, hidden = self.encoder(features, lengths, chunking)
         return Encoded(hidden, self.head(encoder_out), lengths)
 
     @torch.inference_mode()
-    def log_probs(
-        self, waveform: Tensor, n_samples: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
-    ) -> tuple[Tensor, Tensor]:
+    def log_probs(self, waveform: Tensor, n_samples: Tensor, chunking: Chunking | None = None) -> tuple[Tensor, Tensor]:
         """(B, N) waveforms -> (B, U, V) log-probabilities in float32 and (B,) frames of each."""
-        features, lengths = self.features(waveform, n_samples, chunk_frames, look_ahead_frames)
-        encoded = self(features, lengths, chunk_frames, look_ahead_frames)
+        features, lengths = self.features(waveform, n_samples, chunking)
+        encoded = self(features, lengths, chunking)
         return encoded.logits.float().log_softmax(2), encoded.lengths

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +12,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lwasr_edge.errors import CheckpointError, OptionError
+from lwasr_edge.files import write_bytes
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import ModelConfig
-from lwasr_edge.training.model.quantized import packed, unpacked
+from lwasr_edge.training.model.quantized import from_int8, to_int8
 
 FORMAT = "lwasr.checkpoint"
 FORMAT_VERSION = "1"
 TOKENIZER = "tokenizer.model"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path`` and rename: a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def refuse_folder(path: Path) -> None:
@@ -65,10 +47,11 @@ def save_checkpoint(
     """
     dtype = torch.float16 if half else torch.float32
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    tensors = {name: value.to(dtype).contiguous() for name, value in state.items()} | packed(state)
+    tensors = {name: value.to(dtype).contiguous() for name, value in state.items()} | to_int8(state)
     tensors[TOKENIZER] = torch.from_numpy(np.frombuffer(tokenizer, np.uint8).copy())
     metadata = {FORMAT: FORMAT_VERSION, "config": json.dumps(model.config.to_dict()), "notes": json.dumps(notes or {})}
-    write_atomically(path, save(tensors, metadata))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, save(tensors, metadata))
 
 
 def load_checkpoint(path: Path, dropout: float = 0.0) -> tuple[AcousticModel, bytes]:
@@ -97,7 +80,7 @@ def load_checkpoint(path: Path, dropout: float = 0.0) -> tuple[AcousticModel, by
         raise CheckpointError(f"{path}: {error}") from error
     tokenizer = tensors.pop(TOKENIZER).numpy().tobytes()
     model = AcousticModel(config, dropout)
-    load_weights(model, unpacked({name: value.float() for name, value in tensors.items()}), str(path))
+    load_weights(model, from_int8({name: value.float() for name, value in tensors.items()}), str(path))
     return model.eval(), tokenizer
 
 
@@ -130,8 +113,3 @@ def checkpoint_notes(path: Path) -> dict[str, str]:
     with safe_open(path, "pt") as file:
         notes: dict[str, str] = json.loads(file.metadata()["notes"])
     return notes
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -88,7 +88,7 @@ class ModelConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     vocabulary: tuple[str, ...] = ()
     reference_layers: tuple[int, ...] = ()  # for a student: which layers of the reference it inherited
-    rounded: bool = False  # the layers' products have weights of whole steps (`rounding`)
+    qat: bool = False  # the layers' weights are quantised (`quantized`); checkpoints call it "rounded"
 
     @property
     def multiplications(self) -> tuple[int, int]:
@@ -113,7 +113,9 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON can hold it."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values["rounded"] = values.pop("qat")  # its name in every checkpoint so far
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -128,7 +130,7 @@ class ModelConfig:
                 encoder=EncoderConfig(**values["encoder"]),
                 vocabulary=tuple(values["vocabulary"]),
                 reference_layers=tuple(values["reference_layers"]),
-                rounded=values.get("rounded", False),
+                qat=values.get("rounded", False),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"the checkpoint's config is not one this version knows: {error}") from error

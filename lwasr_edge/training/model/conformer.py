@@ -3,12 +3,12 @@
 It runs in three ways with the same weights:
 
 * whole: every frame sees the whole recording;
-* chunked, for training: the whole recording in one pass under the limits of a stream (`chunk_frames`);
+* chunked, for training: the whole recording in one pass under the limits of a stream (`Chunking`);
 * as a stream: chunk by chunk, with what must survive a chunk handed in and out (`past`).
 
 Within a chunk attention and convolution see all of the chunk; before it, attention sees ``left_context_frames`` frames
 and the convolution half a kernel; after it, nothing (dynamic chunk convolution, Li et al. 2023, arXiv 2304.09325). The
-last ``look_ahead_frames`` of a chunk are context only: they come again at the beginning of the next.
+last ``look_ahead_frames`` of a `Chunking` are context only: they come again at the beginning of the next.
 
 Shape letters: B batch, T mel frames, U encoder frames of 40 ms (T / 4), D width, H heads, A width of all heads
 together, L left context, S = L + U.
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.training.model.config import EncoderConfig
 
 MEL_CONTEXT = 3  # mel frames of the past that an encoder frame needs beside its own four
@@ -333,39 +334,38 @@ class Conformer(nn.Module):
         return self.subsampling(features) * self.input_scale
 
     def forward(
-        self, features: Tensor, lengths: Tensor, chunk_frames: int | None = None, look_ahead_frames: int = 0
+        self, features: Tensor, lengths: Tensor, chunking: Chunking | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """Encode recordings from their beginning.
 
         Args:
             features: (B, 4 U, n_mels), zero from each recording's end on.
             lengths: (B,) encoder frames of each recording.
-            chunk_frames: frames that a chunk hears; None lets every frame see the whole recording.
-            look_ahead_frames: of these, the last, which are context only.
+            chunking: in encoder frames; None for full context.
 
         Returns:
             encoder_out (B, U, D) and what each layer was given and gave: n_layers + 1 tensors (B, U, D).
         """
         hidden = [self.embed(F.pad(features, (0, 0, MEL_CONTEXT, 0)))]
-        limits = self.limits(hidden[0], lengths, chunk_frames, look_ahead_frames)
+        limits = self.limits(hidden[0], lengths, chunking)
         x = limits.split(hidden[0])
         for layer in self.layers:
             x, _ = layer(x, limits)
             hidden.append(limits.join(x))
         return hidden[-1], hidden
 
-    def limits(self, x: Tensor, lengths: Tensor, chunk_frames: int | None, look_ahead_frames: int = 0) -> Limits:
+    def limits(self, x: Tensor, lengths: Tensor, chunking: Chunking | None) -> Limits:
         """The limits under which the layers hear ``x`` (B, U, D); for the other arguments see `forward`."""
         batch, n_frames, width = x.shape
-        if chunk_frames is None:
+        if chunking is None:
             heard = torch.arange(n_frames, device=x.device) < lengths[:, None]
             mask = torch.where(heard[:, None, None, :], 0.0, MASKED).to(x.dtype)
             return Limits(relative_positions(n_frames, n_frames, width, x), mask, heard.unsqueeze(2).to(x.dtype))
-        chunks = Chunks(batch, n_frames, chunk_frames, chunk_frames - look_ahead_frames)
+        chunks = Chunks(batch, n_frames, chunking.chunk_frames, chunking.hop_frames)
         n_before = min(self.config.left_context_frames, (chunks.count - 1) * chunks.hop)
         first = torch.arange(chunks.count, device=x.device)[:, None] * chunks.hop  # of each chunk
-        frame = first + torch.arange(-n_before, chunk_frames, device=x.device)  # (C, S)
+        frame = first + torch.arange(-n_before, chunks.size, device=x.device)  # (C, S)
         heard = ((frame >= 0) & (frame < lengths[:, None, None])).flatten(0, 1)  # (B C, S)
         mask = torch.where(heard[:, None, None, :], 0.0, MASKED).to(x.dtype)
-        positions = relative_positions(chunk_frames, n_before + chunk_frames, width, x)
+        positions = relative_positions(chunks.size, n_before + chunks.size, width, x)
         return Limits(positions, mask, heard[:, n_before:, None].to(x.dtype), chunks)

@@ -11,10 +11,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.training.model.config import FrontendConfig
 
 FRAME_DELAY = 40  # samples
 SUBSAMPLING_FACTOR = 4  # mel frames in an encoder frame
+FRAME_MS = 40.0  # of an encoder frame: 4 hops of 10 ms, in every model of this project
 
 
 def mel_filterbank(config: FrontendConfig) -> Tensor:
@@ -76,18 +78,15 @@ class UtteranceNorm(nn.Module):
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
 
-    def forward(
-        self, log_mel: Tensor, lengths: Tensor, chunk_mel_frames: int | None = None, look_ahead_mel_frames: int = 0
-    ) -> Tensor:
+    def forward(self, log_mel: Tensor, lengths: Tensor, chunking: Chunking | None = None) -> Tensor:
         """Normalise; frames from ``lengths`` on become 0.
 
         Args:
             log_mel: (B, T, n_mels).
             lengths: (B,) frames that hold audio.
-            chunk_mel_frames: must be None: these statistics need the whole recording.
-            look_ahead_mel_frames: of no meaning here.
+            chunking: must be None: these statistics need the whole recording.
         """
-        if chunk_mel_frames is not None:
+        if chunking is not None:
             raise ValueError("normalisation over the utterance cannot run in chunks")
         heard = (torch.arange(log_mel.shape[1], device=log_mel.device) < lengths[:, None]).unsqueeze(2)
         count = lengths[:, None, None].to(log_mel.dtype)
@@ -180,32 +179,29 @@ class RunningNorm(nn.Module):
         heard = after(n_frames)
         return self.apply_state(log_mel, heard.unsqueeze(1)), heard if consumed is None else after(consumed)
 
-    def forward(
-        self, log_mel: Tensor, lengths: Tensor, chunk_mel_frames: int | None = None, look_ahead_mel_frames: int = 0
-    ) -> Tensor:
+    def forward(self, log_mel: Tensor, lengths: Tensor, chunking: Chunking | None = None) -> Tensor:
         """Normalise recordings as a stream of chunks would, all chunks at once; frames from ``lengths`` on become 0.
 
         Args:
             log_mel: (B, T, n_mels).
             lengths: (B,) frames that hold audio.
-            chunk_mel_frames: frames in a chunk; None takes each recording as one chunk.
-            look_ahead_mel_frames: of these, the last, which the next chunk hears again. They come out once, by the
-                statistics of the chunk that they are consumed in.
+            chunking: in mel frames; None takes each recording as one chunk. Look-ahead frames come out once, by the
+                statistics of the chunk that consumes them.
         """
         n_frames = log_mel.shape[1]
         if n_frames > LONG_FRAMES and log_mel.dtype != torch.float64:
-            wide = self.forward(log_mel.double(), lengths, chunk_mel_frames, look_ahead_mel_frames)
+            wide = self.forward(log_mel.double(), lengths, chunking)
             return wide.to(log_mel.dtype)
         position = torch.arange(n_frames, device=log_mel.device)
         heard = (position < lengths[:, None]).unsqueeze(2).to(log_mel.dtype)
         growth = torch.exp((position - n_frames).to(log_mel.dtype) / self.forget_frames)[None, :, None]
         moments = self.moments(log_mel) * heard * growth
-        if chunk_mel_frames is None:
+        if chunking is None:
             state = moments.sum(1, keepdim=True)
             end = lengths[:, None] - 1
         else:
-            hop = chunk_mel_frames - look_ahead_mel_frames
-            end = (position // hop * hop + chunk_mel_frames - 1).clamp(max=n_frames - 1)
+            hop = chunking.hop_frames
+            end = (position // hop * hop + chunking.chunk_frames - 1).clamp(max=n_frames - 1)
             state = moments.cumsum(1)[:, end]
             end = torch.minimum(end, lengths[:, None] - 1)
         # undo the common factor: the newest frame of each chunk weighs 1, as in step()

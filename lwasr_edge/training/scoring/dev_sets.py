@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.commands.evaluate import evaluate
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.manifest import load_corpus, read_manifest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.features import FRAME_MS
+from lwasr_edge.training.scoring.decode import evaluate
 from lwasr_edge.training.scoring.scores import Score
 
 WHOLE, STREAM = "whole", "640ms"
-CHUNKS = {WHOLE: (None, 0), STREAM: (16, 8)}  # frames that a chunk hears, of these a look ahead: the runtime's default
+CHUNKING = {WHOLE: None, STREAM: Chunking.from_ms(FRAME_MS)}  # in streams, the runtime's default
 
 
 class DevSets:
@@ -47,7 +49,7 @@ class DevSets:
 
     def score(self, model: AcousticModel, name: str, mode: str = WHOLE) -> Score:
         """Errors of a model on one set."""
-        return evaluate(model, self.corpora[name], self.stores[name], *CHUNKS[mode])
+        return evaluate(model, self.corpora[name], self.stores[name], CHUNKING[mode])
 
     def measure(self, models: dict[str, AcousticModel], modes: tuple[str, ...] = (WHOLE, STREAM)) -> dict[str, float]:
         """WER (%) of every model on every set: "model/set/mode". Models that cannot stream are measured whole."""

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.students import (
     Shape,
-    begin_students,
     fit_running_norm,
+    init_students,
     layers_to_keep,
     student_config,
 )
 from lwasr_edge.training.data.batches import WaveformStore
-from lwasr_edge.training.loop.objectives import LossWeights
+from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import ModelConfig
 
@@ -108,7 +108,7 @@ def begin(
         shape = narrowed_shape(reference.config, layers_to_keep(depth, min(depth, -(-3 * n_layers // 2))), budget)
     elif method.start == "pruned":
         shape = Shape(tuple(range(depth)))
-    student = begin_students(reference, {"student": shape}, store, dropout)["student"]
+    student = init_students(reference, {"student": shape}, store, dropout)["student"]
     masks = magnitude_masks(student, count_parameters(student) - budget) if method.start == "pruned" else {}
     return student, masks
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.files import write_bytes
 from lwasr_edge.training.commands.options import add_training
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.batches import Batches, WaveformStore
@@ -16,7 +17,7 @@ from lwasr_edge.training.loop.logs import LOG_FILE
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
-from lwasr_edge.training.model.checkpoint import load_checkpoint, write_atomically
+from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.run import TrainingOptions, load_noise, training_data
 from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
 from lwasr_edge.training.study.baselines import BASELINES, CTC, METHODS, Method, Phase, begin, count_parameters
@@ -67,9 +68,9 @@ class Comparison:
         for name in names:
             print(f"{name}: {METHODS[name].title}", flush=True)
             results["methods"][name] = self.train_by(METHODS[name], self.options.output / name.replace(" ", "-"))
-            if self.options.world.leads:
+            if self.options.world.is_rank_zero:
                 text = json.dumps(results, indent=1) + "\n"
-                write_atomically(self.options.output / RESULTS_FILE, text.encode())
+                write_bytes(self.options.output / RESULTS_FILE, text.encode())
                 write_report(results, self.options.output)
         return results
 
@@ -86,7 +87,9 @@ class Comparison:
             rtf[name] = round(self.latency.rtf(student.config), 5)  # a zero is multiplied like any other number
             students[name] = student
             front = student.encoder.subsampling
-            front.requires_grad_(not self.options.freeze_front or method.start == "random")  # no use frozen at random
+            front.requires_grad_(
+                not self.options.freeze_subsampling or method.start == "random"
+            )
         family = Family(students, self.tokenizer, {"method": method.title}, masks)
         family.apply_masks()
         curve: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from lwasr_edge.training.commands.options import add_training
 from lwasr_edge.training.compress.students import student_config
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.batches import Batches, WaveformStore
-from lwasr_edge.training.loop.objectives import LossWeights
+from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
@@ -74,7 +74,7 @@ def costs(
     noise = load_noise(options.noise, options.device)
     data_s = corpus.seconds if hours is None else hours * 3600
     kept = parse_keep(keep, teacher.config.encoder.n_layers)
-    whole = dataclasses.replace(options.schedule, whole_probability=1.0)
+    whole = dataclasses.replace(options.schedule, full_context_probability=1.0)
 
     def cost(what: str, family: dict[str, AcousticModel], weights: LossWeights, schedule: Schedule, n: float) -> Cost:
         with tempfile.TemporaryDirectory(prefix="lwasr-plan-") as folder:
@@ -99,7 +99,7 @@ def costs(
     students = {name: AcousticModel(config) for name, config in configs.items()}  # speed does not depend on weights
     together = f"family of {len(kept)} ({', '.join(kept)}), both steps"
     for student in students.values():
-        student.encoder.subsampling.requires_grad_(not options.freeze_front)
+        student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
     weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
     found.append(cost(together, students, weights, options.schedule, epochs[1]))
     for name, config in configs.items():

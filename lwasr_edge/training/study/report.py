@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from lwasr_edge.training.model.checkpoint import write_atomically
+from lwasr_edge.files import write_bytes
 from lwasr_edge.training.scoring.dev_sets import WHOLE
 
 REPORT_FILE = "report.md"
@@ -40,7 +40,7 @@ def cost_to_reach(curve: list[dict[str, Any]], key: str, wer: float, cost: str) 
 
 def write_report(results: dict[str, Any], folder: Path) -> None:
     """Write report.md and the plots into ``folder``."""
-    write_atomically(folder / REPORT_FILE, markdown(results).encode())
+    write_bytes(folder / REPORT_FILE, markdown(results).encode())
     plot_costs(results, folder / "cost.png")
     plot_sizes(results, folder / "size.png")
 

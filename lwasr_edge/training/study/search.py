@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.files import write_bytes
 from lwasr_edge.training.commands.options import add_training
-from lwasr_edge.training.compress.students import Shape, begin_students, layers_to_keep, student_config
+from lwasr_edge.training.compress.students import Shape, init_students, layers_to_keep, student_config
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.batches import Batches, WaveformStore
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
-from lwasr_edge.training.model.checkpoint import load_checkpoint, write_atomically
+from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.model.config import ModelConfig
 from lwasr_edge.training.run import REPRESENT_WEIGHTS, TrainingOptions, load_noise, training_data
 from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
@@ -134,9 +135,9 @@ class Search:
             one.student: self.shape(one.n_layers, one.d_feed_forward, one.d_attention, one.channels)
             for one in candidates
         }
-        family = begin_students(self.reference, shapes, store, options.dropout)
+        family = init_students(self.reference, shapes, store, options.dropout)
         for student in family.values():
-            student.encoder.subsampling.requires_grad_(not options.freeze_front)
+            student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
         trainer = Trainer(
             Family(family, self.tokenizer, {"search": "a short step 1"}),
             self.reference,
@@ -205,10 +206,11 @@ def latency_models(args: argparse.Namespace, search: Search) -> dict[str, Latenc
     if "float32" in args.precisions:
         raise OptionError("--precisions float32: only int8 models are installed: pass --profile of a float32 model")
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # by threads
-    if world.leads and str(args.threads) not in known:
+    if world.is_rank_zero and str(args.threads) not in known:
         known[str(args.threads)] = vars(measure_here(args.threads, "int8"))
-        write_atomically(path, json.dumps(known, indent=1).encode())
-    world.wait()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, json.dumps(known, indent=1).encode())
+    world.barrier()
     return {"int8": LatencyModel(**json.loads(path.read_text(encoding="utf-8"))[str(args.threads)])}
 
 
@@ -227,7 +229,7 @@ def run(args: argparse.Namespace) -> None:
     measured = search.measure(fitting, DevSets(args.dev, options.device, args.dev_utterances))
     best = pareto([one for one in measured if one.wer <= args.max_wer])
     content = {"candidates": [vars(one) for one in measured], "pareto": [vars(one) for one in best]}
-    write_atomically(options.output / RESULTS_FILE, json.dumps(content, indent=1).encode())
+    write_bytes(options.output / RESULTS_FILE, json.dumps(content, indent=1).encode())
     print(table(measured))
     if not best:
         raise OptionError(f"no candidate reaches --max-wer {args.max_wer:g} in {options.schedule.steps} steps")

@@ -87,7 +87,7 @@ def test_output_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "transcribe", "a.wav", "-o", "out.txt") == (0, "", "")
     assert (folder / "out.txt").read_text() == TEXT + "\n"
     assert "-o takes the transcript of one FILE" in fails(capsys, "transcribe", "a.wav", "b.flac", "-o", "out.txt")
-    assert "the folder no does not exist; make it first" in fails(capsys, "transcribe", "a.wav", "-o", "no/out.txt")
+    assert "the folder no does not exist: create it first" in fails(capsys, "transcribe", "a.wav", "-o", "no/out.txt")
 
 
 def test_output_directory(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

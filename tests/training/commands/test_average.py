@@ -11,7 +11,7 @@ from small_models import letters_tokenizer, small_model
 
 from lwasr_edge.training.cli import main
 from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint
-from lwasr_edge.training.model.quantized import begin_rounding
+from lwasr_edge.training.model.quantized import prepare_qat
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_what_cannot_be_averaged(
     deeper = tmp_path / "deeper.safetensors"
     save_checkpoint(deeper, small_model(n_layers=3), letters_tokenizer())
     rounded = small_model()
-    begin_rounding(rounded)
+    prepare_qat(rounded)
     save_checkpoint(tmp_path / "rounded.safetensors", rounded, letters_tokenizer())
     output = ["-o", str(tmp_path / "mean.safetensors")]
     for words, reason in (

@@ -11,10 +11,10 @@ from small_models import letters_tokenizer, small_model, two_utterances
 
 from lwasr_edge.training.cli import main
 from lwasr_edge.training.commands.blank_penalty import Rivals, best_penalty
-from lwasr_edge.training.commands.evaluate import collapse, greedy_tokens, transcribe_corpus
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.manifest import write_manifest
 from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint
+from lwasr_edge.training.scoring.decode import collapse, greedy_tokens, transcribe_corpus
 from lwasr_edge.training.scoring.scores import score
 
 

@@ -9,16 +9,10 @@ import torch
 from small_models import letters_tokenizer, small_model, two_utterances, write_test_manifest
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.commands.evaluate import (
-    evaluate_checkpoint,
-    greedy_tokens,
-    report,
-    stream_frames,
-    tokens_to_text,
-    transcribe_corpus,
-)
+from lwasr_edge.training.commands.evaluate import evaluate_checkpoint, report, stream_frames
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.checkpoint import save_checkpoint
+from lwasr_edge.training.scoring.decode import greedy_tokens, tokens_to_text, transcribe_corpus
 from lwasr_edge.training.scoring.scores import aligned, by_speaker, score, worst
 from lwasr_edge.wer import normalize_text
 

@@ -9,11 +9,17 @@ import pytest
 import torch
 from small_models import small_model, two_utterances
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.compress.narrow_front import features_of, narrowed_front
-from lwasr_edge.training.compress.pruning import hidden_moments, low_rank, main_directions
-from lwasr_edge.training.compress.students import Shape, begin_students, student_config
-from lwasr_edge.training.compress.surgeon import surgeon
+from lwasr_edge.training.compress.pruning import (
+    features_of,
+    hidden_moments,
+    low_rank,
+    main_directions,
+    optimal_brain_surgeon,
+    pruned_subsampling,
+)
+from lwasr_edge.training.compress.students import Shape, init_students, student_config
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 
@@ -45,7 +51,7 @@ def correlated_moments(n_units: int, seed: int = 3) -> torch.Tensor:
 def test_units_that_stay_are_fitted_by_least_squares() -> None:
     """No other weights of the same units are nearer to the output as it was."""
     moments, wanted = correlated_moments(10), random_weights(6, 11)
-    kept, fitted = surgeon(wanted, moments, 4)
+    kept, fitted = optimal_brain_surgeon(wanted, moments, 4)
     columns = [*kept.tolist(), 10]
     best = torch.zeros_like(wanted)
     best[:, columns] = torch.linalg.solve(moments[columns][:, columns], moments[columns] @ wanted.T).T
@@ -66,7 +72,7 @@ def test_the_unit_that_goes_first_is_missed_least() -> None:
         best = torch.zeros_like(wanted)
         best[:, columns] = torch.linalg.solve(moments[columns][:, columns], moments[columns] @ wanted.T).T
         errors.append(squared_error(wanted, best, moments))
-    kept, _ = surgeon(wanted, moments, 7)
+    kept, _ = optimal_brain_surgeon(wanted, moments, 7)
     assert set(range(8)) - set(kept.tolist()) == {int(np.argmin(errors))}
 
 
@@ -98,7 +104,7 @@ def test_units_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None:
             for tensor in (module.linear1.weight, module.linear1.bias):
                 tensor[16:] = tensor[:16]
     shapes = {"whole": Shape((0, 2)), "narrow": Shape((0, 2), 16)}
-    students = begin_students(reference, shapes, store)
+    students = init_students(reference, shapes, store)
     assert students["narrow"].config.encoder.d_feed_forward == 16
     assert students["narrow"].config == student_config(reference.config, shapes["narrow"])
     batch = store.batch(np.array([0, 1]))
@@ -125,15 +131,15 @@ def test_attention_of_low_rank_narrows_at_no_cost(store: WaveformStore) -> None:
             attention.key.bias[head] = onto @ attention.key.bias[head]
             attention.out.weight[:, head] = attention.out.weight[:, head] @ onto
     shapes = {"whole": Shape((0, 2)), "narrow": Shape((0, 2), None, 6)}
-    students = begin_students(reference, shapes, store)
+    students = init_students(reference, shapes, store)
     narrowed = students["narrow"]
     assert narrowed.config.encoder.d_attention == 6
     assert narrowed.encoder.layers[0].attention.out.weight.shape == (16, 6)
     batch = store.batch(np.array([0, 1]))
-    for chunk in ((None, 0), (16, 8)):
-        whole, narrow = (one.log_probs(batch.waveform, batch.n_samples, *chunk)[0] for one in students.values())
+    for chunking in (None, Chunking(16, 8)):
+        whole, narrow = (one.log_probs(batch.waveform, batch.n_samples, chunking)[0] for one in students.values())
         torch.testing.assert_close(narrow, whole, rtol=0.0, atol=1e-3)
-    other = begin_students(reference, {"narrower": Shape((0, 2), None, 4)}, store)["narrower"]
+    other = init_students(reference, {"narrower": Shape((0, 2), None, 4)}, store)["narrower"]
     farther = (other.log_probs(batch.waveform, batch.n_samples)[0] - whole).abs().max()
     assert float(farther) > 1e-2  # two of three directions are not enough
 
@@ -200,7 +206,7 @@ def test_units_of_several_values_go_together() -> None:
         best = torch.zeros_like(wanted)
         best[:, columns] = torch.linalg.solve(moments[columns][:, columns], moments[columns] @ wanted.T).T
         errors.append(squared_error(wanted, best, moments))
-    kept, fitted = surgeon(wanted, moments, 3, size=3)
+    kept, fitted = optimal_brain_surgeon(wanted, moments, 3, size=3)
     gone = int(np.argmin(errors))
     assert kept.tolist() == [unit for unit in range(4) if unit != gone]
     assert not fitted[:, 3 * gone : 3 * gone + 3].any()
@@ -209,7 +215,7 @@ def test_units_of_several_values_go_together() -> None:
 
 def front_error(model: AcousticModel, store: WaveformStore, n_channels: int) -> float:
     """Of the front's output, over its variance."""
-    front = narrowed_front(model, store, n_channels)
+    front = pruned_subsampling(model, store, n_channels)
     assert front.conv1.out_channels == front.conv2.in_channels == front.conv2.out_channels == n_channels
     wanted, given = [], []
     for features, is_heard in features_of(model, store, 2):
@@ -231,7 +237,7 @@ def test_channels_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None
             parameter[4:] = parameter[:4]
     assert front_error(model, store, 4) < 1e-3
     assert front_error(model, store, 2) > 1e-2
-    student = begin_students(model, {"student": Shape((0,), None, None, 4)}, store)["student"]
+    student = init_students(model, {"student": Shape((0,), None, None, 4)}, store)["student"]
     assert student.config.encoder.subsampling_channels == 4
     assert student.encoder.layers[0].feed_forward1.linear1.weight.equal(
         model.encoder.layers[0].feed_forward1.linear1.weight
@@ -241,9 +247,9 @@ def test_channels_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None
 @torch.no_grad()
 def test_a_student_of_a_student_hears_the_same_features(store: WaveformStore) -> None:
     """They were fitted once, and its layers learnt from them."""
-    first = begin_students(small_model(n_layers=3), {"first": Shape((0, 1, 2))}, store)["first"]
+    first = init_students(small_model(n_layers=3), {"first": Shape((0, 1, 2))}, store)["first"]
     first.norm.gain.mul_(1.5)
-    second = begin_students(first, {"second": Shape((0, 2), 16, 8, 4)}, store)["second"]
+    second = init_students(first, {"second": Shape((0, 2), 16, 8, 4)}, store)["second"]
     for name, value in first.norm.state_dict().items():
         assert torch.equal(second.norm.state_dict()[name], value), name
 

@@ -10,10 +10,10 @@ import torch
 from small_models import small_model, two_utterances
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.compress.students import check_family, fit_running_norm, inherit, layers_to_keep
+from lwasr_edge.training.compress.students import check_family, fit_running_norm, init_from_reference, layers_to_keep
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.manifest import Corpus
-from lwasr_edge.training.loop.objectives import reference_places
+from lwasr_edge.training.loop.losses import reference_indices
 from lwasr_edge.training.model.features import UtteranceNorm
 
 
@@ -37,7 +37,7 @@ def test_impossible_numbers_of_layers(n_student: int) -> None:
 
 def test_a_student_begins_with_the_references_weights() -> None:
     reference = small_model(n_layers=5)
-    student = inherit(reference, (1, 4))
+    student = init_from_reference(reference, (1, 4))
     assert student.config.reference_layers == (1, 4) and student.config.encoder.n_layers == 2
     assert student.config.frontend.normalization == "running"
     for own, theirs in ((0, 1), (1, 4)):
@@ -51,7 +51,7 @@ def test_a_student_begins_with_the_references_weights() -> None:
 @torch.no_grad()
 def test_a_student_of_all_layers_is_the_reference() -> None:
     reference = small_model(n_layers=3)
-    student = inherit(reference, (0, 1, 2))
+    student = init_from_reference(reference, (0, 1, 2))
     features, lengths = reference.features(0.1 * torch.randn(1, 8000), torch.tensor([8000]))
     assert torch.equal(student(features, lengths).logits, reference(features, lengths).logits)
 
@@ -61,8 +61,8 @@ def test_a_student_of_all_layers_is_the_reference() -> None:
 def test_places_in_the_reference(keep: tuple[int, ...]) -> None:
     """A student's layer, given the reference's hidden state of its place, gives what the reference's layer gives."""
     reference = small_model(n_layers=4)
-    student = inherit(reference, keep)
-    places = reference_places(student)
+    student = init_from_reference(reference, keep)
+    places = reference_indices(student)
     assert places == [*keep, -1]
     features, lengths = reference.features(0.1 * torch.randn(1, 8000), torch.tensor([8000]))
     hidden = reference(features, lengths).hidden
@@ -74,11 +74,11 @@ def test_places_in_the_reference(keep: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("keep", [(), (2, 1), (1, 1), (0, 5), (-1, 2)])
 def test_impossible_layers_are_refused(keep: tuple[int, ...]) -> None:
     with pytest.raises(OptionError, match="different ones of 0 to 4"):
-        inherit(small_model(n_layers=5), keep)
+        init_from_reference(small_model(n_layers=5), keep)
 
 
 def test_fitted_features_are_near_the_references(tmp_path) -> None:
-    student = inherit(small_model(), (0, 1))
+    student = init_from_reference(small_model(), (0, 1))
     corpus = two_utterances(tmp_path)
     store = WaveformStore(corpus, torch.device("cpu"))
     batch = store.batch(np.array([0, 1]))
@@ -99,7 +99,7 @@ def test_silence_among_the_training_audio_does_not_spoil_the_fit(tmp_path) -> No
     samples = np.concatenate([corpus.samples, np.zeros(8000, np.int16)])
     starts, lengths = np.append(corpus.starts, len(corpus.samples)), np.append(corpus.lengths, 8000)
     with_silence = Corpus([*corpus.utterances, corpus.utterances[0]], samples, starts, lengths)
-    student = inherit(small_model(), (0, 1))
+    student = init_from_reference(small_model(), (0, 1))
     fit_running_norm(student, WaveformStore(with_silence, torch.device("cpu")))
     assert all(torch.isfinite(value).all() for value in student.norm.state_dict().values())
     only_silence = Corpus(corpus.utterances[:1], np.zeros(8000, np.int16), np.array([0]), np.array([8000]))
@@ -109,7 +109,7 @@ def test_silence_among_the_training_audio_does_not_spoil_the_fit(tmp_path) -> No
 
 def test_families_that_cannot_learn_together_are_refused() -> None:
     reference = small_model(n_layers=4)
-    one, other = inherit(reference, (0, 1)), inherit(reference, (0, 3))
+    one, other = init_from_reference(reference, (0, 1)), init_from_reference(reference, (0, 3))
     check_family({"one": one, "other": other}, reference)
     other.norm.gain.add_(1)
     with pytest.raises(OptionError, match="other and one have different front ends"):

@@ -9,7 +9,7 @@ import torch
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.loop import losses
-from lwasr_edge.training.loop.objectives import LossWeights
+from lwasr_edge.training.loop.losses import LossWeights
 
 HEARD = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]])
 

@@ -15,22 +15,23 @@ import pytest
 import torch
 from small_models import QUIET, letters, letters_tokenizer, small_model, two_utterances, write_test_manifest
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import CheckpointError, MissingExtraError, OptionError
 from lwasr_edge.training.cli import build_parser
-from lwasr_edge.training.commands.evaluate import evaluate
-from lwasr_edge.training.compress.students import fit_running_norm, inherit
+from lwasr_edge.training.compress.students import fit_running_norm, init_from_reference
 from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
 from lwasr_edge.training.data.batches import Batches, WaveformStore
 from lwasr_edge.training.loop.device import choose_device, choose_precision
 from lwasr_edge.training.loop.distributed import World
 from lwasr_edge.training.loop.logs import Log
-from lwasr_edge.training.loop.objectives import LossWeights
+from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.state import STATE_FILE
 from lwasr_edge.training.loop.trainer import Family, Trainer, digest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.run import ADAPT_WEIGHTS, REPRESENT_WEIGHTS, TrainingOptions, training_data
+from lwasr_edge.training.scoring.decode import evaluate
 
 CPU = torch.device("cpu")
 SHORT = Schedule(steps=8, layer_steps=2, batch_s=4, learning_rate=1e-3, warmup_steps=2, save_every=4)
@@ -52,7 +53,7 @@ def make_trainer(
     reference = small_model(n_layers=3)
     students: dict[str, AcousticModel] = {}
     for keep in keeps:
-        students[f"layers{len(keep)}"] = inherit(reference, keep)
+        students[f"layers{len(keep)}"] = init_from_reference(reference, keep)
         fit_running_norm(students[f"layers{len(keep)}"], store)
     noise = torch.randint(-2000, 2000, (30_000,), dtype=torch.int16, generator=torch.Generator().manual_seed(0))
     return Trainer(
@@ -82,7 +83,9 @@ def losses(trainer: Trainer, n_steps: int | None = None) -> list[dict[str, float
 
 
 def test_represent_overfits_two_utterances(tmp_path: Path) -> None:
-    schedule = dataclasses.replace(SHORT, steps=90, layer_steps=30, batch_s=8, learning_rate=1e-2, whole_probability=1)
+    schedule = dataclasses.replace(
+        SHORT, steps=90, layer_steps=30, batch_s=8, learning_rate=1e-2, full_context_probability=1
+    )
     found = losses(make_trainer(tmp_path, schedule=schedule, augment=QUIET, keeps=((0, 2),), longest_s=1.2))
     assert set(found[0]) == {"layers2/layers"}
     assert set(found[-1]) == {"layers2/mse", "layers2/clip", "layers2/kl", "layers2/hidden"}
@@ -92,7 +95,7 @@ def test_represent_overfits_two_utterances(tmp_path: Path) -> None:
 
 
 def test_adapt_overfits_two_utterances(tmp_path: Path) -> None:
-    schedule = Schedule(steps=150, batch_s=8, learning_rate=3e-2, warmup_steps=10, whole_probability=0.5)
+    schedule = Schedule(steps=150, batch_s=8, learning_rate=3e-2, warmup_steps=10, full_context_probability=0.5)
     trainer = make_trainer(tmp_path, ADAPT_WEIGHTS, schedule, QUIET, keeps=((0, 2),))
     corpus = two_utterances(tmp_path)
     student = trainer.family.students["layers2"]
@@ -102,7 +105,7 @@ def test_adapt_overfits_two_utterances(tmp_path: Path) -> None:
     assert before.wer > 0.9
     assert found[-1]["layers2/ctc"] < 0.05 < 0.5 < found[0]["layers2/ctc"]
     assert after.wer == 0.0
-    assert evaluate(student, corpus, trainer.store, chunk_frames=16).wer <= 0.15
+    assert evaluate(student, corpus, trainer.store, Chunking(16)).wer <= 0.15
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -320,7 +323,7 @@ def test_learning_rate() -> None:
         {"steps": 0},
         {"batch_s": math.nan},
         {"learning_rate": -1},
-        {"whole_probability": 1.1},
+        {"full_context_probability": 1.1},
         {"chunk_frames": ()},
         {"chunk_frames": (4, 0)},
         {"layer_steps": 5000},

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from small_models import letters_tokenizer, small_model
 
 from lwasr_edge.errors import CheckpointError
-from lwasr_edge.training.model import checkpoint
-from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint, sha256
+from lwasr_edge.files import sha256_of
+from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint
 from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
 
 
@@ -41,7 +41,7 @@ def test_round_trip(saved: Path) -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(read.state_dict()[name], value), name
     assert checkpoint_notes(saved) == {"schedule": "short"}
-    assert len(sha256(saved)) == 64
+    assert len(sha256_of(saved)) == 64
 
 
 def test_half_precision_is_half_the_size(saved: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_write_that_fails_leaves_the_old_file(saved: Path, monkeypatch: pytest
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full_disk)
+    monkeypatch.setattr("lwasr_edge.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(saved, small_model(seed=9, normalization="running"), letters_tokenizer())
     assert saved.read_bytes() == before

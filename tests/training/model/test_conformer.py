@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
-from small_models import small_model
+from small_models import chunking, small_model
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.training.model.conformer import (
     MEL_CONTEXT,
     Chunks,
@@ -33,8 +34,8 @@ def test_later_audio_changes_nothing_before_its_chunk(chunk_frames: int) -> None
     changed_frame = 14
     # frame u reads samples up to (u + 1) * 640, so from this sample on only frames >= changed_frame may differ
     changed[:, changed_frame * 640 :] *= -3
-    before, _ = model.log_probs(waveform, n_samples, chunk_frames)
-    after, _ = model.log_probs(changed, n_samples, chunk_frames)
+    before, _ = model.log_probs(waveform, n_samples, chunking(chunk_frames))
+    after, _ = model.log_probs(changed, n_samples, chunking(chunk_frames))
     first_of_chunk = changed_frame // chunk_frames * chunk_frames
     assert torch.equal(before[:, :first_of_chunk], after[:, :first_of_chunk])
     assert (before[:, changed_frame:] - after[:, changed_frame:]).abs().max() > 1e-3
@@ -46,8 +47,8 @@ def test_a_chunk_sees_itself_to_its_end() -> None:
     x = features(12)
     changed = x.clone()
     changed[:, 4 * 7 :] = 0  # the last frame of the second chunk of 4
-    before, _ = encoder(x, torch.tensor([12]), 4)
-    after, _ = encoder(changed, torch.tensor([12]), 4)
+    before, _ = encoder(x, torch.tensor([12]), chunking(4))
+    after, _ = encoder(changed, torch.tensor([12]), chunking(4))
     assert (before[:, 4] - after[:, 4]).abs().max() > 1e-4
 
 
@@ -58,7 +59,7 @@ def test_left_context_ends_where_it_should() -> None:
     x = torch.randn(1, 20, 16, generator=torch.Generator().manual_seed(3))
     changed = x.clone()
     changed[:, 5] = -x[:, 5]  # the chunk that begins at frame 12 sees frame 6 first, the one at frame 8 frame 2
-    limits = encoder.limits(x, torch.tensor([20]), 4)
+    limits = encoder.limits(x, torch.tensor([20]), chunking(4))
     attention = encoder.layers[0].attention
     before, after = (limits.join(attention(limits.split(value), limits)[0]) for value in (x, changed))
     assert torch.equal(before[:, 12:], after[:, 12:])
@@ -74,10 +75,10 @@ def test_batch_equals_single(normalization: str) -> None:
     waveform = 0.1 * torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0))
     waveform *= torch.arange(16_000) < lengths[:, None]
     for chunk_frames in (None,) if normalization == "utterance" else (None, 4, 8):
-        together, frames = model.log_probs(waveform, lengths, chunk_frames)
+        together, frames = model.log_probs(waveform, lengths, chunking(chunk_frames))
         assert frames.tolist() == [26, 16, 6]
         for i, n in enumerate(lengths.tolist()):
-            alone, _ = model.log_probs(waveform[i : i + 1, :n], lengths[i : i + 1], chunk_frames)
+            alone, _ = model.log_probs(waveform[i : i + 1, :n], lengths[i : i + 1], chunking(chunk_frames))
             torch.testing.assert_close(together[i, : frames[i]], alone[0], atol=1e-4, rtol=1e-4)
 
 
@@ -88,7 +89,9 @@ def test_one_long_chunk_equals_whole() -> None:
     waveform = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
     whole, _ = model.log_probs(waveform, n_samples)
     for chunk_frames in (26, 250):
-        torch.testing.assert_close(model.log_probs(waveform, n_samples, chunk_frames)[0], whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            model.log_probs(waveform, n_samples, chunking(chunk_frames))[0], whole, atol=1e-5, rtol=1e-5
+        )
 
 
 @torch.no_grad()
@@ -97,7 +100,7 @@ def test_chunk_after_chunk_equals_the_training_pass(conv_norm: str) -> None:
     """The stream, with what survives handed over, is the one pass that training makes under the same limits."""
     encoder = small_model(conv_norm=conv_norm).encoder
     left, chunk, n_frames = 6, 4, 22
-    wanted, _ = encoder(features(n_frames), torch.tensor([n_frames]), chunk)
+    wanted, _ = encoder(features(n_frames), torch.tensor([n_frames]), chunking(chunk))
     padded = torch.nn.functional.pad(features(n_frames), (0, 0, MEL_CONTEXT, 0))
     empty = torch.zeros(1, 0, 16)
     pasts = [LayerPast(empty, empty, torch.zeros(1, 2, 16)) for _ in encoder.layers]
@@ -148,14 +151,14 @@ def test_a_look_ahead_hears_past_the_frames_it_gives() -> None:
     """Chunks of 6 that advance by 4: the first chunk's frames hear 4 and 5, and nothing after."""
     encoder = small_model().encoder
     x, length = features(14), torch.tensor([14])
-    before, _ = encoder(x, length, 6, 2)
+    before, _ = encoder(x, length, Chunking(6, 2))
     for frame, changes in ((5, True), (6, False)):
         changed = x.clone()
         changed[:, 4 * frame + 2 :] = 0
-        after, _ = encoder(changed, length, 6, 2)
+        after, _ = encoder(changed, length, Chunking(6, 2))
         assert bool((before[:, :4] - after[:, :4]).abs().max() > 1e-4) == changes
     whole, _ = encoder(x, length)
-    torch.testing.assert_close(encoder(x, length, 16, 2)[0], whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder(x, length, Chunking(16, 2))[0], whole, atol=1e-5, rtol=1e-5)
 
 
 def test_relative_positions_are_sinusoids_of_the_distance() -> None:

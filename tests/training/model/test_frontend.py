@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from small_models import TRANSCRIPTS, small_model, two_utterances
+from small_models import TRANSCRIPTS, chunking, small_model, two_utterances
 
 from lwasr_edge.training.model.config import FrontendConfig
 from lwasr_edge.training.model.features import FRAME_DELAY, LogMel, RunningNorm, UtteranceNorm, mel_filterbank
@@ -55,7 +55,7 @@ def test_running_norm_step_by_step_is_forward() -> None:
     norm.gain.copy_(torch.rand(80) + 0.5)
     log_mel = torch.randn(2, 70, 80) * 2 - 8
     for chunk in (16, 32, 70):
-        wanted = norm(log_mel, torch.tensor([70, 70]), chunk)
+        wanted = norm(log_mel, torch.tensor([70, 70]), chunking(chunk))
         state = torch.zeros(2, norm.state_size)
         parts = []
         for start in range(0, 70, chunk):
@@ -69,7 +69,7 @@ def test_running_norm_of_a_recording_beyond_what_float32_can_hold() -> None:
     norm = RunningNorm(CONFIG)
     n_frames = 96_000  # 16 minutes
     log_mel = torch.randn(1, n_frames, 80) * 2 - 8
-    whole = norm(log_mel, torch.tensor([n_frames]), 1600)
+    whole = norm(log_mel, torch.tensor([n_frames]), chunking(1600))
     state = torch.zeros(1, norm.state_size)
     parts = []
     for start in range(0, n_frames, 1600):
@@ -83,7 +83,7 @@ def test_running_norm_does_not_look_beyond_its_chunk() -> None:
     log_mel = torch.randn(1, 64, 80)
     later = log_mel.clone()
     later[:, 32:] += 5
-    before, after = (norm(x, torch.tensor([64]), 16) for x in (log_mel, later))
+    before, after = (norm(x, torch.tensor([64]), chunking(16)) for x in (log_mel, later))
     assert torch.equal(before[:, :32], after[:, :32])
 
 
@@ -94,8 +94,8 @@ def test_level_changes_features_little(chunk_frames: int | None, tmp_path) -> No
     waveform = torch.from_numpy(corpus.samples[: corpus.lengths[0]]).float()[None] / 32768
     n_samples = torch.tensor([waveform.shape[1]])
     model = small_model(normalization="running")
-    loud, _ = model.features(waveform, n_samples, chunk_frames)
-    soft, _ = model.features(0.1 * waveform, n_samples, chunk_frames)  # 20 dB down
+    loud, _ = model.features(waveform, n_samples, chunking(chunk_frames))
+    soft, _ = model.features(0.1 * waveform, n_samples, chunking(chunk_frames))  # 20 dB down
     # pauses of synthetic speech are below what log_guard lets through 20 dB further down: compare what is not
     heard = model.padded_log_mel(0.1 * waveform) > math.log(model.config.frontend.log_guard) + 3
     assert 0.2 < float(heard.float().mean()) < 0.9

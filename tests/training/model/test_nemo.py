@@ -15,9 +15,10 @@ from nemo_archive import nemo_config, nemo_state, write_archive
 from small_models import letters_tokenizer, small_model
 
 from lwasr_edge.errors import CheckpointError
-from lwasr_edge.training.commands.evaluate import score, transcribe_corpus
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.nemo import import_nemo
+from lwasr_edge.training.scoring.decode import transcribe_corpus
+from lwasr_edge.training.scoring.scores import score
 
 REFERENCE = SHARED / "reference" / "stt_en_conformer_ctc_small.nemo"
 

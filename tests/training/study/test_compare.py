@@ -13,7 +13,7 @@ from small_models import letters_tokenizer, small_config, small_model, two_utter
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.cli import main
-from lwasr_edge.training.compress.students import inherit
+from lwasr_edge.training.compress.students import init_from_reference
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.model.config import ModelConfig
@@ -286,7 +286,7 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
 
 def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
-    student = inherit(load_checkpoint(reference)[0], (0, 2))
+    student = init_from_reference(load_checkpoint(reference)[0], (0, 2))
     save_checkpoint(tmp_path / "student.safetensors", student, letters_tokenizer())
     command = ["represent", "--reference", str(reference), "--students", str(tmp_path / "student.safetensors")]
     command += ["--train", manifest, *SHORT, "--steps", "4", "-o", str(tmp_path / "out")]

@@ -1,0 +1,63 @@
+"""Checks of option values, with one form of message: "X must be Y, got Z"."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+from lwasr_edge.errors import LwasrError, OptionError
+
+
+def whole_number(
+    name: str, value: Any, minimum: int | None = None, *, error: type[LwasrError] = OptionError, hint: str = ""
+) -> int:
+    """Return the value as an int.
+
+    Args:
+        name: of the option, for the message.
+        value: a Python or numpy integer; bool is refused.
+        minimum: smallest value allowed; None for any.
+        error: kind of error to raise.
+        hint: what to do about it; it ends the message.
+
+    Raises:
+        OptionError, or `error`: the value is something else.
+    """
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or (minimum is not None and value < minimum):
+        limit = "" if minimum is None else f" >= {minimum}"
+        raise error(f"{name} must be a whole number{limit}, got {value!r}{hint and ': '}{hint}")
+    return int(value)
+
+
+def number(
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+    error: type[LwasrError] = OptionError,
+    hint: str = "",
+) -> float:
+    """Return the value as a finite float.
+
+    Args:
+        name: of the option, for the message.
+        value: a Python or numpy number; bool and NaN are refused.
+        minimum, maximum: smallest and largest value allowed.
+        above, below: bounds that are themselves not allowed.
+        error: kind of error to raise.
+        hint: what to do about it; it ends the message.
+
+    Raises:
+        OptionError, or `error`: the value is something else.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not (minimum <= value <= maximum and above < value < below):
+        bounds = ((">=", minimum), ("<=", maximum), (">", above), ("<", below))
+        limits = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
+        raise error(f"{name} must be a finite number{limits and ' '}{limits}, got {value!r}{hint and ': '}{hint}")
+    return float(value)
