@@ -11,19 +11,17 @@ import torch
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import write_bytes
-from lwasr_edge.training.commands.options import add_training
-from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.manifest import read_manifest
-from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
 from lwasr_edge.training.model.nemo import BLANK
-from lwasr_edge.training.run import TrainingOptions, train, training_data
+from lwasr_edge.training.options import CTC_WEIGHTS, TrainingOptions, add_training_options
+from lwasr_edge.training.run import prepare_run, train_students
 from lwasr_edge.wer import normalize_text
 
-REFERENCE_WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
 TOKENIZER_FILE = "tokenizer.model"
+UNUSED = {"layer_steps", "full_context_probability", "chunk_frames", "look_ahead_frames", "freeze_subsampling", "qat"}
 
 
 def train_tokenizer(texts: list[str], n_pieces: int) -> bytes:
@@ -80,9 +78,8 @@ def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOpti
         raise OptionError(f"--vocabulary {n_pieces}: {path} has {found} pieces: choose another folder")
     torch.manual_seed(options.schedule.seed)
     model = reference_model(encoder, tokenizer, options.dropout)
-    corpus, targets = training_data(model, tokenizer, REFERENCE_WEIGHTS, options)
-    store = WaveformStore(corpus, options.device)
-    train({"reference": model}, None, tokenizer, store, corpus, targets, REFERENCE_WEIGHTS, options)
+    training = prepare_run(options, model, tokenizer, with_transcripts=True)
+    train_students(training, {"reference": model}, tokenizer, CTC_WEIGHTS, options)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,8 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--feed-forward", type=int, default=1024, metavar="WIDTH", help="default 1024")
     add("--kernel", type=int, default=31, metavar="FRAMES", help="of the depth-wise convolution; default 31")
     add("--vocabulary", type=int, default=256, metavar="PIECES", help="of byte-pair encoding; default 256")
-    add_training(parser, Schedule(steps=100_000, warmup_steps=10_000, full_context_probability=1.0), REFERENCE_WEIGHTS)
-    parser.set_defaults(dropout=0.1)
+    schedule = Schedule(steps=100_000, warmup_steps=10_000, full_context_probability=1.0)
+    add_training_options(parser, schedule, without=UNUSED, dropout=0.1)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -109,8 +106,6 @@ def run(args: argparse.Namespace) -> None:
         conv_norm="layer_norm",
         subsampling_channels=args.width,
     )
-    if args.full_context_probability != 1 or args.layer_steps:
-        raise OptionError("a reference hears whole recordings: leave --whole-probability at 1 and --layer-steps at 0")
     train_reference(encoder, args.vocabulary, TrainingOptions.from_args(args))
 
 

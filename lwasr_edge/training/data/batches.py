@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +50,13 @@ class Batches:
             batch.append(index)
         batches.append(np.array(batch))
         return [batches[i] for i in rng.permutation(len(batches))]
+
+    def endless(self, skip: int = 0) -> Iterator[np.ndarray]:
+        """Batches of epoch after epoch, without the first `skip`."""
+        for epoch in itertools.count():
+            order = self.epoch(epoch)
+            yield from order[min(skip, len(order)) :]
+            skip = max(0, skip - len(order))
 
 
 class WaveformStore:

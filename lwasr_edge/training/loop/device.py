@@ -1,18 +1,43 @@
-"""Where to train, and with which numbers."""
+"""The hardware of a run: device, precision, processes."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.training.loop.distributed import World, join_world, own_device
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86 with AMX, Arm
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run computes on."""
+
+    device: torch.device
+    precision: torch.dtype  # of the encoders' arithmetic; weights and the optimiser are float32
+    world: World = field(default_factory=World)  # the processes that train together
+
+    @classmethod
+    def choose(cls, device: str | None = None, precision: str = "auto") -> Hardware:
+        """The hardware that the options name; joins the processes that `torchrun` started.
+
+        Raises:
+            OptionError: see `choose_device`, `choose_precision` and `join_world`.
+        """
+        chosen = own_device(choose_device(device))
+        world = join_world(chosen)
+        dtype = choose_precision(precision, chosen)
+        if world.any(dtype is torch.float32, chosen):  # "auto" measures in each process, and gradients are summed
+            dtype = torch.float32
+        return cls(chosen, dtype, world)
 
 
 def choose_device(name: str | None = None) -> torch.device:

@@ -56,6 +56,14 @@ class Schedule:
         steps = max(1, round(epochs * audio_s / (self.batch_s * self.batches_per_step)))
         return dataclasses.replace(self, steps=steps, layer_steps=0, warmup_steps=min(self.warmup_steps, steps // 5))
 
+    def saves_after(self, step: int) -> bool:
+        """Whether the state is saved after so many steps."""
+        return step == self.steps or step % self.save_every == 0
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether the students are evaluated after so many steps."""
+        return step == self.steps or step % self.evaluate_every == 0
+
     def draw_chunking(self, step: int) -> Chunking | None:
         """How a step cuts its recordings; None for full context."""
         draw = random.Random(self.seed * 1_000_003 + step)

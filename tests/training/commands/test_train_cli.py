@@ -14,7 +14,7 @@ from lwasr_edge.errors import OptionError
 from lwasr_edge.training.cli import main
 from lwasr_edge.training.compress.students import Shape
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
-from lwasr_edge.training.run import parse_keep, parse_losses
+from lwasr_edge.training.options import parse_keep, parse_losses
 
 SHORT = ["--steps", "2", "--batch-s", "8", "--warmup-steps", "1", "--precision", "float32"]
 

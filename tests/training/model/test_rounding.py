@@ -29,9 +29,10 @@ from lwasr_edge.model import Model
 from lwasr_edge.training.compress.smooth_quant import balance_behind, equalise
 from lwasr_edge.training.compress.students import Shape, fit_running_norm, init_from_reference, init_students
 from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
-from lwasr_edge.training.data.batches import Batches, WaveformStore
+from lwasr_edge.training.data.batches import WaveformStore
+from lwasr_edge.training.loop.device import Hardware
 from lwasr_edge.training.loop.schedule import Schedule
-from lwasr_edge.training.loop.trainer import Family, Trainer
+from lwasr_edge.training.loop.trainer import Family, Run, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.model.quantized import (
@@ -41,7 +42,7 @@ from lwasr_edge.training.model.quantized import (
     quantized_copy,
     quantized_values,
 )
-from lwasr_edge.training.run import ADAPT_WEIGHTS
+from lwasr_edge.training.options import CTC_WEIGHTS
 
 CPU = torch.device("cpu")
 
@@ -135,19 +136,17 @@ def rounded_trainer(folder: Path, precision: torch.dtype) -> Trainer:
     fit_running_norm(student, store)
     prepare_qat(student)
     schedule = Schedule(steps=6, batch_s=4, learning_rate=1e-3, warmup_steps=2, save_every=3)
-    return Trainer(
-        Family({"student": student}, letters_tokenizer(), {"train": "test"}), None, store,
-        [letters().encode(utterance.text) for utterance in corpus.utterances],
-        Batches(corpus, schedule.batch_s, schedule.seed), Augmenter(AugmentConfig(), None), ADAPT_WEIGHTS, schedule,
-        folder / "run", CPU, precision,
-    )  # fmt: skip
+    targets = [letters().encode(utterance.text) for utterance in corpus.utterances]
+    augmenter, hardware = Augmenter(AugmentConfig(), None), Hardware(CPU, precision)
+    run = Run(corpus, store, targets, augmenter, schedule, hardware, folder / "run")
+    return Trainer(run, Family({"student": student}, letters_tokenizer(), {"train": "test"}), CTC_WEIGHTS)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_training_computes_with_rounded_weights_and_moves_others(tmp_path: Path, precision: torch.dtype) -> None:
     trainer = rounded_trainer(tmp_path / "a", precision)
-    trainer.run()
-    student, copied = trainer.family.students["student"], trainer.copies["student"]
+    trainer.train()
+    student, copied = trainer.family.students["student"], trainer.copies.models["student"]
     between = torch.cat([(steps - steps.round()).abs().flatten() for steps in steps_in(student).values()])
     assert float(between.mean()) > 0.1  # what the optimiser moves lies anywhere between the steps
     for name, product in copied.quantized_layers().items():
