@@ -160,13 +160,13 @@ def test_training_computes_with_rounded_weights_and_moves_others(tmp_path: Path,
 
 def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
     whole = rounded_trainer(tmp_path / "a", torch.float32)
-    whole.run()
+    whole.train()
     first = rounded_trainer(tmp_path / "b", torch.float32)
     first.schedule = dataclasses.replace(first.schedule, steps=3)
-    first.run()
+    first.train()
     second = rounded_trainer(tmp_path / "b", torch.float32)
     assert second.resume()
-    second.run()
+    second.train()
     for one, other in zip(whole.models.parameters(), second.models.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
