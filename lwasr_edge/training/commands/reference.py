@@ -1,4 +1,4 @@
-"""A reference from nothing: a tokenizer of the transcripts, a full-context Conformer of any size, CTC."""
+"""`lwasr-train reference`: train a reference from scratch: tokenizer, full-context Conformer of any size, CTC."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train_tokenizer(texts: list[str], n_pieces: int) -> bytes:
         n_pieces: size of the vocabulary without the blank.
 
     Raises:
-        OptionError: the texts cannot give so many pieces, or are too few to hold their letters.
+        OptionError: the texts are too few for so many pieces.
     """
     written = io.BytesIO()
     try:
@@ -49,7 +49,7 @@ def train_tokenizer(texts: list[str], n_pieces: int) -> bytes:
         )
     except RuntimeError as error:
         reason = str(error).rpartition("] ")[2] or str(error)
-        raise OptionError(f"--vocabulary {n_pieces}: these transcripts cannot give so many pieces: {reason}") from error
+        raise OptionError(f"--vocabulary must fit the transcripts, got {n_pieces}: {reason}") from error
     return written.getvalue()
 
 
@@ -61,9 +61,9 @@ def reference_model(encoder: EncoderConfig, tokenizer: bytes, dropout: float) ->
 
 
 def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOptions) -> None:
-    """Train, from the newest state in the output folder if there is one; writes reference.safetensors there.
+    """Train, from the newest state in the output folder if there is one, and write reference.safetensors there.
 
-    The tokenizer is made once and kept in the folder, so that a resumed run has the same tokens.
+    The tokenizer is trained once and kept in the folder, so that a resumed run has the same tokens.
 
     Raises:
         OptionError: the folder's tokenizer is of another size.
@@ -75,7 +75,7 @@ def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOpti
     tokenizer = path.read_bytes()
     found = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).get_piece_size()
     if found != n_pieces:
-        raise OptionError(f"--vocabulary {n_pieces}: {path} has {found} pieces: choose another folder")
+        raise OptionError(f"--vocabulary must be {found}, as in {path}, got {n_pieces}: or choose another folder")
     torch.manual_seed(options.schedule.seed)
     model = reference_model(encoder, tokenizer, options.dropout)
     training = prepare_run(options, model, tokenizer, with_transcripts=True)
@@ -85,12 +85,12 @@ def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOpti
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train reference`; the defaults are the sizes of Hannan et al. 2025."""
     add = parser.add_argument
-    add("--layers", type=int, default=12, help="of the encoder; default 12")
-    add("--width", type=int, default=256, help="of the encoder; default 256")
-    add("--heads", type=int, default=4, help="of attention; default 4")
-    add("--feed-forward", type=int, default=1024, metavar="WIDTH", help="default 1024")
-    add("--kernel", type=int, default=31, metavar="FRAMES", help="of the depth-wise convolution; default 31")
-    add("--vocabulary", type=int, default=256, metavar="PIECES", help="of byte-pair encoding; default 256")
+    add("--layers", type=int, default=12, help="layers of the encoder (default: 12)")
+    add("--width", type=int, default=256, help="width of the encoder (default: 256)")
+    add("--heads", type=int, default=4, help="attention heads (default: 4)")
+    add("--feed-forward", type=int, default=1024, metavar="WIDTH", help="feed-forward width (default: 1024)")
+    add("--kernel", type=int, default=31, metavar="FRAMES", help="kernel of the depth-wise convolution (default: 31)")
+    add("--vocabulary", type=int, default=256, metavar="PIECES", help="byte-pair encoding pieces (default: 256)")
     schedule = Schedule(steps=100_000, warmup_steps=10_000, full_context_probability=1.0)
     add_training_options(parser, schedule, without=UNUSED, dropout=0.1)
 

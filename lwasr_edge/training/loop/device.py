@@ -53,12 +53,12 @@ def choose_device(name: str | None = None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise OptionError(f"--device {name}: expected cpu, or cuda where there is one ({reason})") from error
+        raise OptionError(f"--device must be cpu, or cuda where there is one, got {name!r} ({reason})") from error
     return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Numbers to multiply with: "float32", "bfloat16", or "auto" for bfloat16 where the device is no slower in it.
+    """The dtype of "float32", "bfloat16", or "auto": bfloat16 where the device is no slower in it.
 
     Raises:
         OptionError: another name.
@@ -66,7 +66,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if multiplies_bfloat16(device) and not is_slow_in_bfloat16(device) else torch.float32
     if name not in PRECISIONS:
-        raise OptionError(f"precision {name}: expected auto, {' or '.join(PRECISIONS)}")
+        raise OptionError(f"--precision must be auto, {' or '.join(PRECISIONS)}, got {name!r}")
     return PRECISIONS[name]
 
 
@@ -84,9 +84,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def is_slow_in_bfloat16(device: torch.device) -> bool:
-    """Whether a layer's product takes longer in bfloat16: on processors that have the instruction and no AMX, twice.
+    """Whether a matmul of a layer's size takes longer in bfloat16, as on processors with AVX512-BF16 and no AMX.
 
-    Measured by turns; of each the shortest time counts, since others may use the processor too.
+    Measured in turns; the shortest time of each counts, since other programs may use the processor too.
     """
     if device.type != "cpu":
         return False

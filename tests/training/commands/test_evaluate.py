@@ -8,8 +8,9 @@ import pytest
 import torch
 from small_models import letters_tokenizer, small_model, two_utterances, write_test_manifest
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.commands.evaluate import evaluate_checkpoint, report, stream_frames
+from lwasr_edge.training.commands.evaluate import chunking_of, evaluate_checkpoint, report
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.checkpoint import save_checkpoint
 from lwasr_edge.training.scoring.decode import greedy_tokens, tokens_to_text, transcribe_corpus
@@ -111,14 +112,14 @@ def test_sets_and_their_total(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines if line[0] != " "] == ["first", "second", "total"]
     assert lines[1].startswith("  slt_16k: WER ") and lines[2].startswith("    said:  ")
-    with pytest.raises(OptionError, match="the manifests are called first, first: expected names that differ"):
+    with pytest.raises(OptionError, match="must have different names, none of them 'total', got first, first"):
         evaluate_checkpoint(path, [first, first], None, False, torch.device("cpu"))
 
 
 def test_chunks_are_refused_where_they_cannot_be(tmp_path: Path) -> None:
     path, manifest = tmp_path / "m.safetensors", write_test_manifest(tmp_path)
     save_checkpoint(path, small_model(), letters_tokenizer())
-    with pytest.raises(OptionError, match="cannot run in chunks"):
+    with pytest.raises(OptionError, match="this model normalises over whole recordings"):
         evaluate_checkpoint(path, [manifest], 640, False, torch.device("cpu"))
     for chunk_ms in (0, -40, 100):
         with pytest.raises(OptionError, match="expected a positive multiple of 40"):
@@ -127,13 +128,13 @@ def test_chunks_are_refused_where_they_cannot_be(tmp_path: Path) -> None:
 
 def test_chunks_look_ahead_as_streams_do_unless_told() -> None:
     model = small_model(normalization="running")
-    assert stream_frames(model, None, None) == (None, 0)
-    assert stream_frames(model, 640, None) == (16, 8)
-    assert stream_frames(model, 160, None) == (4, 2)
-    assert stream_frames(model, 2560, None) == (64, 8)
-    assert stream_frames(model, 640, 0) == (16, 0)
+    assert chunking_of(model, None, None) is None
+    assert chunking_of(model, 640, None) == Chunking(16, 8)
+    assert chunking_of(model, 160, None) == Chunking(4, 2)
+    assert chunking_of(model, 2560, None) == Chunking(64, 8)
+    assert chunking_of(model, 640, 0) == Chunking(16, 0)
     for look_ahead_ms in (-40, 100, 640):
-        with pytest.raises(OptionError, match="expected a multiple of 40 below 640"):
-            stream_frames(model, 640, look_ahead_ms)
-    with pytest.raises(OptionError, match="goes with --chunk-ms"):
-        stream_frames(model, None, 320)
+        with pytest.raises(OptionError, match="look_ahead_ms must be"):
+            chunking_of(model, 640, look_ahead_ms)
+    with pytest.raises(OptionError, match="needs --chunk-ms"):
+        chunking_of(model, None, 320)

@@ -224,10 +224,10 @@ def test_killed_while_saving(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (folder / STATE_FILE).write_bytes(newest[: len(newest) // 2])  # by a disk that lost power
     resumed = make_trainer(tmp_path / "b")
     assert resumed.resume() and resumed.step == 4
-    assert "state.pt is damaged and left aside" in capsys.readouterr().err
+    assert "state.pt is damaged and was skipped" in capsys.readouterr().err
 
     (folder / "state.previous.pt").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no state in it can be read"):
+    with pytest.raises(CheckpointError, match="has no readable state"):
         make_trainer(tmp_path / "b").resume()
 
 
@@ -347,7 +347,7 @@ def test_learning_rate() -> None:
     ],
 )
 def test_impossible_schedules_are_refused(values: dict) -> None:
-    with pytest.raises(OptionError, match=next(iter(values))):
+    with pytest.raises(OptionError, match=next(iter(values)).replace("_", "-")):
         Schedule(**values)
 
 
@@ -369,7 +369,7 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cpuinfo.unlink()
     assert choose_precision("auto", CPU) is torch.float32
     assert choose_precision("bfloat16", CPU) is torch.bfloat16
-    with pytest.raises(OptionError, match="precision float16: expected auto, float32 or bfloat16"):
+    with pytest.raises(OptionError, match="--precision must be auto, float32 or bfloat16, got 'float16'"):
         choose_precision("float16", CPU)
 
 
@@ -386,7 +386,7 @@ def test_processes_that_measured_differently_train_in_float32(monkeypatch: pytes
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
 def test_devices_that_are_not_there(name: str) -> None:
-    with pytest.raises(OptionError, match="expected cpu, or cuda where there is one"):
+    with pytest.raises(OptionError, match="must be cpu, or cuda where there is one"):
         choose_device(name)
 
 
