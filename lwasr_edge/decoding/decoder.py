@@ -199,6 +199,29 @@ def probability_of_any(log_probs: np.ndarray, blank_id: int, log_likelihood: flo
     return 1.0 / (1.0 + math.exp(min(700.0, _NONE_SLOPE * (lack - _NONE_MARGIN))))
 
 
+def join_alternatives(utterances: Sequence[tuple[Alternative, ...]]) -> tuple[Alternative, ...]:
+    """Alternatives of a recording from those of its utterances: scores are added, confidences multiplied."""
+    nbest = max((len(alternatives) for alternatives in utterances), default=0)
+    joined: list[Alternative] = []
+    for alternatives in utterances:
+        if not joined:
+            joined = list(alternatives)
+            continue
+        pairs = sorted(
+            ((before, after) for before in joined for after in alternatives),
+            key=lambda pair: -pair[0].confidence * pair[1].confidence,
+        )
+        joined = [
+            Alternative(
+                " ".join(text for text in (before.text, after.text) if text),
+                before.score + after.score,
+                before.confidence * after.confidence,
+            )
+            for before, after in pairs[:nbest]
+        ]
+    return tuple(joined)
+
+
 def _against_none(
     log_probs: np.ndarray, blank_id: int, found: list[Hypothesis], n_tokens: int
 ) -> tuple[list[Alternative], float]:
