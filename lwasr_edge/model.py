@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lwasr_edge.errors import ModelError, ModelNotFoundError
-from lwasr_edge.hub.model_file import source_of
+from lwasr_edge.errors import ModelError
+from lwasr_edge.hub.model_file import open_session, source_of  # noqa: F401 - source_of is imported from here
 from lwasr_edge.model_info import LOOK_AHEAD, ModelInfo
 from lwasr_edge.validate import whole_number
 
@@ -72,7 +71,7 @@ class Model:
         if pinned_samples is not None:
             pinned_samples = whole_number("pinned_samples", pinned_samples, 1)
         self._pinned_samples = pinned_samples
-        self._session = _open_session(self.path, threads, pinned_samples)
+        self._session = open_session(self.path, threads, pinned_samples)
         try:
             self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map)
             inputs = self._session.get_inputs()
@@ -139,11 +138,9 @@ class Model:
 
     def _check_streaming(self) -> None:
         if not self.info.streaming and self._initial_state:
-            raise ModelError(
-                f"a model without streaming must have no state, got the inputs {sorted(self._initial_state)}: export it again"
-            )
+            raise ModelError(f"a model without streaming must have no state, got {sorted(self._initial_state)}")
         if self.info.streaming and not self._initial_state:
-            raise ModelError(f"a streaming model must have inputs named {STATE_PREFIX}*, got none: export it again")
+            raise ModelError(f"a streaming model must have inputs named {STATE_PREFIX}*, got none")
 
     def _check_chunk(self, waveform: np.ndarray, look_ahead: int) -> int:
         """Check a chunk; return the number of its frames that are consumed."""
@@ -153,10 +150,7 @@ class Model:
                 f"chunk length must be a positive multiple of {samples_per_frame} samples, got shape {waveform.shape}"
             )
         if self._pinned_samples not in (None, len(waveform)):
-            raise ModelError(
-                f"chunk length must be {self._pinned_samples} samples, the pinned_samples of this model, "
-                f"got {len(waveform)}"
-            )
+            raise ModelError(f"chunk length must be pinned_samples={self._pinned_samples}, got {len(waveform)}")
         n_frames = len(waveform) // samples_per_frame
         if not 0 <= look_ahead < n_frames or (look_ahead and not self.can_look_ahead):
             most = n_frames - 1 if self.can_look_ahead else 0
@@ -165,69 +159,17 @@ class Model:
 
     def _check_tokens(self, tokens: np.ndarray, frames: np.ndarray, scores: np.ndarray, n_frames: int) -> None:
         if not len(tokens) == len(frames) == len(scores):
-            raise ModelError(
-                f"{self.path}: tokens, frames and scores must have one length, "
-                f"got {len(tokens)}, {len(frames)} and {len(scores)}"
-            )
+            lengths = f"{len(tokens)}, {len(frames)} and {len(scores)}"
+            raise ModelError(f"{self.path}: tokens, frames and scores must have one length, got {lengths}")
         if len(tokens) == 0:
             return
         if not np.isfinite(scores).all():
             raise ModelError(f"{self.path}: scores must be finite, got NaN or infinity: the weights are damaged")
         if tokens.min() < 0 or tokens.max() >= len(self.info.vocabulary):
-            raise ModelError(
-                f"{self.path}: tokens must be less than {len(self.info.vocabulary)}, the size of the vocabulary, "
-                f"got {tokens.tolist()}"
-            )
+            size = len(self.info.vocabulary)
+            raise ModelError(f"{self.path}: tokens must be less than the vocabulary's {size}, got {tokens.tolist()}")
         if frames[0] < 0 or frames[-1] >= n_frames or (np.diff(frames) < 0).any():
-            raise ModelError(
-                f"{self.path}: token frames must be in order and less than {n_frames}, got {frames.tolist()}"
-            )
-
-
-def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -> ort.InferenceSession:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ModelNotFoundError(f"model must be a file (.onnx or .onnx.gz), got {path}, which {what}")
-    # From 1.29 on, onnxruntime's wheels send telemetry to Microsoft and keep an identifier in the user's cache; nothing
-    # may leave the device. Only an environment variable stops all of it, and only before onnxruntime is first imported;
-    # a value that the user has set is kept.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors come as exceptions
-    # Small boards: free memory after a chunk of unusual size, and let idle threads sleep.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if pinned_samples is not None:
-        options.add_free_dimension_override_by_name("samples", pinned_samples)
-    source = source_of(path)
-    try:
-        # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
-        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-    except Exception as error:  # onnxruntime's errors share no base class of their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(
-            f"{path} cannot be opened as an ONNX model ({path.stat().st_size} bytes; onnxruntime: {reason}): it is "
-            "another kind of file, damaged or incomplete"
-        ) from error
-    if isinstance(source, bytes):
-        session._model_bytes = None  # onnxruntime keeps them for a fallback that is off
-    del source
-    free_unused_memory()
-    return session
-
-
-def free_unused_memory() -> None:
-    """Return memory that loading freed and glibc keeps: 14 of en-base's 42 MB. With other C libraries, do nothing."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library, or Windows
-        return
-    trim(ctypes.c_size_t(0))
+            raise ModelError(f"{self.path}: frames must be in order and less than {n_frames}, got {frames.tolist()}")
 
 
 def _check_inputs(inputs: list[ort.NodeArg]) -> State:
@@ -244,9 +186,7 @@ def _check_inputs(inputs: list[ort.NodeArg]) -> State:
         if not name.startswith(STATE_PREFIX):
             raise ModelError(f"inputs must be 'waveform', '{LOOK_AHEAD}' and '{STATE_PREFIX}*', got {name!r}")
         if arg.type not in _DTYPES or not all(isinstance(size, int) and size >= 0 for size in arg.shape):
-            raise ModelError(
-                f"input {name!r} must be float32 or int64 with fixed dimensions, got {arg.type} {arg.shape}"
-            )
+            raise ModelError(f"input {name!r} must be float32 or int64 of fixed size, got {arg.type} {arg.shape}")
         state[name] = np.zeros(arg.shape, _DTYPES[arg.type])
         state[name].flags.writeable = False
     return state
@@ -259,19 +199,17 @@ def _check_outputs(outputs: list[ort.NodeArg], state: State) -> None:
         if arg is None or arg.type != dtype or len(arg.shape) != rank:
             raise ModelError(f"a model must have an output {name!r}, {dtype} of rank {rank}, got {_described(outputs)}")
     for name, tensor in state.items():
-        arg = by_name.get(NEXT_PREFIX + name.removeprefix(STATE_PREFIX))
+        wanted = NEXT_PREFIX + name.removeprefix(STATE_PREFIX)
+        arg = by_name.get(wanted)
         if arg is None:
-            wanted = NEXT_PREFIX + name.removeprefix(STATE_PREFIX)
             raise ModelError(f"state {name!r} must have an output {wanted!r}, got {_described(outputs)}")
         # The exporter may leave dimensions of an output symbolic; fixed ones must be the state's.
         agree = len(arg.shape) == tensor.ndim and all(
             given == expected for given, expected in zip(arg.shape, tensor.shape, strict=True) if isinstance(given, int)
         )
         if _DTYPES.get(arg.type) != tensor.dtype or not agree:
-            raise ModelError(
-                f"output {arg.name!r} must be like {name!r}, {tensor.dtype} {list(tensor.shape)}, "
-                f"got {arg.type} {arg.shape}"
-            )
+            state_type = f"{tensor.dtype} {list(tensor.shape)}"
+            raise ModelError(f"output {wanted!r} must be {state_type} like {name!r}, got {arg.type} {arg.shape}")
 
 
 def _described(args: list[ort.NodeArg]) -> str:

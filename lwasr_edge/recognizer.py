@@ -11,6 +11,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lwasr_edge.audio.reader import AudioReader, load_audio
@@ -226,9 +227,7 @@ class Recognizer:
         """
         from lwasr_edge.microphone.listener import Listener
 
-        def open_stream(rate: int) -> Stream:
-            return self.stream(rate, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, endpoint=endpoint)
-
+        open_stream = partial(self.stream, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, endpoint=endpoint)
         return Listener(open_stream, device)
 
     def _transcribe_full_context(

@@ -98,7 +98,7 @@ class Stream:
         """Recognise the next samples.
 
         Args:
-            samples: (N,) or (N, channels), N >= 0, at the stream's rate: int16, int32, or float32 or float64 in [-1, 1].
+            samples: (N,) or (N, channels), N >= 0, at the stream's rate: int16, int32, or floats in [-1, 1].
 
         Returns:
             The events they caused, in order of time; often none.
@@ -191,7 +191,7 @@ class Stream:
         return events + (last if self._second_pass is None else self._second_pass.finish(last, self.time_s, reason))
 
     def _restart(self, at: int = 0) -> None:
-        """Start with the initial state at sample `at` (of the stream's rate); zeros fill the part of a frame before it."""
+        """Reset the state at sample `at` (of the stream's rate); zeros fill the part of a frame before it."""
         info = self._model.info
         first_frame, self._filled = divmod(at * info.sample_rate // self.sample_rate, info.samples_per_frame)
         self._chunk[: self._filled] = 0.0

@@ -42,8 +42,8 @@ def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Pai
         (i, None) for a deletion; (None, j) for an insertion.
     """
     ids: dict[str, int] = {}
-    numbered = [np.array([ids.setdefault(word, len(ids)) for word in words]) for words in (reference, hypothesis)]
-    return list(_align(*numbered, 0, 0))
+    words, others = (np.array([ids.setdefault(word, len(ids)) for word in text]) for text in (reference, hypothesis))
+    return list(_align(words, others, 0, 0))
 
 
 def _align(reference: np.ndarray, hypothesis: np.ndarray, i: int, j: int) -> Iterator[Pair]:

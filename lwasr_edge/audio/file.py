@@ -87,8 +87,8 @@ class RecordingFile:
             )
         if self._bytes_left():
             return (
-                f"cannot be decoded after {read_s:.2f} s: the first {self._file.tell()} of {self._size} bytes were used; "
-                "the rest is damaged, not audio, or of another sample rate"
+                f"cannot be decoded after {read_s:.2f} s, at byte {self._file.tell()} of {self._size}: the rest is "
+                "damaged, not audio, or of another sample rate"
             )
         return ""
 
@@ -177,7 +177,7 @@ def _sequential(file: Any) -> soundfile.SoundFile:
     import soundfile
 
     class SequentialFile(soundfile.SoundFile):
-        """Does not seek to the current position after each read, as soundfile does: MP3 decoders then drop samples."""
+        """Without soundfile's seek to the current position after each read, which makes MP3 decoders drop samples."""
 
         def seekable(self) -> bool:
             return False
@@ -186,7 +186,7 @@ def _sequential(file: Any) -> soundfile.SoundFile:
 
 
 def _counts_frames(file: BinaryIO, start: int) -> bool:
-    """Whether the first frame of an MP3 gives the frame count. If not, libsndfile's estimate can be three times too long."""
+    """Whether the first frame of an MP3 has the frame count. If not, libsndfile may estimate thrice the length."""
     file.seek(start)
     head = file.read(10)
     if head.startswith(b"ID3"):

@@ -44,9 +44,7 @@ class AudioReader:
         if isinstance(source, np.ndarray) or hasattr(source, "__array__"):
             self.name = "the array"
             if sample_rate is None:
-                raise AudioError(
-                    "sample_rate must be given with an array, got None: pass sample_rate=16000, or its own rate"
-                )
+                raise AudioError("an array must have a sample rate, got None: pass sample_rate=16000, or its own")
             self.sample_rate = check_sample_rate(sample_rate)
             self._array = source if isinstance(source, np.ndarray) else np.asarray(source)
             self.total_samples = self._array.shape[0] if self._array.ndim else 0
@@ -78,7 +76,7 @@ class AudioReader:
             self._samples_read += len(mono)
             yield mono
         if self._samples_read == 0:
-            raise AudioError(f"{self.name} has no audio: 0 samples")
+            raise AudioError(f"{self.name} holds no audio: 0 samples")
         if self._file is not None and (fault := self._file.fault(self._samples_read)):
             warnings.warn(f"{self.name} {fault}", AudioWarning, stacklevel=2)
 
@@ -134,8 +132,7 @@ def _rate_of_file(file: RecordingFile, wanted: int | None) -> int:
         raise AudioError(f"{file.name}: {error}") from None
     if wanted is not None and check_sample_rate(wanted) != sample_rate:
         raise AudioError(
-            f"sample_rate must be {sample_rate} Hz, the rate of {file.name}, got {wanted}: leave it out for files, which "
-            "are resampled as needed"
+            f"sample_rate must be {sample_rate} Hz, the rate of {file.name}, got {wanted}: leave it out for files"
         )
     return sample_rate
 

@@ -67,7 +67,7 @@ def _checked(name: str, file: BinaryIO, start: int) -> BinaryIO:
     """The file at byte `start`, if it is not empty."""
     file.seek(start)
     if not file.read(1):
-        raise AudioError(f"{name} has no audio, 0 bytes: call seek(0) if the file object was read before")
+        raise AudioError(f"{name} holds no audio, 0 bytes: call seek(0) if the file object was read before")
     file.seek(start)
     return file
 
@@ -101,7 +101,7 @@ def _open_path(path: str | bytes) -> tuple[str, BinaryIO]:
     try:
         if stat.S_ISREG(status.st_mode):
             if status.st_size == 0:
-                raise AudioError(f"{path} has no audio: 0 bytes")
+                raise AudioError(f"{path} holds no audio: 0 bytes")
             return path, Path(path).open("rb")
         with Path(path).open("rb") as pipe:
             return path, _spooled(path, pipe)
