@@ -29,11 +29,11 @@ def test_the_frames_ahead_give_no_tokens_and_come_again(path: Path) -> None:
     samples = speak("▁one", 0.2, "▁two", 0.2)
     samples = np.pad(samples, (0, -len(samples) % 640))
     n_frames = len(samples) // 640
-    whole = model.step(samples, model.initial_state())
+    whole = model.run_chunk(samples, model.initial_state())
     found, state, start = [], model.initial_state(), 0
     while start < n_frames:
         ahead = min(3, n_frames - start - 1)
-        result = model.step(samples[start * 640 : (start + 2 + ahead) * 640], state, look_ahead=ahead)
+        result = model.run_chunk(samples[start * 640 : (start + 2 + ahead) * 640], state, look_ahead=ahead)
         n_given = min(2 + ahead, n_frames - start)
         found += [(token, start + frame) for token, frame in zip(result.tokens, result.frames, strict=True)]
         state, start = result.state, start + n_given - ahead
@@ -43,7 +43,7 @@ def test_the_frames_ahead_give_no_tokens_and_come_again(path: Path) -> None:
 
 def test_log_probs_are_those_of_the_frames_consumed(path: Path) -> None:
     model = Model(path)
-    result = model.step(np.zeros(6400, np.float32), model.initial_state(), look_ahead=4, with_log_probs=True)
+    result = model.run_chunk(np.zeros(6400, np.float32), model.initial_state(), look_ahead=4, with_log_probs=True)
     assert result.log_probs is not None
     assert result.log_probs.shape == (6, len(tiny_model.VOCABULARY))
 
@@ -52,7 +52,7 @@ def test_log_probs_are_those_of_the_frames_consumed(path: Path) -> None:
 def test_impossible_look_ahead(path: Path, look_ahead: int) -> None:
     model = Model(path)
     with pytest.raises(ModelError, match="0 to 9"):
-        model.step(np.zeros(6400, np.float32), model.initial_state(), look_ahead=look_ahead)
+        model.run_chunk(np.zeros(6400, np.float32), model.initial_state(), look_ahead=look_ahead)
 
 
 @pytest.mark.parametrize("block", [1, 79, 400, 8000, 10**6])

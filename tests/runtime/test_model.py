@@ -42,7 +42,7 @@ def test_description(model_path: Path) -> None:
 
 def test_one_chunk(model_path: Path) -> None:
     model = Model(model_path)
-    result = model.step(speak(0.16, "\u2581two", "teen", 0.12), model.initial_state())
+    result = model.run_chunk(speak(0.16, "\u2581two", "teen", 0.12), model.initial_state())
     assert result.tokens.tolist() == [1, 4]
     assert result.frames.tolist() == [5, 8]
     assert result.tokens.dtype == result.frames.dtype == np.int64
@@ -53,7 +53,7 @@ def test_one_chunk(model_path: Path) -> None:
 
 def test_log_probs_only_when_asked(model_path: Path) -> None:
     model = Model(model_path)
-    result = model.step(speak(0.16, "\u2581two", 0.12), model.initial_state(), with_log_probs=True)
+    result = model.run_chunk(speak(0.16, "\u2581two", 0.12), model.initial_state(), with_log_probs=True)
     assert result.log_probs.shape == (10, 9)
     np.testing.assert_allclose(np.exp(result.log_probs).sum(axis=1), 1.0, rtol=1e-5)
     assert result.log_probs.argmax(axis=1).tolist() == [8, 8, 8, 8, 8, 1, 1, 1, 8, 8]
@@ -62,16 +62,16 @@ def test_log_probs_only_when_asked(model_path: Path) -> None:
 def test_state_carries_a_token_over_the_border(model_path: Path) -> None:
     model = Model(model_path)
     audio = speak(0.16, "\u2581two", 0.12)
-    first = model.step(audio[:3840], model.initial_state())
-    second = model.step(audio[3840:], first.state)
+    first = model.run_chunk(audio[:3840], model.initial_state())
+    second = model.run_chunk(audio[3840:], first.state)
     assert (first.tokens.tolist(), second.tokens.tolist()) == ([1], [])  # the tone goes on: not a second token
-    assert model.step(audio[3840:], model.initial_state()).tokens.tolist() == [1]  # without the state, it would be
+    assert model.run_chunk(audio[3840:], model.initial_state()).tokens.tolist() == [1]  # without the state, it would be
 
 
 def test_the_initial_state_stays_zero(model_path: Path) -> None:
     model = Model(model_path)
     state = model.initial_state()
-    model.step(speak("\u2581two", 0.04), state)
+    model.run_chunk(speak("\u2581two", 0.04), state)
     assert not any(tensor.any() for tensor in state.values())
     with pytest.raises(ValueError, match="read-only"):
         state["state_tail"][0] = 1.0
@@ -81,15 +81,15 @@ def test_the_initial_state_stays_zero(model_path: Path) -> None:
 def test_chunks_of_an_impossible_size(model_path: Path, n_samples: int) -> None:
     model = Model(model_path)
     with pytest.raises(ModelError, match="positive multiple of 640 samples"):
-        model.step(np.zeros(n_samples, np.float32), model.initial_state())
+        model.run_chunk(np.zeros(n_samples, np.float32), model.initial_state())
 
 
 def test_pinned_chunk_size(model_path: Path) -> None:
     model = Model(model_path, pinned_samples=6400)
-    result = model.step(speak(0.16, "\u2581two", 0.12), model.initial_state())
+    result = model.run_chunk(speak(0.16, "\u2581two", 0.12), model.initial_state())
     assert (result.tokens.tolist(), result.frames.tolist()) == ([1], [5])
     with pytest.raises(ModelError, match="chunks of 6400 samples only; came 640"):
-        model.step(np.zeros(640, np.float32), model.initial_state())
+        model.run_chunk(np.zeros(640, np.float32), model.initial_state())
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
@@ -133,7 +133,7 @@ def test_compressed_file_is_the_same_model(model_path: Path, tmp_path: Path, nam
     compressed, plain = Model(path), Model(model_path)
     assert compressed.info == plain.info
     waveform = np.random.default_rng(0).normal(0, 0.1, 6400).astype(np.float32)
-    found, wanted = (model.step(waveform, model.initial_state(), with_log_probs=True) for model in (compressed, plain))
+    found, wanted = (model.run_chunk(waveform, model.initial_state(), with_log_probs=True) for model in (compressed, plain))
     np.testing.assert_array_equal(found.log_probs, wanted.log_probs)
 
 
@@ -156,7 +156,7 @@ def test_compressed_file_with_a_changed_byte(model_path: Path, tmp_path: Path) -
 
 
 def test_compressed_file_that_holds_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lwasr_edge.model.LARGEST_BYTES", 1 << 20)
+    monkeypatch.setattr("lwasr_edge.hub.model_file.MAX_MODEL_BYTES", 1 << 20)
     path = tmp_path / "bomb.onnx.gz"
     path.write_bytes(gzip.compress(bytes(2 << 20)))
     with pytest.raises(ModelError, match="unpacks to more than 1 MB"):
@@ -293,16 +293,16 @@ def test_scores_that_are_not_numbers(save: Build) -> None:
     replace_scores(built, np.nan)
     model = Model(save(built))
     with pytest.raises(ModelError, match="score that is not a number"):
-        model.step(speak("\u2581two", 0.04), model.initial_state())
+        model.run_chunk(speak("\u2581two", 0.04), model.initial_state())
 
 
 def test_tokens_outside_the_vocabulary(save: Build) -> None:
     model = Model(save(tiny_model.build_model(vocabulary=["\u2581one", "<blank>"], blank_id=1)))
     with pytest.raises(ModelError, match=r"outside its vocabulary: \[2\]"):
-        model.step(speak("\u2581three", 0.04), model.initial_state())
+        model.run_chunk(speak("\u2581three", 0.04), model.initial_state())
 
 
 def test_a_failing_graph_names_the_file(model_path: Path) -> None:
     model = Model(model_path)
     with pytest.raises(ModelError, match=r"tiny\.onnx: the model failed on a chunk of 640 samples"):
-        model.step(np.zeros(640, np.float32), {})
+        model.run_chunk(np.zeros(640, np.float32), {})

@@ -307,7 +307,7 @@ def test_ctrl_c_during_a_chunk_loses_no_words(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, interrupted: int
 ) -> None:
     steps = 0
-    step = Model.step
+    step = Model.run_chunk
 
     def step_with_ctrl_c(*args: Any, **kwargs: Any) -> ChunkResult:
         nonlocal steps
@@ -318,7 +318,7 @@ def test_ctrl_c_during_a_chunk_loses_no_words(
 
     samples = speak(*SENTENCE)
     expected = recognizer.transcribe(samples, 16000, chunk_ms=160)
-    monkeypatch.setattr(Model, "step", step_with_ctrl_c)
+    monkeypatch.setattr(Model, "run_chunk", step_with_ctrl_c)
     stream = recognizer.stream(chunk_ms=160, endpoint=None)
     for start in range(0, len(samples), 160):  # the last block of a chunk ends with it
         with contextlib.suppress(KeyboardInterrupt):

@@ -188,7 +188,7 @@ def test_reset_forgets(commands: Recognizer) -> None:
 
 def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    step: Callable = Model.step
+    step: Callable = Model.run_chunk
 
     def watched(
         self: Model, waveform: np.ndarray, state: dict, *, look_ahead: int = 0, with_log_probs: bool = False
@@ -196,7 +196,7 @@ def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypa
         asked.append(with_log_probs)
         return step(self, waveform, state, look_ahead=look_ahead, with_log_probs=with_log_probs)
 
-    monkeypatch.setattr(Model, "step", watched)
+    monkeypatch.setattr(Model, "run_chunk", watched)
     recognizer.transcribe(speak(*OTHER), 16_000)
     recognizer.stream().accept(speak(*OTHER, 1.0))
     assert set(asked) == {False}

@@ -362,7 +362,7 @@ def test_ctrl_c_while_waiting_gives_the_last_words_first(fake: FakeSoundDevice, 
 def test_ctrl_c_while_recognising_gives_what_was_recorded_first(
     fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Model.step
+    step = Model.run_chunk
     is_first = True
 
     def step_with_ctrl_c(*args: Any, **kwargs: Any) -> ChunkResult:
@@ -373,7 +373,7 @@ def test_ctrl_c_while_recognising_gives_what_was_recorded_first(
             raise KeyboardInterrupt
         return step(*args, **kwargs)
 
-    monkeypatch.setattr(Model, "step", step_with_ctrl_c)
+    monkeypatch.setattr(Model, "run_chunk", step_with_ctrl_c)
     heard = []
     with pytest.raises(KeyboardInterrupt):
         for event in recognizer.listen(chunk_ms=160):
