@@ -16,21 +16,13 @@ from torch import Tensor
 
 from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.files import sha256_of, write_bytes
+from lwasr_edge.training.compress.qat import prepare_qat
 from lwasr_edge.training.compress.students import Shape, init_students, layers_to_keep, student_config
-from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
-from lwasr_edge.training.data.augment_config import parse_augment
+from lwasr_edge.training.data.augment import Augmenter
+from lwasr_edge.training.data.augment_config import AugmentConfig, parse_augment
 from lwasr_edge.training.data.batches import Batches, WaveformStore
-from lwasr_edge.training.data.manifest import (
-    Corpus,
-    Fault,
-    Utterance,
-    decode_corpus,
-    load_corpus,
-    parse_manifest,
-    read_audio_folder,
-    read_manifest,
-    refuse_faults,
-)
+from lwasr_edge.training.data.corpus import Corpus, decode_corpus, load_corpus, read_audio_folder
+from lwasr_edge.training.data.manifest import Fault, Utterance, parse_manifest, read_manifest, refuse_faults
 from lwasr_edge.training.data.transcripts import encode_transcripts
 from lwasr_edge.training.loop.device import choose_device, choose_precision
 from lwasr_edge.training.loop.distributed import World, join_world, own_device
@@ -44,7 +36,7 @@ from lwasr_edge.training.model.checkpoint import (
     save_checkpoint,
 )
 from lwasr_edge.training.model.nemo import import_nemo
-from lwasr_edge.training.model.quantized import prepare_qat, quantized_copy
+from lwasr_edge.training.model.quantized import quantized_copy
 from lwasr_edge.training.scoring.dev_sets import DevSets
 
 IN_MEMORY_S = 24 * 3600  # of audio, 2.8 GB; more lies in a file

@@ -21,7 +21,8 @@ from lwasr_edge.training.loop.device import choose_device
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, refuse_folder, save_checkpoint
 from lwasr_edge.training.scoring.decode import collapse, corpus_log_probs, tokens_to_text
-from lwasr_edge.training.scoring.dev_sets import CHUNKING, STREAM, WHOLE, DevSets
+from lwasr_edge.training.scoring.dev_sets import CHUNKING, STREAM, DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
 from lwasr_edge.training.scoring.scores import Score, score
 from lwasr_edge.wer import normalize_text
 

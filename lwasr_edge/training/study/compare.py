@@ -19,7 +19,8 @@ from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.run import TrainingOptions, load_noise, training_data
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
+from lwasr_edge.training.scoring.dev_sets import DevSets
 from lwasr_edge.training.study.baselines import BASELINES, CTC, METHODS, Method, Phase, begin, count_parameters
 from lwasr_edge.training.study.latency import measure_here, read_profile
 from lwasr_edge.training.study.report import REPORT_FILE, write_report
@@ -87,9 +88,7 @@ class Comparison:
             rtf[name] = round(self.latency.rtf(student.config), 5)  # a zero is multiplied like any other number
             students[name] = student
             front = student.encoder.subsampling
-            front.requires_grad_(
-                not self.options.freeze_subsampling or method.start == "random"
-            )
+            front.requires_grad_(not self.options.freeze_subsampling or method.start == "random")
         family = Family(students, self.tokenizer, {"method": method.title}, masks)
         family.apply_masks()
         curve: list[dict[str, Any]] = []

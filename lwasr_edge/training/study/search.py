@@ -25,7 +25,8 @@ from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.model.config import ModelConfig
 from lwasr_edge.training.run import REPRESENT_WEIGHTS, TrainingOptions, load_noise, training_data
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
+from lwasr_edge.training.scoring.dev_sets import DevSets
 from lwasr_edge.training.study.baselines import n_parameters_of
 from lwasr_edge.training.study.latency import LatencyModel, measure_here, read_profile
 
