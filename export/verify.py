@@ -14,7 +14,8 @@ from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.run_model import log_probs_of, padded, run_file, run_in_chunks, text_of
 from lwasr_edge.model import Model
-from lwasr_edge.training.data.manifest import load_corpus, read_manifest
+from lwasr_edge.training.data.corpus import load_corpus
+from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.scoring.scores import score
 

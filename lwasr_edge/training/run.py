@@ -11,25 +11,17 @@ import torch
 from torch import Tensor
 
 from lwasr_edge.errors import CheckpointError, OptionError
+from lwasr_edge.training.compress.qat import prepare_qat
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.batches import WaveformStore
-from lwasr_edge.training.data.manifest import (
-    Corpus,
-    Fault,
-    Utterance,
-    decode_corpus,
-    load_corpus,
-    parse_manifest,
-    read_audio_folder,
-    read_manifest,
-    refuse_faults,
-)
+from lwasr_edge.training.data.corpus import Corpus, decode_corpus, load_corpus, read_audio_folder
+from lwasr_edge.training.data.manifest import Fault, Utterance, parse_manifest, read_manifest, refuse_faults
 from lwasr_edge.training.data.transcripts import encode_transcripts
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.trainer import Family, Run, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.model.quantized import prepare_qat, quantized_copy
+from lwasr_edge.training.model.quantized import quantized_copy
 from lwasr_edge.training.options import TrainingOptions
 from lwasr_edge.training.scoring.dev_sets import DevSets
 

@@ -133,7 +133,9 @@ def test_compressed_file_is_the_same_model(model_path: Path, tmp_path: Path, nam
     compressed, plain = Model(path), Model(model_path)
     assert compressed.info == plain.info
     waveform = np.random.default_rng(0).normal(0, 0.1, 6400).astype(np.float32)
-    found, wanted = (model.run_chunk(waveform, model.initial_state(), with_log_probs=True) for model in (compressed, plain))
+    found, wanted = (
+        model.run_chunk(waveform, model.initial_state(), with_log_probs=True) for model in (compressed, plain)
+    )
     np.testing.assert_array_equal(found.log_probs, wanted.log_probs)
 
 

@@ -21,7 +21,7 @@ from lwasr_edge.training.loop.device import choose_device
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, refuse_folder, save_checkpoint
 from lwasr_edge.training.scoring.decode import collapse, corpus_log_probs, tokens_to_text
-from lwasr_edge.training.scoring.dev_sets import CHUNKING, STREAM, WHOLE, DevSets
+from lwasr_edge.training.scoring.dev_sets import CHUNKING, FULL_CONTEXT, STREAM, DevSets
 from lwasr_edge.training.scoring.scores import Score, score
 from lwasr_edge.wer import normalize_text
 
@@ -50,7 +50,7 @@ class BestTokens(NamedTuple):
 def scores_by_penalty(model: AcousticModel, dev_sets: DevSets) -> dict[float, dict[str, Score]]:
     """Scores by penalty and "set/mode", with full context and, where the model streams, in chunks."""
     blank_id, vocabulary = model.config.blank_id, model.config.vocabulary
-    modes = (WHOLE, STREAM) if model.config.frontend.normalization == "running" else (WHOLE,)
+    modes = (FULL_CONTEXT, STREAM) if model.config.frontend.normalization == "running" else (FULL_CONTEXT,)
     scores: dict[float, dict[str, Score]] = {penalty: {} for penalty in PENALTIES}
     for name, corpus in dev_sets.corpora.items():
         references = [utterance.text for utterance in corpus.utterances]

@@ -13,7 +13,8 @@ from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import check_output, write_file
 from lwasr_edge.training.data.batches import WaveformStore
-from lwasr_edge.training.data.manifest import Utterance, load_corpus, read_manifest
+from lwasr_edge.training.data.corpus import load_corpus
+from lwasr_edge.training.data.manifest import Utterance, read_manifest
 from lwasr_edge.training.loop.device import choose_device
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint

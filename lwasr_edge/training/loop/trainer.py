@@ -20,7 +20,7 @@ from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.training.compress.students import check_family
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.batches import Batches, WaveformStore
-from lwasr_edge.training.data.manifest import Corpus
+from lwasr_edge.training.data.corpus import Corpus
 from lwasr_edge.training.loop.device import Hardware
 from lwasr_edge.training.loop.logs import LOG_EVERY, Log, LossMeans
 from lwasr_edge.training.loop.losses import Example, LossWeights, end_to_end_losses, layerwise_losses

@@ -9,13 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.compress.students import (
-    Shape,
-    fit_running_norm,
-    init_students,
-    layers_to_keep,
-    student_config,
-)
+from lwasr_edge.training.compress.feature_norm import fit_running_norm
+from lwasr_edge.training.compress.students import Shape, init_students, layers_to_keep, student_config
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.model.acoustic_model import AcousticModel

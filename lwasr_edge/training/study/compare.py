@@ -17,7 +17,8 @@ from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.options import TrainingOptions, add_training_options
 from lwasr_edge.training.run import prepare_run
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
+from lwasr_edge.training.scoring.dev_sets import DevSets
 from lwasr_edge.training.study.baselines import BASELINES, METHODS, Method, Phase, begin, count_parameters
 from lwasr_edge.training.study.latency import measure_here, read_profile
 from lwasr_edge.training.study.report import REPORT_FILE, write_report

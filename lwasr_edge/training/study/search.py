@@ -23,7 +23,8 @@ from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.model.config import ModelConfig
 from lwasr_edge.training.options import REPRESENT_WEIGHTS, TrainingOptions, add_training_options
 from lwasr_edge.training.run import prepare_run
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
+from lwasr_edge.training.scoring.dev_sets import DevSets
 from lwasr_edge.training.study.baselines import n_parameters_of
 from lwasr_edge.training.study.latency import LatencyModel, measure_here, read_profile
 

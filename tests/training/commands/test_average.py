@@ -10,8 +10,8 @@ import torch
 from small_models import letters_tokenizer, small_model
 
 from lwasr_edge.training.cli import main
+from lwasr_edge.training.compress.qat import prepare_qat
 from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint
-from lwasr_edge.training.model.quantized import prepare_qat
 
 
 @pytest.fixture

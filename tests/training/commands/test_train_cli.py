@@ -84,7 +84,7 @@ def test_bad_entries_stop_a_run_or_are_left_out(tmp_path: Path, reference: Path,
     assert main([*command, "--max-bad", "40"]) == 0
     left_out = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
     assert left_out[0].startswith("left out: gone: ")
-    assert left_out[1] == "left out: slt_16k@5: characters outside the vocabulary: 2 4"
+    assert left_out[1] == "left out: slt_16k@5: text must consist of the vocabulary's characters, got 2 4"
 
 
 def test_missing_extra(tmp_path: Path, reference: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:

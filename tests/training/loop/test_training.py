@@ -18,8 +18,10 @@ from small_models import QUIET, letters, letters_tokenizer, small_model, two_utt
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import CheckpointError, MissingExtraError, OptionError
 from lwasr_edge.training.cli import build_parser
-from lwasr_edge.training.compress.students import fit_running_norm, init_from_reference
-from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
+from lwasr_edge.training.compress.feature_norm import fit_running_norm
+from lwasr_edge.training.compress.students import init_from_reference
+from lwasr_edge.training.data.augment import Augmenter
+from lwasr_edge.training.data.augment_config import AugmentConfig
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.loop.device import Hardware, choose_device, choose_precision
 from lwasr_edge.training.loop.distributed import World
