@@ -104,15 +104,15 @@ def test_a_missing_module_of_our_own_is_no_missing_extra(reference: Path, monkey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--keep", "9"], "expected 1 to 4"),
+        (["--keep", "9"], "layers of a student must be 1 to 4, as the reference has, got 9"),
         (["--keep", "two"], "--keep must be numbers of layers"),
         (["--keep", "2,2"], "--keep must name each student once, got 2 twice"),
         (["--keep", "3+1"], "in rising order"),
         (["--dropout", "1"], "--dropout must be a finite number >= 0 and < 1, got 1.0"),
         (["--max-bad", "120"], "--max-bad must be a finite number >= 0 and <= 100, got 120.0"),
-        (["--augment", "echo=1"], "--augment echo: expected one of speeds, pause_probability"),
-        (["--augment", "snr_db=loud"], "--augment snr_db=loud: expected float as in snr_db=3,30"),
-        (["--augment", "snr_db=5,1"], "snr_db is 5.0 to 1.0: expected two numbers, the smaller first"),
+        (["--augment", "echo=1"], "--augment NAME must be one of speeds, pause_probability"),
+        (["--augment", "snr_db=loud"], "--augment snr_db must be float, as in snr_db=3,30, got loud"),
+        (["--augment", "snr_db=5,1"], "snr_db must be two finite numbers, the smaller first, got 5,1"),
         (["--noise", "none.jsonl"], "none.jsonl: no such manifest"),
         (["--loss", "kd=1"], "--loss must be NAME=WEIGHT with a name of mse, clip, kl, hidden, ctc, got kd=1"),
         (["--loss", "kl"], "got kl"),
@@ -121,11 +121,11 @@ def test_a_missing_module_of_our_own_is_no_missing_extra(reference: Path, monkey
         (["--device", "gpu"], "--device must be cpu, or cuda where there is one, got 'gpu'"),
         (["--train", "none.jsonl"], "none.jsonl: no such manifest"),
         (["--reference", "none.safetensors"], "none.safetensors: no such checkpoint file"),
-        (["--keep", "2x33"], "33 units of a feed-forward module: expected 1 to 32, as there are"),
+        (["--keep", "2x33"], "feed-forward units must be 1 to 32, got 33"),
         (["--keep", "2x"], "got 2x"),
         (["--keep", "2x16x8x4x1"], "got 2x16x8x4x1"),
-        (["--keep", "2x16x8x9"], "9 channels of the front: expected 1 to 8, as there are"),
-        (["--keep", "2x16x7"], "attention of width 7: expected a multiple of 2, the heads, up to 16"),
+        (["--keep", "2x16x8x9"], "subsampling channels must be 1 to 8, got 9"),
+        (["--keep", "2x16x7"], "attention width must be a multiple of 2, the heads, up to 16, got 7"),
     ],
 )
 def test_one_line_errors(tmp_path: Path, reference: Path, capsys, arguments: list[str], message: str) -> None:
@@ -143,7 +143,7 @@ def test_what_cannot_train_together(tmp_path: Path, reference: Path, capsys) -> 
     assert "students must have different file names, got two called reference" in error_of(
         capsys, "adapt", reference, reference, *common
     )
-    assert "names 0 of a reference of 4" in error_of(
+    assert "must be a student that `lwasr-train represent` made" in error_of(
         capsys, "represent", "--reference", reference, "--students", reference, "--layer-steps", 0, *common
     )
 
