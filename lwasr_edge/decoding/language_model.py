@@ -67,8 +67,8 @@ class WordScorer:
             example = f", for example {words[0]!r}" if words else ""
             raise LanguageModelError(
                 f"words of the language model must be in the model's letters, "
-                f"{''.join(sorted(letters - {WORD_START}))[:60]}, got none{example}: if it is in capitals, convert them "
-                "to lower case, except <s>, </s> and <unk>"
+                f"{''.join(sorted(letters - {WORD_START}))[:60]}, got none{example}: if they are in capitals, "
+                "convert them to lower case, except <s>, </s> and <unk>"
             )
         self._beginnings = {word[:length] for word in self._ngram.words for length in range(len(word) + 1)}
 

@@ -1,7 +1,7 @@
 """Word n-grams with back-off, read from the ARPA text format.
 
-As SRILM, KenLM and others write it: `\\data\\` with the number of n-grams of each order, a section `\\N-grams:` for each,
-whose lines are a log10 probability, N words and, if longer n-grams begin with them, a log10 back-off weight;
+As SRILM, KenLM and others write it: `\\data\\` with the number of n-grams of each order, a section `\\N-grams:` for
+each, whose lines are a log10 probability, N words and, if longer n-grams begin with them, a log10 back-off weight;
 `\\end\\` ends the file. Back-off is Katz's (1987): a missing n-gram has the probability of its last N - 1 words, times
 the back-off weight of its first N - 1.
 """

@@ -46,9 +46,9 @@ def test_the_blank_and_markers_spell_nothing() -> None:
 
 
 def test_what_cannot_be_spelled_is_refused_by_name() -> None:
-    with pytest.raises(OptionError, match="'ab 7'.*writes no '7'"):
+    with pytest.raises(OptionError, match="got 'ab 7' with '7'"):
         SpellingTrie([mark_words("a"), mark_words("ab 7")], PIECES)
-    with pytest.raises(OptionError, match="'b'.*no sequence"):
+    with pytest.raises(OptionError, match="got 'b', which they cannot spell"):
         SpellingTrie([mark_words("b")], {3: "\u2581a", 1: "bb"})
 
 
