@@ -114,8 +114,10 @@ def decode_corpus(
                 some = files[first : first + DECODED_AT_ONCE]
                 for path, segments in zip(some, pool.map(decode, some), strict=True):
                     for index, segment in zip(by_file[path], segments, strict=True):
-                        is_fault = isinstance(segment, Fault)
-                        results[index] = segment if is_fault else (samples.add(segment), len(segment))
+                        if isinstance(segment, Fault):
+                            results[index] = segment
+                        else:
+                            results[index] = samples.add(segment), len(segment)
                     progress.update()
         array = samples.array()
     good = [(u, span) for u, span in zip(utterances, results, strict=True) if isinstance(span, tuple)]

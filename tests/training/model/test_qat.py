@@ -24,7 +24,7 @@ from lwasr_edge.export import cli, pipeline
 from lwasr_edge.export.compress import BLOCK_BYTES, compressed
 from lwasr_edge.export.graph import trace
 from lwasr_edge.export.quantize import LARGEST_PAIR, quantize, scales_of
-from lwasr_edge.export.streaming import StreamingModel, WholeModel, exported_model
+from lwasr_edge.export.streaming import FullContextModel, StreamingModel, exported_model
 from lwasr_edge.model import Model
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
 from lwasr_edge.training.compress.qat import prepare_qat
@@ -200,17 +200,17 @@ def quantised() -> AcousticModel:
 
 
 @pytest.fixture(scope="module")
-def exported(quantised: AcousticModel) -> StreamingModel | WholeModel:
+def exported(quantised: AcousticModel) -> StreamingModel | FullContextModel:
     return exported_model(quantised)
 
 
 @pytest.fixture(scope="module")
-def traced(exported: StreamingModel | WholeModel) -> onnx.ModelProto:
+def traced(exported: StreamingModel | FullContextModel) -> onnx.ModelProto:
     return trace(exported)
 
 
 def test_int8_file_has_the_quantised_weights(
-    quantised: AcousticModel, exported: StreamingModel | WholeModel, traced: onnx.ModelProto
+    quantised: AcousticModel, exported: StreamingModel | FullContextModel, traced: onnx.ModelProto
 ) -> None:
     stored = arrays(quantize(traced, scales=scales_of(exported)))
     linears = quantised.quantized_layers()
@@ -225,7 +225,7 @@ def test_int8_file_has_the_quantised_weights(
 
 
 def test_qat_weights_kept_in_float_are_stored_as_int8(
-    exported: StreamingModel | WholeModel, traced: onnx.ModelProto
+    exported: StreamingModel | FullContextModel, traced: onnx.ModelProto
 ) -> None:
     name = "layers.1.attention.projection"
     quantized = quantize(traced, [name, "head"], scales_of(exported))
