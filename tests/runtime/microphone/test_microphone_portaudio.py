@@ -214,4 +214,4 @@ def test_no_sound_server(microphone: VirtualMicrophone, model_path: Path) -> Non
     command = [sys.executable, "-m", "lwasr_edge", "listen", "--model", model_path]
     tried = subprocess.run(command, env=microphone.env, capture_output=True, text=True, timeout=30)
     assert tried.returncode == 2
-    assert tried.stderr.endswith("lwasr: error: no device that can record was found: is a microphone plugged in?\n")
+    assert tried.stderr.endswith("lwasr: error: no recording device was found: is a microphone plugged in?\n")
