@@ -51,7 +51,7 @@ def test_a_narrow_search_comes_close(seed: int) -> None:
 
 
 def test_it_sums_where_greedy_decoding_does_not() -> None:
-    # Each frame is likeliest blank (0.6), yet "a" in one of two frames is likelier than "a" in none: 0.64 to 0.36.
+    # In each frame blank is most likely (0.6), but "a" in one of two frames is more likely than in none: 0.64 to 0.36.
     probs = np.full((2, 8), 1e-9)
     probs[:, BLANK_ID], probs[:, 3] = 0.6, 0.4
     found = PrefixBeamSearch(PIECES, BLANK_ID).search(np.log(probs).astype(np.float32))
@@ -66,7 +66,7 @@ def test_repeats_need_a_blank() -> None:
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"width": 2.5}, {"nbest": 0}, {"min_posterior": 1.0}])
-def test_impossible_options(options: dict[str, float]) -> None:
+def test_invalid_options(options: dict[str, float]) -> None:
     with pytest.raises(OptionError):
         BeamSearch(**options)  # type: ignore[arg-type]
 

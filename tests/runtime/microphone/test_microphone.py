@@ -1,4 +1,4 @@
-"""The microphone's logic, with a sounddevice that is none: it plays what the test gives it."""
+"""The listener with a fake sounddevice, which plays what the test gives it."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_other_kinds_of_samples(fake: FakeSoundDevice, recognizer: Recognizer, c
     assert list(listener)[-1].text == "one fourteen"
 
 
-def test_end_points(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+def test_endpoints(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
     fake.samples = speak("\u2581one", 0.5, "\u2581two", 0.5, sample_rate=44100)
     listener = recognizer.listen(endpoint=EndpointRules(silence_after_speech_s=0.2))
     stop_when_played(fake, listener)
@@ -463,7 +463,7 @@ def test_a_pause_ends_the_utterance(fake: FakeSoundDevice, recognizer: Recognize
             assert (event.text, event.reason) == ("one fourteen", "gap")
             break
     else:
-        pytest.fail("no final came")
+        pytest.fail("got no final")
     listener.close()
 
 
