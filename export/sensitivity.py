@@ -18,6 +18,7 @@ from lwasr_edge.export.metadata import write_metadata
 from lwasr_edge.export.quantize import matmul_names, quantize, scales_of, weight_scale
 from lwasr_edge.export.streaming import FullContextModel, StreamingModel
 from lwasr_edge.export.verify import Recording, RecordingSet, agreements, typical_divergence
+from lwasr_edge.manifest import evenly_spaced
 from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
 PROBE_RECORDINGS = 8  # evenly spaced over all sets: enough to rank the layers
@@ -57,7 +58,7 @@ def keep_float(
     if wer_loss(proto, scales, float_path, metadata, sets, ()) <= max_wer_loss:
         return []
     recordings = [recording for one in sets for recording in one.recordings]
-    picked = np.linspace(0, len(recordings) - 1, min(PROBE_RECORDINGS, len(recordings))).round().astype(int)
+    picked = evenly_spaced(len(recordings), PROBE_RECORDINGS)
     ranked = list(sensitivities(model, matmul_names(proto), [recordings[i] for i in picked]))
     n_kept = 1
     while n_kept < len(ranked):
