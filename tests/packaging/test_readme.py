@@ -1,9 +1,10 @@
-"""The README says what is so: its commands and options exist, its Python runs against names that exist."""
+"""The README is correct: its commands, options and files exist, and its Python runs."""
 
 import ast
 import importlib
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,10 +32,11 @@ def commands() -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] in MODULES]
 
 
-def test_the_two_commands_stand_on_the_first_screen() -> None:
+def test_the_two_commands_are_on_the_first_screen() -> None:
     first_screen = "\n".join(README.read_text(encoding="utf-8").splitlines()[:40])
     assert "pip install . && lwasr transcribe FILE.wav" in first_screen
     assert "make test" in first_screen
+    assert "English only" in first_screen
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -71,7 +73,34 @@ def test_the_streaming_example_prints_every_sentence_once(capsys: pytest.Capture
     assert all(line.endswith("\r") for line in growing)
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+def test_the_tree_of_files_exists() -> None:
+    (tree,) = blocks("text")
+    folders: list[str] = []
+    for line in tree.splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [name]
+        path = ROOT.joinpath(*folders)
+        assert path.is_dir() if name.endswith("/") else path.is_file(), path
+
+
+def pages() -> list[Path]:
+    """All Markdown pages of the checkout."""
+    folders = [ROOT / name for name in ("docs", "models", "benchmarks")]
+    return sorted([*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))])
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    assert targets or page != README
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_pages_name_files_that_exist() -> None:
+    """Paths of code and documents in the text of a page (`lwasr_edge/model.py`, docs/bench.md)."""
+    pattern = re.compile(r"(?<![\w/.-])(?:lwasr_edge|export|docs|tests|benchmarks|examples)/[\w./-]+\.(?:py|md|sh)\b")
+    named = {(page, name) for page in pages() for name in pattern.findall(page.read_text(encoding="utf-8"))}
+    assert named
+    assert sorted(name for _, name in named if not (ROOT / name).is_file()) == []
