@@ -28,7 +28,8 @@ from provenance import write_json
 from lwasr_edge.audio.reader import load_audio
 from lwasr_edge.training.data.manifest import Utterance, read_manifest, write_manifest
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
+from lwasr_edge.training.scoring.dev_sets import DevSets
 
 RATE = 16_000
 GENERAL_TRAIN = ("librispeech-train", "commonvoice-train")

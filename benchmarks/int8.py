@@ -177,7 +177,7 @@ def main() -> None:
         percentile, extremes = CalibrationMethod.Percentile, CalibrationMethod.MinMax
         ways: dict[str, Write] = {
             "float": lambda proto, target: onnx.save(proto, target),
-            "dynamic, the steps learnt": lambda proto, target: onnx.save(quantize(proto, steps=steps), target),
+            "dynamic, the steps learnt": lambda proto, target: onnx.save(quantize(proto, scales=steps), target),
             "dynamic, pairs": lambda proto, target: onnx.save(quantize(proto), target),
             "dynamic, 7 bits": dynamic(weight_type=QuantType.QInt8, reduce_range=True),
             "dynamic, 8 bits": dynamic(weight_type=QuantType.QInt8),

@@ -47,7 +47,7 @@ def write_file(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file atomically: readers, and a reboot, find the old file or the whole new one.
+    """Replace a file atomically: readers see the old or the new file, also after a power cut.
 
     Raises:
         OSError: no space, no permission, no folder. The old file is unchanged, and no part of the new one is left.
@@ -84,7 +84,7 @@ def sync(file: IO[bytes]) -> None:
 def split_lines(text: str) -> list[str]:
     """The lines of a text file, split at line feeds alone.
 
-    `str.splitlines` also splits at U+2028, U+0085, form feeds and others, all of which may stand inside a JSON string.
+    `str.splitlines` also splits at U+2028, U+0085 and others, which may be inside a JSON string.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.data.corpora import READERS, Split
-from lwasr_edge.training.data.manifest import Fault, Utterance, impossible, refuse_faults, write_manifest
+from lwasr_edge.training.data.manifest import Fault, Utterance, refuse_faults, write_manifest
+from lwasr_edge.training.data.manifest import metadata_faults as impossible
 from lwasr_edge.training.data.transcripts import foreign_reason, frames_needed, spoken_beyond_letters
 from lwasr_edge.wer import normalize_text
 

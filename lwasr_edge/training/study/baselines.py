@@ -9,24 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.compress.students import (
-    Shape,
-    fit_running_norm,
-    init_students,
-    layers_to_keep,
-    student_config,
-)
+from lwasr_edge.training.compress.feature_norm import fit_running_norm
+from lwasr_edge.training.compress.students import Shape, init_students, layers_to_keep, student_config
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import ModelConfig
-
-CTC = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
+from lwasr_edge.training.options import CTC_WEIGHTS
 
 
 def only(**weights: float) -> LossWeights:
     """Losses of these weights alone."""
-    return dataclasses.replace(CTC, **({"ctc": 0.0} | weights))
+    return dataclasses.replace(CTC_WEIGHTS, **({"ctc": 0.0} | weights))
 
 
 @dataclass(frozen=True)
@@ -51,14 +45,16 @@ class Method:
 
 def step1(title: str, layers: str = "least damage", **weights: float) -> Method:
     """An ablation of step 1: the same beginning and budget, other losses or layers; then the same step 2."""
-    return Method(title, (Phase(0.8, only(**weights)), Phase(0.2, CTC)), layers=layers)
+    return Method(title, (Phase(0.8, only(**weights)), Phase(0.2, CTC_WEIGHTS)), layers=layers)
 
 
 BASELINES = {
-    "scratch": Method("from scratch, CTC", (Phase(1.0, CTC),), start="random"),
-    "pruned": Method("reference pruned by magnitude, CTC", (Phase(1.0, CTC),), start="pruned"),
-    "dropped": Method("layers dropped, CTC", (Phase(1.0, CTC),)),
-    "narrowed": Method("fewer layers dropped, those that stay narrower, CTC", (Phase(1.0, CTC),), start="narrowed"),
+    "scratch": Method("from scratch, CTC", (Phase(1.0, CTC_WEIGHTS),), start="random"),
+    "pruned": Method("reference pruned by magnitude, CTC", (Phase(1.0, CTC_WEIGHTS),), start="pruned"),
+    "dropped": Method("layers dropped, CTC", (Phase(1.0, CTC_WEIGHTS),)),
+    "narrowed": Method(
+        "fewer layers dropped, those that stay narrower, CTC", (Phase(1.0, CTC_WEIGHTS),), start="narrowed"
+    ),
     "logits": Method("layers dropped, logit distillation", (Phase(1.0, only(kl=1.0)),)),
     "encrl": step1("EncRL (CLIP + MSE), then CTC", mse=1.0, clip=1.0),
     "two-step": Method(

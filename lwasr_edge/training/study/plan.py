@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.commands.options import add_training
 from lwasr_edge.training.compress.students import student_config
-from lwasr_edge.training.data.augment import Augmenter
-from lwasr_edge.training.data.batches import Batches, WaveformStore
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.run import REPRESENT_WEIGHTS, TrainingOptions, load_noise, parse_keep, training_data
-from lwasr_edge.training.study.baselines import CTC
+from lwasr_edge.training.options import (
+    CTC_WEIGHTS,
+    REPRESENT_WEIGHTS,
+    TrainingOptions,
+    add_training_options,
+    parse_keep,
+)
+from lwasr_edge.training.run import prepare_run
+
+UNUSED = {"dev", "output", "dropout", "qat", "steps", "layer_steps", "learning_rate", "warmup_steps", "final_ratio"}
+UNUSED |= {"weight_decay", "max_gradient", "save_every", "evaluate_every"}
 
 
 @dataclass(frozen=True)
@@ -36,17 +42,15 @@ class Cost:
 def measured_rate(trainer: Trainer, seconds: float) -> float:
     """Audio-seconds a second of whole steps, after one that warms up."""
     audio_s = elapsed_s = 0.0
-    for place, batches in enumerate(trainer.remaining()):
+    for place, batches in enumerate(trainer.remaining_batches()):
         heard, began = trainer.audio_s, time.monotonic()
-        trainer.train_on(batches)
+        trainer.train_step(batches)
         trainer.step += 1
         if place:
             audio_s += trainer.audio_s - heard
             elapsed_s += time.monotonic() - began
         if elapsed_s >= seconds:
             break
-    if not elapsed_s:
-        raise OptionError("--steps: expected at least 2 to measure")
     return audio_s / elapsed_s
 
 
@@ -69,42 +73,30 @@ def costs(
         options: data and schedule.
     """
     teacher, tokenizer = load_checkpoint(reference)
-    corpus, targets = training_data(teacher, tokenizer, CTC, options)
-    store = WaveformStore(corpus, options.device)
-    noise = load_noise(options.noise, options.device)
-    data_s = corpus.seconds if hours is None else hours * 3600
+    training = prepare_run(options, teacher, tokenizer, with_transcripts=True)
+    data_s = training.corpus.seconds if hours is None else hours * 3600
     kept = parse_keep(keep, teacher.config.encoder.n_layers)
-    whole = dataclasses.replace(options.schedule, full_context_probability=1.0)
+    full_context = dataclasses.replace(options.schedule, full_context_probability=1.0)
 
     def cost(what: str, family: dict[str, AcousticModel], weights: LossWeights, schedule: Schedule, n: float) -> Cost:
         with tempfile.TemporaryDirectory(prefix="lwasr-plan-") as folder:
-            trainer = Trainer(
-                Family(family, tokenizer, {}),
-                teacher if weights.needs_reference else None,
-                store,
-                targets,
-                Batches(corpus, schedule.batch_s, schedule.seed),
-                Augmenter(options.augment, noise),
-                weights,
-                schedule,
-                Path(folder),
-                options.device,
-                options.precision,
-            )
+            own = dataclasses.replace(training, schedule=schedule, folder=Path(folder))
+            needed = teacher if weights.needs_reference else None
+            trainer = Trainer(own, Family(family, tokenizer, {}), weights, needed)
             rate = measured_rate(trainer, seconds)
         return Cost(what, n, rate, n * data_s / rate / 3600)
 
-    found = [cost("reference, CTC", {"reference": AcousticModel(teacher.config)}, CTC, whole, epochs[0])]
+    found = [cost("reference, CTC", {"reference": AcousticModel(teacher.config)}, CTC_WEIGHTS, full_context, epochs[0])]
     configs = {name: student_config(teacher.config, shape) for name, shape in kept.items()}
     students = {name: AcousticModel(config) for name, config in configs.items()}  # speed does not depend on weights
     together = f"family of {len(kept)} ({', '.join(kept)}), both steps"
     for student in students.values():
         student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
-    weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
+    weights = options.weights(REPRESENT_WEIGHTS)
     found.append(cost(together, students, weights, options.schedule, epochs[1]))
     for name, config in configs.items():
         alone = {name: AcousticModel(config)}
-        found.append(cost(f"{name} from scratch, CTC", alone, CTC, options.schedule, epochs[2]))
+        found.append(cost(f"{name} from scratch, CTC", alone, CTC_WEIGHTS, options.schedule, epochs[2]))
     return found
 
 
@@ -133,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--hours", type=float, help="of the data to plan for; default: what --train holds")
     add("--seconds", type=float, default=12.0, help="of each measurement; default 12: about a minute in all")
-    add_training(parser, Schedule(), REPRESENT_WEIGHTS, writes=False)
+    add_training_options(parser, Schedule(), REPRESENT_WEIGHTS, without=UNUSED)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lwasr_edge.files import write_bytes
-from lwasr_edge.training.scoring.dev_sets import WHOLE
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
 
 REPORT_FILE = "report.md"
 INT8_BYTES_PER_PARAMETER = 1.08  # of an exported int8 file (lwasr-export prints it)

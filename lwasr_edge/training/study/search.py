@@ -16,16 +16,15 @@ from pathlib import Path
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import write_bytes
-from lwasr_edge.training.commands.options import add_training
 from lwasr_edge.training.compress.students import Shape, init_students, layers_to_keep, student_config
-from lwasr_edge.training.data.augment import Augmenter
-from lwasr_edge.training.data.batches import Batches, WaveformStore
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.model.config import ModelConfig
-from lwasr_edge.training.run import REPRESENT_WEIGHTS, TrainingOptions, load_noise, training_data
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.options import REPRESENT_WEIGHTS, TrainingOptions, add_training_options
+from lwasr_edge.training.run import prepare_run
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
+from lwasr_edge.training.scoring.dev_sets import DevSets
 from lwasr_edge.training.study.baselines import n_parameters_of
 from lwasr_edge.training.study.latency import LatencyModel, measure_here, read_profile
 
@@ -94,7 +93,7 @@ class Search:
         layers: list[int],
         unit_shares: list[float],
         attention_shares: list[float],
-        front_shares: list[float],
+        subsampling_shares: list[float],
         latencies: dict[str, LatencyModel],
     ) -> list[Candidate]:
         """All combinations, with sizes and speeds.
@@ -103,17 +102,17 @@ class Search:
             layers: numbers of layers to keep.
             unit_shares: of the reference's feed-forward units, above 0 to 1.
             attention_shares: of the width of its attention heads, above 0 to 1.
-            front_shares: of the channels of its front, above 0 to 1.
+            subsampling_shares: of the channels of its front, above 0 to 1.
             latencies: a latency model for each precision.
         """
         encoder = self.reference.config.encoder
-        widths = {"--feed-forward": unit_shares, "--attention": attention_shares, "--front": front_shares}
+        widths = {"--feed-forward": unit_shares, "--attention": attention_shares, "--subsampling": subsampling_shares}
         for option, shares in widths.items():
             for share in shares:
                 if not 0 < share <= 1:
                     raise OptionError(f"{option} {share}: expected shares above 0, to 1")
         found = []
-        kept = itertools.product(layers, unit_shares, attention_shares, front_shares)
+        kept = itertools.product(layers, unit_shares, attention_shares, subsampling_shares)
         for n_layers, of_units, of_heads, of_front in kept:
             units = max(1, round(of_units * encoder.d_feed_forward))
             width = encoder.n_heads * max(1, round(of_heads * encoder.attention_width / encoder.n_heads))
@@ -128,37 +127,23 @@ class Search:
     def measure(self, candidates: list[Candidate], dev_sets: DevSets) -> list[Candidate]:
         """Train every student of the candidates for a short step 1, and measure it."""
         options = self.options
-        weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
-        corpus, targets = training_data(self.reference, self.tokenizer, weights, options)
-        store = WaveformStore(corpus, options.device)
+        weights = options.weights(REPRESENT_WEIGHTS)
+        training = prepare_run(options, self.reference, self.tokenizer, with_transcripts=weights.ctc > 0)
         shapes = {
             one.student: self.shape(one.n_layers, one.d_feed_forward, one.d_attention, one.channels)
             for one in candidates
         }
-        family = init_students(self.reference, shapes, store, options.dropout)
-        for student in family.values():
+        students = init_students(self.reference, shapes, training.store, options.dropout)
+        for student in students.values():
             student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
-        trainer = Trainer(
-            Family(family, self.tokenizer, {"search": "a short step 1"}),
-            self.reference,
-            store,
-            targets,
-            Batches(corpus, options.schedule.batch_s, options.schedule.seed),
-            Augmenter(options.augment, load_noise(options.noise, options.device)),
-            weights,
-            options.schedule,
-            options.output,
-            options.device,
-            options.precision,
-            options.world,
-            options.tensorboard,
-        )
+        family = Family(students, self.tokenizer, {"search": "a short step 1"})
+        trainer = Trainer(training, family, weights, self.reference)
         trainer.resume()
-        trainer.run()
-        wers = dev_sets.measure(family, (WHOLE,))
+        trainer.train()
+        wers = dev_sets.measure(students, (WHOLE,))
         means = {
             name: sum(wers[f"{name}/{one}/{WHOLE}"] for one in dev_sets.corpora) / len(dev_sets.corpora)
-            for name in family
+            for name in students
         }
         return [dataclasses.replace(one, wer=round(means[one.student], 2)) for one in candidates]
 
@@ -186,12 +171,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     heads = "of the attention heads' width that stays; default 0.55"
     add("--attention", nargs="+", type=float, default=[0.55], metavar="SHARE", help=heads)
     channels = "of the channels of the front that stay; default 0.36"
-    add("--front", nargs="+", type=float, default=[0.36], metavar="SHARE", help=channels)
+    add("--subsampling", nargs="+", type=float, default=[0.36], metavar="SHARE", help=channels)
     add("--precisions", nargs="+", choices=list(BYTES_PER_PARAMETER), default=["int8"], help="default int8")
     add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
     add("--threads", type=int, default=1, help="on the board; default 1")
     add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
-    add_training(parser, Schedule(steps=200, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS)
+    add_training_options(parser, Schedule(steps=200, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS, without={"qat"})
 
 
 def latency_models(args: argparse.Namespace, search: Search) -> dict[str, LatencyModel]:
@@ -200,7 +185,7 @@ def latency_models(args: argparse.Namespace, search: Search) -> dict[str, Latenc
     Raises:
         OptionError: float32 without a profile: no float model is installed that could be measured.
     """
-    world, path = search.options.world, search.options.output / SPEEDS_FILE
+    world, path = search.options.hardware.world, search.options.output / SPEEDS_FILE
     if args.profile:
         return {one: read_profile(args.profile, args.threads, one) for one in args.precisions}
     if "float32" in args.precisions:
@@ -221,12 +206,12 @@ def run(args: argparse.Namespace) -> None:
     options = TrainingOptions.from_args(args)
     search = Search(args.reference, options)
     latencies = latency_models(args, search)
-    everything = search.candidates(args.layers, args.feed_forward, args.attention, args.front, latencies)
+    everything = search.candidates(args.layers, args.feed_forward, args.attention, args.subsampling, latencies)
     fitting = [one for one in everything if one.megabytes <= args.max_mb and one.rtf <= args.max_rtf]
     print(f"{len(fitting)} of {len(everything)} candidates fit --max-mb {args.max_mb:g} and --max-rtf {args.max_rtf:g}")
     if not fitting:
         raise OptionError(f"nothing fits; the candidates are\n{table(everything)}")
-    measured = search.measure(fitting, DevSets(args.dev, options.device, args.dev_utterances))
+    measured = search.measure(fitting, DevSets(args.dev, options.hardware.device, args.dev_utterances))
     best = pareto([one for one in measured if one.wer <= args.max_wer])
     content = {"candidates": [vars(one) for one in measured], "pareto": [vars(one) for one in best]}
     write_bytes(options.output / RESULTS_FILE, json.dumps(content, indent=1).encode())

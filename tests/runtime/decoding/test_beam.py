@@ -103,7 +103,7 @@ def test_unknown_words_cost_by_the_letter() -> None:
 
 
 def test_a_language_model_in_capitals_is_refused() -> None:
-    with pytest.raises(LanguageModelError, match="can write no word of the language model, as 'AB': is it in capitals"):
+    with pytest.raises(LanguageModelError, match="got none, for example 'AB': if they are in capitals"):
         WordScorer(LanguageModel(unigrams(AB=-1.0)), PIECES)
 
 

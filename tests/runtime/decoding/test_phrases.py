@@ -188,7 +188,7 @@ def test_reset_forgets(commands: Recognizer) -> None:
 
 def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    step: Callable = Model.step
+    step: Callable = Model.run_chunk
 
     def watched(
         self: Model, waveform: np.ndarray, state: dict, *, look_ahead: int = 0, with_log_probs: bool = False
@@ -196,7 +196,7 @@ def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypa
         asked.append(with_log_probs)
         return step(self, waveform, state, look_ahead=look_ahead, with_log_probs=with_log_probs)
 
-    monkeypatch.setattr(Model, "step", watched)
+    monkeypatch.setattr(Model, "run_chunk", watched)
     recognizer.transcribe(speak(*OTHER), 16_000)
     recognizer.stream().accept(speak(*OTHER, 1.0))
     assert set(asked) == {False}
@@ -239,15 +239,22 @@ def test_a_language_model_in_a_recording(recognizer: Recognizer, tmp_path: Path)
     [
         ({"phrases": []}, "at least one"),
         ({"phrases": "lights on"}, "a list of at least one"),
-        ({"phrases": ["one", " "]}, "empty"),
-        ({"phrases": ["one", "lights on"]}, "'lights on' cannot be recognised: the model writes no 'g', 'i', 'l'"),
+        ({"phrases": ["one", " "]}, "at least one word, got ' '"),
+        ({"phrases": ["one", 2]}, "a phrase must be a string of at least one word, got 2"),
+        ({"phrases": {"one": "2"}}, "the weight of 'one' must be a finite number > 0, got '2'"),
+        ({"phrases": 5}, "a list of at least one, got 5"),
+        ({"lm": 5}, "must be the path of an ARPA file or an NGram, got 5"),
+        ({"phrases": ["one", "lights on"]}, "got 'lights on' with 'g', 'i', 'l'"),
         ({"phrases": ["one"], "lm": "lm.arpa"}, "mode 'one'"),
-        ({"phrases": ["one"], "beam": 8}, "mode 'one' .*leave beam out"),
-        ({"phrases": ["one"], "beam": BeamSearch(min_posterior=0.1)}, r"BeamSearch\(nbest=...\) alone"),
+        ({"phrases": ["one"], "beam": 8}, "beam must be None .*mode 'one'"),
+        (
+            {"phrases": ["one"], "beam": BeamSearch(min_posterior=0.1)},
+            r"BeamSearch\(nbest=...\) with phrases in mode 'one'",
+        ),
         ({"beam": 0}, "width"),
     ],
 )
-def test_impossible_wishes(recognizer: Recognizer, options: dict, message: str) -> None:
+def test_invalid_decoding_options(recognizer: Recognizer, options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         recognizer.with_decoding(**options)
 
@@ -261,7 +268,7 @@ def test_impossible_wishes(recognizer: Recognizer, options: dict, message: str) 
         ({"phrases": {"one": 0.0}}, "weight of 'one'"),
     ],
 )
-def test_impossible_lists(options: dict, message: str) -> None:
+def test_invalid_phrase_lists(options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         PhraseList(**{"phrases": ["one"], **options})
 
@@ -272,7 +279,7 @@ def test_phrases_that_can_be_read_once(tmp_path: Path) -> None:
     with path.open() as file:
         assert PhraseList(file).weights == {"lights on": 1.0, "stop": 1.0}
     assert PhraseList(word for word in ("one", "two")).weights == {"one": 1.0, "two": 1.0}
-    with pytest.raises(OptionError, match="at least one; came none"):
+    with pytest.raises(OptionError, match="at least one, got none"):
         PhraseList(word for word in ())
 
 
@@ -281,13 +288,47 @@ def test_reading_phrases(tmp_path: Path) -> None:
     path.write_text("\ufeff# commands\n Lights  ON \n\nlights off\t2.5 # often\n", encoding="utf-8")
     assert PhraseList.read(path).weights == {"lights on": 1.0, "lights off": 2.5}
     path.write_text("one\ntwo\tmuch\n")
-    with pytest.raises(OptionError, match=r"line 2: a weight is expected after the tab; came 'much'"):
+    with pytest.raises(OptionError, match=r"line 2: the weight after the tab must be a positive number, got 'much'"):
         PhraseList.read(path)
     path.write_text("# nothing\n")
-    with pytest.raises(OptionError, match="has no phrases"):
+    with pytest.raises(OptionError, match="must have one phrase per line, got none"):
         PhraseList.read(path)
     with pytest.raises(OptionError, match="cannot be read"):
         PhraseList.read(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "0", "-1", "1e999"])
+def test_weights_in_a_file_are_checked_with_their_line(tmp_path: Path, weight: str) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text(f"one\ntwo\t{weight}\n")
+    with pytest.raises(OptionError, match=rf"line 2: the weight .* got '{weight}'"):
+        PhraseList.read(path)
+
+
+def test_phrase_files_are_split_at_line_feeds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_bytes("lights\u2028on\r\nlights\u0085off\x0c\t2\r\n".encode())
+    assert PhraseList.read(path).weights == {"lights on": 1.0, "lights off": 2.0}
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"caf\xe9\n", b"\x1f\x8b\x08\0"])
+def test_phrase_files_that_are_not_text(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_bytes(data)
+    with pytest.raises(OptionError, match="cannot be read"):
+        PhraseList.read(path)
+
+
+def test_numpy_numbers_are_options_too() -> None:
+    phrases = PhraseList({"one": np.float32(2)}, min_confidence=np.float64(0.25), bonus=np.int64(3))
+    assert (phrases.weights, phrases.min_confidence, phrases.bonus) == ({"one": 2.0}, 0.25, 3.0)
+    beam = BeamSearch(np.int64(4), np.int32(2), np.float64(0.5))
+    assert beam == BeamSearch(4, 2, 0.5)
+    assert [type(value) for value in (beam.width, beam.nbest, beam.min_posterior)] == [int, int, float]
+    assert LanguageModel("lm.arpa", np.float32(0.5), np.int64(1), np.float64(2)) == LanguageModel("lm.arpa", 0.5, 1, 2)
+    for wrong in (np.bool_(True), np.float64("nan"), np.array([1])):
+        with pytest.raises(OptionError, match="min_confidence must be a finite number"):
+            PhraseList(["one"], min_confidence=wrong)
 
 
 def test_the_command_line(model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

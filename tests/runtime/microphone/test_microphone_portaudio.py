@@ -157,9 +157,9 @@ def test_recordings_of_speech_are_read_back(microphone: VirtualMicrophone) -> No
             time.sleep(1.0)  # more than the 0.8 s after which an utterance is over
         listening.press_ctrl_c()
         events = listening.events()
-    heard = [event["text"] for event in events if event["kind"] == "final"]
+    texts = [event["text"] for event in events if event["kind"] == "final"]
     # Where the chunks fall decides some of the words: with the model of today, up to 16 % of these few were wrong.
-    assert word_errors([" ".join(utterance.text for utterance in said)], [" ".join(heard)]).wer < 0.25
+    assert word_errors([" ".join(utterance.text for utterance in said)], [" ".join(texts)]).wer < 0.25
 
 
 def test_devices(microphone: VirtualMicrophone) -> None:
@@ -190,8 +190,8 @@ def test_a_program_that_falls_behind_is_told_what_was_lost(
     [
         ("kill", "stopped recording: was it unplugged", 3.0),
         ("unplug", "stopped recording: was it unplugged", 3.0),
-        ("suspend", "has delivered nothing for 2 s", 4.0),
-        ("hang", "has delivered nothing for 2 s", 6.0),  # closing is given up after a second
+        ("suspend", "has delivered no audio for 2 s", 4.0),
+        ("hang", "has delivered no audio for 2 s", 6.0),  # closing is abandoned after a second
     ],
 )
 def test_a_device_that_goes_away_is_an_error_and_no_hang(
@@ -206,7 +206,7 @@ def test_a_device_that_goes_away_is_an_error_and_no_hang(
         assert time.monotonic() - happened_at < within_s
     assert listening.process.returncode == 0
     assert message in end["text"]
-    assert events[-1] == {"kind": "final", "text": "ones"}  # what was heard before is kept
+    assert events[-1] == {"kind": "final", "text": "ones"}  # earlier audio is recognised
 
 
 def test_no_sound_server(microphone: VirtualMicrophone, model_path: Path) -> None:

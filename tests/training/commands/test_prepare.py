@@ -16,7 +16,8 @@ import soundfile
 from lwasr_edge.audio.reader import load_audio
 from lwasr_edge.training.cli import main
 from lwasr_edge.training.commands.prepare import text_fault
-from lwasr_edge.training.data.manifest import Utterance, load_corpus, read_manifest
+from lwasr_edge.training.data.corpus import load_corpus
+from lwasr_edge.training.data.manifest import Utterance, read_manifest
 from lwasr_edge.training.data.transcripts import spoken_beyond_letters
 
 RATE = 16_000
@@ -122,7 +123,7 @@ def test_faults_in_librispeech_are_named(tmp_path: Path, librispeech: Path, prep
     assert lines[0] == f"left out: 84-121123-0002: no such audio file: {chapter / '84-121123-0002.flac'}"
     assert lines[1].startswith(f"left out: 84-121123-0003: {chapter / '84-121123-0003.flac'}: ")
     assert lines[2].startswith("left out: 84-121123-0004: ")
-    assert lines[3] == "left out: 84-121123-0005: characters outside the vocabulary: 2 4"
+    assert lines[3] == "left out: 84-121123-0005: text must consist of the vocabulary's characters, got 2 4"
     assert lines[4] == "left out: 84-121123-0006: 41 words need 80 frames; the recording has 25"
     assert len(rows(tmp_path / "out" / "dev-clean.jsonl")) == 2
 
@@ -185,8 +186,11 @@ def test_faults_in_tedlium_are_named(tmp_path: Path, tedlium: Path, prepare: Com
     assert lines[0].startswith("left out: Bad_2010: ") and "is not a recording" in lines[0]
     assert lines[1] == f"left out: Gone_2010: no such audio file: {dev / 'sph' / 'Gone_2010.sph'}"
     assert lines[2] == f"left out: Untold_2010: no such transcript: {dev / 'stm' / 'Untold_2010.stm'}"
-    assert lines[3] == "left out: AlGore_2009-3: lasts 1.00 s from 9.00 s on; its manifest says 5.00 s"
-    beyond = "90.00 to 94.00 s of AlGore_2009: there is no such stretch in AlGore_2009.sph"
+    assert (
+        lines[3]
+        == "left out: AlGore_2009-3: duration must be 5.00 s, as in its manifest, got 1.00 s of audio from 9.00 s on"
+    )
+    beyond = "segment must be within AlGore_2009.sph, got 90.00 to 94.00 s of AlGore_2009"
     assert lines[4] == f"left out: AlGore_2009-4: {beyond}"
 
 
@@ -225,7 +229,7 @@ def test_kaldi_segments(tmp_path: Path, kaldi: Path, prepare: Command) -> None:
     assert status == 0
     assert complaints.splitlines() == [
         f"left out: u3: no such audio file: {kaldi / 'missing.wav'}",
-        "left out: u4: lasts 1.00 s from 1.00 s on; its manifest says 4.00 s",
+        "left out: u4: duration must be 4.00 s, as in its manifest, got 1.00 s of audio from 1.00 s on",
     ]
     found = [(row["id"], row["offset"], row["duration"], row["text"]) for row in rows(tmp_path / "out" / "train.jsonl")]
     assert found == [("u1", 0.25, 1.25, "one"), ("u2", 1.0, 2.0, "two")]
@@ -241,7 +245,7 @@ def test_kaldi_commands_are_not_run(tmp_path: Path, kaldi: Path, prepare: Comman
 def test_kaldi_without_a_text(kaldi: Path, prepare: Command) -> None:
     (kaldi / "text").write_text("s1-a HELLO THERE\n")
     status, _, complaints = prepare("kaldi", kaldi)
-    assert status == 2 and "lhotse cannot read it as Kaldi data: KeyError('s2-b')" in complaints
+    assert status == 2 and "must be Kaldi data, got an error of lhotse: KeyError('s2-b')" in complaints
 
 
 def test_manifests(tmp_path: Path, prepare: Command) -> None:
@@ -278,9 +282,9 @@ def test_a_manifest_is_never_replaced_by_what_is_made_of_it(tmp_path: Path, prep
 @pytest.mark.parametrize(
     ("corpus", "message"),
     [
-        ("librispeech", "expected LibriSpeech's PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt; there is none"),
-        ("tedlium", "expected TED-LIUM's train, dev and test with sph and stm, or legacy with them"),
-        ("kaldi", "expected a Kaldi data directory; it has no wav.scp"),
+        ("librispeech", "must contain PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, got none"),
+        ("tedlium", "must contain TED-LIUM's train, dev and test with sph and stm, or legacy with them"),
+        ("kaldi", "must be a Kaldi data directory with wav.scp, got none"),
         ("manifest", "no such manifest"),
     ],
 )

@@ -230,7 +230,7 @@ def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: 
     assert widths == {(32, 8, 3), (16, 8, 3)}  # 0.55 of heads of width 8 is 4, 0.36 of 8 channels is 3
     assert main([*command, "--max-mb", "0.0001"]) == 2
     assert "nothing fits" in capsys.readouterr().err
-    for option in ("--attention", "--front"):
+    for option in ("--attention", "--subsampling"):
         assert main([*command, option, "0"]) == 2
         assert f"{option} 0.0: expected shares above 0" in capsys.readouterr().err
 
@@ -253,7 +253,7 @@ def test_search_by_transcripts_with_the_front_left_alone(tmp_path: Path, referen
     manifest, out = str(write_test_manifest(tmp_path)), tmp_path / "out"
     command = ["search", "--reference", str(reference), "--layers", "1", "--feed-forward", "1", *SHORT]
     command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), "--steps", "2", "--layer-steps", "0"]
-    command += ["--loss", "mse=0", "clip=0", "kl=0", "hidden=0", "ctc=1", "--freeze-front"]
+    command += ["--loss", "mse=0", "clip=0", "kl=0", "hidden=0", "ctc=1", "--freeze-subsampling"]
     assert main([*command, "-o", str(out)]) == 0
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert {name.partition("/")[2] for entry in entries for name in entry if "/" in name} == {"ctc"}
@@ -267,7 +267,7 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
     manifest = str(write_test_manifest(tmp_path))
     student = tmp_path / "student.safetensors"
     save_checkpoint(student, small_model(normalization="running"), letters_tokenizer())
-    command = ["adapt", str(student), "--train", manifest, *SHORT, "--epochs", "2", "--freeze-front"]
+    command = ["adapt", str(student), "--train", manifest, *SHORT, "--epochs", "2", "--freeze-subsampling"]
     command += ["--general", manifest, "-o", str(tmp_path / "out")]
     assert main([*command, "--max-general-loss", "300"]) == 0
     assert "general speech, student/data/whole: WER" in capsys.readouterr().out
