@@ -1,6 +1,7 @@
 """The distribution: contents and requirements of wheel and source archive, versions, direction of imports."""
 
 import ast
+import importlib
 import importlib.util
 import json
 import re
@@ -176,6 +177,18 @@ def test_the_workflow_covers_every_declared_python() -> None:
     classifiers = [line.rpartition(" ")[2] for line in pyproject()["project"]["classifiers"] if ":: 3." in line]
     assert matrix["python"] == classifiers
     assert {entry["runner"] for entry in matrix["include"]} == set(matrix["runner"])
+
+
+def test_cards_for_people_are_those_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a change of about.json or of the text in benchmarks/cards.py, card.json and card.md must follow."""
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    render = importlib.import_module("cards").markdown
+    for path in sorted(ROOT.glob("models/*/card.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(path.with_name("about.json").read_text(encoding="utf-8"))
+        assert {**card, **card["about"], **about} == {**card, **card["about"]}
+        assert path.with_name("card.md").read_text(encoding="utf-8") == render(card)
 
 
 def test_every_package_folder_is_named_in_pyproject() -> None:

@@ -20,16 +20,24 @@ pytestmark = pytest.mark.skipif(not README.is_file(), reason="needs the checkout
 MODULES = {"lwasr": "lwasr_edge.cli", "lwasr-train": "lwasr_edge.training.cli", "lwasr-export": "lwasr_edge.export.cli"}
 
 
-def blocks(language: str) -> list[str]:
-    if not README.is_file():
+def pages() -> list[Path]:
+    """All Markdown pages of the checkout."""
+    folders = [ROOT / name for name in ("docs", "models", "benchmarks")]
+    return sorted([*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))])
+
+
+def blocks(language: str, page: Path = README) -> list[str]:
+    if not page.is_file():
         return []
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-def commands() -> list[list[str]]:
-    """Every `lwasr...` command of the README's shell blocks, as words."""
-    lines = [part for block in blocks("sh") for line in block.splitlines() for part in re.split(r"&& | \| ", line)]
-    return [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] in MODULES]
+def commands() -> list[str]:
+    """Every different `lwasr...` command of the pages' shell blocks."""
+    joined = [block.replace("\\\n", " ") for page in pages() for block in blocks("sh", page)]
+    lines = [part for block in joined for line in block.splitlines() for part in re.split(r"&& | \| ", line)]
+    found = [" ".join(words) for line in lines if (words := shlex.split(line, comments=True)) and words[0] in MODULES]
+    return list(dict.fromkeys(found))
 
 
 def test_the_two_commands_are_on_the_first_screen() -> None:
@@ -39,9 +47,9 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
     assert "English only" in first_screen
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_commands_and_their_options_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    program, *rest = words
+@pytest.mark.parametrize("command", commands())
+def test_commands_and_their_options_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program, *rest = command.split()
     subcommand = [] if program == "lwasr-export" else rest[:1]
     with pytest.raises(SystemExit) as ended:
         importlib.import_module(MODULES[program]).main([*subcommand, "--help"])
@@ -82,12 +90,6 @@ def test_the_tree_of_files_exists() -> None:
         folders[depth:] = [name]
         path = ROOT.joinpath(*folders)
         assert path.is_dir() if name.endswith("/") else path.is_file(), path
-
-
-def pages() -> list[Path]:
-    """All Markdown pages of the checkout."""
-    folders = [ROOT / name for name in ("docs", "models", "benchmarks")]
-    return sorted([*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))])
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
