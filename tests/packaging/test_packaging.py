@@ -191,6 +191,13 @@ def test_cards_for_people_are_those_for_programs(monkeypatch: pytest.MonkeyPatch
         assert path.with_name("card.md").read_text(encoding="utf-8") == render(card)
 
 
+def test_install_commands_work_from_a_checkout() -> None:
+    """The project is on no package index yet: extras are installed as `pip install '.[mic]'`."""
+    sources = [path for top in ("lwasr_edge", "export", "examples", "docs") for path in (ROOT / top).rglob("*")]
+    sources = [path for path in (*sources, *ROOT.glob("*.md")) if path.suffix in (".py", ".md")]
+    assert [path for path in sources if re.search(r"pip install \S?lwasr-edge\[", path.read_text("utf-8"))] == []
+
+
 def test_every_package_folder_is_named_in_pyproject() -> None:
     folders = {folder for top in ("lwasr_edge", "export", "models") for folder in (ROOT / top).rglob("*")}
     found = {path for path in (*folders, ROOT / "export", ROOT / "models") if (path / "__init__.py").is_file()}
