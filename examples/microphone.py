@@ -1,6 +1,6 @@
 """Listen to a microphone until somebody says a word, or until Ctrl-C.
 
-pip install "lwasr-edge[mic]"
+pip install '.[mic]'
 python examples/microphone.py [--device NAME] [--until WORD]
 """
 

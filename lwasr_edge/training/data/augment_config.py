@@ -110,7 +110,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         try:
             import tomli as tomllib
         except ModuleNotFoundError as error:
-            raise MissingExtraError("tomli is not installed: pip install 'lwasr-edge[train]'") from error
+            raise MissingExtraError("tomli is not installed: pip install '.[train]'") from error
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
