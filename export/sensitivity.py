@@ -12,13 +12,13 @@ import onnx
 import torch
 from torch import Tensor
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.metadata import write_metadata
 from lwasr_edge.export.quantize import matmul_names, quantize, scales_of, weight_scale
 from lwasr_edge.export.streaming import FullContextModel, StreamingModel
 from lwasr_edge.export.verify import Recording, RecordingSet, agreements, typical_divergence
-from lwasr_edge.manifest import evenly_spaced
 from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
 PROBE_RECORDINGS = 8  # evenly spaced over all sets: enough to rank the layers

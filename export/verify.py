@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.run_model import log_probs_of, padded, run_file, run_in_chunks, text_of
-from lwasr_edge.manifest import evenly_spaced
 from lwasr_edge.model import Model
 from lwasr_edge.training.data.corpus import load_corpus
 from lwasr_edge.training.data.manifest import read_manifest

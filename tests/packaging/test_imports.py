@@ -34,13 +34,13 @@ TRAINING_LAYERS = [
     {"training.model", "training.data"},
     {"training.compress"},
     {"training.loop", "training.scoring"},
+    {"training.options"},
     {"training.run"},
     {"training.commands"},
     {"training.study"},
     {"training.cli"},
 ]
-TRAINING_IS_CHECKED = False  # its own layers; that the runtime never imports it is always checked
-LAYERS = [*RUNTIME_LAYERS, *(TRAINING_LAYERS if TRAINING_IS_CHECKED else [{"training"}]), {"export"}]
+LAYERS = [*RUNTIME_LAYERS, *TRAINING_LAYERS, {"export"}]
 
 HEAVY = ["torch", "onnx", "sounddevice", "sentencepiece", "safetensors", "matplotlib", "tqdm", "scipy"]
 
@@ -116,7 +116,7 @@ def test_every_error_is_an_lwasr_error_and_a_built_in_kind() -> None:
 def room_of(module: str) -> str:
     """The room of a module, "lwasr_edge.training.loop.trainer" -> "training.loop"."""
     first, *rest = [*module.split(".")[1:], "__init__"]
-    return f"{first}.{rest[0]}" if first == "training" and TRAINING_IS_CHECKED else first
+    return f"{first}.{rest[0]}" if first == "training" else first
 
 
 def imported_modules(node: ast.AST) -> Iterator[str]:

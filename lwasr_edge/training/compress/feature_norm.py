@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.errors import OptionError
-from lwasr_edge.manifest import evenly_spaced
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.features import RunningNorm, UtteranceNorm

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lwasr_edge.manifest import evenly_spaced
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.training.data.corpus import Corpus
 
 

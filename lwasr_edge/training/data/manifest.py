@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lwasr_edge.bench.manifest import ManifestEntry, read_manifest_lines
 from lwasr_edge.errors import ManifestError
 from lwasr_edge.files import atomic_file
-from lwasr_edge.manifest import ManifestEntry, read_manifest_lines
 
 SHOWN_FAULTS = 20
 Utterance = ManifestEntry

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
-from lwasr_edge.manifest import evenly_spaced
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.corpus import load_corpus
 from lwasr_edge.training.data.manifest import read_manifest
