@@ -147,7 +147,7 @@ def test_the_last_frame_needs_the_flush(recognizer: Recognizer) -> None:
     assert [event.text for event in stream.flush()][-1] == "two"
 
 
-def test_flush_ends_and_reset_starts_anew(recognizer: Recognizer) -> None:
+def test_flush_ends_and_reset_restarts(recognizer: Recognizer) -> None:
     stream = recognizer.stream(44100)
     samples = speak(0.2, "\u2581one", "\u2581two", sample_rate=44100)
     first = feed(stream, samples, lambda: 5000)
@@ -160,7 +160,7 @@ def test_flush_ends_and_reset_starts_anew(recognizer: Recognizer) -> None:
     assert final_words(first) == final_words(second)
 
 
-def test_reset_forgets_what_was_said(recognizer: Recognizer) -> None:
+def test_reset_clears_the_words(recognizer: Recognizer) -> None:
     stream = recognizer.stream(chunk_ms=160)
     stream.accept(speak("\u2581one", 0.1))
     stream.reset()
@@ -168,7 +168,7 @@ def test_reset_forgets_what_was_said(recognizer: Recognizer) -> None:
     assert (final.text, final.start_s) == ("one", 0.0175)
 
 
-def test_a_closed_stream_is_of_no_use(recognizer: Recognizer) -> None:
+def test_a_closed_stream_cannot_be_used(recognizer: Recognizer) -> None:
     with recognizer.stream() as stream:
         stream.accept(np.zeros(100, np.float32))
     stream.close()
@@ -177,7 +177,7 @@ def test_a_closed_stream_is_of_no_use(recognizer: Recognizer) -> None:
             use()
 
 
-def test_bad_samples_are_not_taken(recognizer: Recognizer) -> None:
+def test_invalid_samples_are_refused(recognizer: Recognizer) -> None:
     stream = recognizer.stream()
     stream.accept(np.zeros(500, np.float32))
     with pytest.raises(AudioError, match="got nan at sample 502"):
@@ -257,7 +257,7 @@ def test_strided_read_only_and_big_endian_blocks(recognizer: Recognizer) -> None
 
 @pytest.mark.parametrize("sample_rate", [16_000, 44_100])
 @pytest.mark.parametrize("lost_s", [0.0, 0.013, 1.0, 3600.0])
-def test_sound_that_is_missing_ends_the_utterance_and_times_go_on(
+def test_missing_samples_end_the_utterance_and_times_continue(
     recognizer: Recognizer, sample_rate: int, lost_s: float
 ) -> None:
     before = speak(0.2, "\u2581four", sample_rate=sample_rate)

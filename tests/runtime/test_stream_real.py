@@ -101,13 +101,13 @@ def test_next_to_nothing(real: Recognizer, n_samples: int) -> None:
         assert real.transcribe(noise, 16_000).text == ""
 
 
-def test_silence_says_nothing(real: Recognizer) -> None:
+def test_silence_gives_no_words(real: Recognizer) -> None:
     assert recognise(real, [pause(10.0)]) == ()
     assert real.transcribe(pause(10.0), 16_000).text == ""
 
 
 @pytest.mark.parametrize("level_db", [-60, -30])
-def test_noise_says_nothing(real: Recognizer, level_db: int) -> None:
+def test_noise_gives_no_words(real: Recognizer, level_db: int) -> None:
     noise = np.random.default_rng(0).normal(0, 10 ** (level_db / 20), 160_000).astype(np.float32)
     assert recognise(real, [noise]) == ()
 
@@ -145,7 +145,7 @@ def wer_in_one_stream(real: Recognizer, utterances: list[Utterance], gains: Iter
 
 @pytest.mark.slow
 @pytest.mark.real_speech
-def test_a_change_of_level_costs_no_words(real: Recognizer, forty: list[Utterance]) -> None:
+def test_a_change_of_level_loses_no_words(real: Recognizer, forty: list[Utterance]) -> None:
     """20 dB: a microphone turned down and up in the middle of a stream. Measured: no more than 0.3 % absolute."""
     some = forty[::4]
     apart = [real.transcribe(utterance.path, chunk_ms=CHUNK_MS).text for utterance in some]

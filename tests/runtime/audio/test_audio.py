@@ -50,7 +50,7 @@ def peak_hz(samples: np.ndarray, sample_rate: int) -> float:
         ("AIFF", "PCM_16", 96000),
     ],
 )
-def test_every_format_gives_the_same_sound_at_16_khz(form: str, subtype: str, sample_rate: int) -> None:
+def test_every_format_gives_the_same_samples_at_16_khz(form: str, subtype: str, sample_rate: int) -> None:
     stereo = np.stack([sine(1.0, sample_rate), sine(1.0, sample_rate)], axis=1)
     samples = load_audio(encoded(stereo, sample_rate, form, subtype))
     assert samples.dtype == np.float32
@@ -290,7 +290,7 @@ def test_a_damaged_header_prints_nothing(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.wav")
     path.write_bytes(encoded(sine(0.1, 16000), 16000, "WAV"))
     assert len(load_audio(path)) == len(load_audio(str(path))) == 1600
@@ -336,9 +336,7 @@ def test_a_truncated_file_is_read_as_far_as_possible_with_a_warning(form: str) -
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000, 0x7F000000])  # as programs write it that cannot seek
 @pytest.mark.parametrize(("form", "chunk", "order"), [("WAV", b"data", "little"), ("AIFF", b"SSND", "big")])
-def test_a_stream_header_without_a_length_is_no_reason_to_warn(
-    form: str, chunk: bytes, order: str, length: int
-) -> None:
+def test_a_header_without_a_length_gives_no_warning(form: str, chunk: bytes, order: str, length: int) -> None:
     data = bytearray(encoded(sine(1.0, 16000), 16000, form, "PCM_16"))
     start = data.find(chunk) + 4
     data[start : start + 4] = data[4:8] = length.to_bytes(4, order)
@@ -372,7 +370,7 @@ def total_and_seconds(source: object) -> tuple[int, list[float]]:
 
 @pytest.mark.parametrize("first", ["CONSTANT", "VARIABLE", "VORBIS", "OPUS"])
 @pytest.mark.parametrize("lengths_s", [(1.0, 3.0), (3.0, 1.5, 2.0), (2.0, 2.0)])
-def test_recordings_end_to_end_are_one(first: str, lengths_s: tuple[float, ...], tmp_path: Path) -> None:
+def test_concatenated_streams_are_read_to_the_end(first: str, lengths_s: tuple[float, ...], tmp_path: Path) -> None:
     parts = []
     for number, length_s in enumerate(lengths_s):
         samples = sine(length_s, 16000, hz=300.0 * (number + 1))
@@ -390,7 +388,7 @@ def test_recordings_end_to_end_are_one(first: str, lengths_s: tuple[float, ...],
     assert seconds[-1] == sum(lengths_s)
 
 
-def test_tags_between_recordings_are_passed_over() -> None:
+def test_tags_between_streams_are_skipped() -> None:
     one, two = (mp3(sine(2.0, 16000, hz), bitrate_mode="CONSTANT") for hz in (300.0, 600.0))
     old_tag, new_tag = b"TAG" + bytes(125), b"ID3\3\0\0\0\0\x20\0" + bytes(4096)
     assert len(load_audio(new_tag + one + old_tag + new_tag + two + old_tag)) == 4 * 16000

@@ -135,7 +135,7 @@ def test_utterances_of_one_chunk_and_of_cut_length(recognizer: Recognizer) -> No
         assert len(found) > 3
 
 
-def test_partials_promise_nothing_that_may_change(recognizer: Recognizer, commands: Recognizer) -> None:
+def test_partials_have_no_stable_words_with_a_decoder(recognizer: Recognizer, commands: Recognizer) -> None:
     samples = speak(*OTHER)
     partials, plain = (
         [e for e in r.stream().accept(samples) if isinstance(e, Partial)] for r in (commands, recognizer)

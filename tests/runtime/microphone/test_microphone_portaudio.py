@@ -112,7 +112,7 @@ def read_terminal(screen: int) -> str:
             return written.decode()
 
 
-def test_the_words_come_back(microphone: VirtualMicrophone, model_path: Path, tones: Path) -> None:
+def test_played_tones_are_recognised(microphone: VirtualMicrophone, model_path: Path, tones: Path) -> None:
     """Recognizer.listen at several rates, `lwasr listen --json` and `lwasr listen` in a terminal, all at once."""
     screen, terminal = open_terminal(columns=15)
     command = ["-m", "lwasr_edge", "listen", "--model", model_path, "--device", DEVICE, "--chunk-ms", "160"]
@@ -147,7 +147,7 @@ def test_the_words_come_back(microphone: VirtualMicrophone, model_path: Path, to
     assert as_json.errors == live.errors == f"listening to {DEVICE!r}; Ctrl-C ends\n"
 
 
-def test_recordings_of_speech_are_read_back(microphone: VirtualMicrophone) -> None:
+def test_played_speech_is_recognised(microphone: VirtualMicrophone) -> None:
     default_recognizer()  # or skip
     utterances = own_utterances()
     command = ["-m", "lwasr_edge", "listen", "--json", "--device", DEVICE, "--chunk-ms", "1280"]
@@ -170,9 +170,7 @@ def test_devices(microphone: VirtualMicrophone) -> None:
     assert listed.stderr == ""
 
 
-def test_a_program_that_falls_behind_is_told_what_was_lost(
-    microphone: VirtualMicrophone, model_path: Path, tones: Path
-) -> None:
+def test_a_slow_program_gets_the_lost_samples(microphone: VirtualMicrophone, model_path: Path, tones: Path) -> None:
     arguments = (PROGRAM, model_path, DEVICE, "--queue-s", "0.5", "--nap-s", "1.5")
     with Listening(microphone, *arguments) as listening:
         microphone.play(tones)
