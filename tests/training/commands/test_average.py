@@ -60,4 +60,4 @@ def test_what_cannot_be_averaged(
         assert reason in capsys.readouterr().err
     assert not Path(output[1]).exists()
     assert main(["average", *before_and_after, "-o", str(tmp_path)]) == 2
-    assert "is a folder; expected a file" in capsys.readouterr().err
+    assert "-o must be a file, got the folder" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def test_calibrate_finds_a_bias_that_was_wrong(tmp_path: Path, capsys: pytest.Ca
     assert checkpoint_notes(after)["blank_penalty"] == "1.5"  # nothing more to take off, and nothing forgotten
     same_name = tmp_path / "other" / "heard.jsonl"
     assert main(["calibrate", str(before), "--dev", str(manifest), str(same_name), "-o", str(after)]) == 2
-    assert "expected names that differ" in capsys.readouterr().err
+    assert "--dev manifests must have different names" in capsys.readouterr().err
 
 
 def test_what_calibrate_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,9 +69,9 @@ def test_what_calibrate_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*command, str(output)]) == 2
     assert "silent: no transcript in it" in capsys.readouterr().err
     assert main([*command, str(output), "--dev-utterances", "0"]) == 2
-    assert "--dev-utterances 0: expected 1 or more" in capsys.readouterr().err
+    assert "--dev-utterances must be a whole number >= 1, got 0" in capsys.readouterr().err
     assert main([*command, str(tmp_path)]) == 2
-    assert "is a folder; expected a file" in capsys.readouterr().err
+    assert "-o must be a file, got the folder" in capsys.readouterr().err
     assert not output.exists()
 
 
