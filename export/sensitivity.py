@@ -12,6 +12,7 @@ import onnx
 import torch
 from torch import Tensor
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.layers import MatMulLinear
 from lwasr_edge.export.metadata import write_metadata
@@ -57,7 +58,7 @@ def keep_float(
     if wer_loss(proto, scales, float_path, metadata, sets, ()) <= max_wer_loss:
         return []
     recordings = [recording for one in sets for recording in one.recordings]
-    picked = np.linspace(0, len(recordings) - 1, min(PROBE_RECORDINGS, len(recordings))).round().astype(int)
+    picked = evenly_spaced(len(recordings), PROBE_RECORDINGS)
     ranked = list(sensitivities(model, matmul_names(proto), [recordings[i] for i in picked]))
     n_kept = 1
     while n_kept < len(ranked):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.run_model import log_probs_of, padded, run_file, run_in_chunks, text_of
@@ -76,7 +77,7 @@ def read_recordings(manifest: Path, sample_rate: int, limit: int | None = None) 
     """Audio and transcripts of a manifest; with a limit, so many of them, evenly spaced."""
     utterances = read_manifest(manifest)
     if limit is not None and len(utterances) > limit:
-        utterances = [utterances[i] for i in np.linspace(0, len(utterances) - 1, limit).round().astype(int)]
+        utterances = [utterances[i] for i in evenly_spaced(len(utterances), limit)]
     corpus = load_corpus(utterances, sample_rate)
     has_texts = any(utterance.text for utterance in corpus.utterances)  # one empty text among others is of silence
     texts = [utterance.text if has_texts else None for utterance in corpus.utterances]

@@ -123,9 +123,8 @@ class RecordingFile:
                 return _sequential(os.fsencode(source) if os.name == "posix" else os.fspath(source))
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: soundfile, for a .raw file
             raise AudioFormatError(
-                f"audio must be WAV, FLAC, OGG, Opus, MP3 or AIFF, got {self.name}, which cannot be read "
-                f"({decoder_reason(error)}): pass samples without a header as an array, np.frombuffer(data, np.int16), "
-                "and a sample_rate"
+                f"{self.name} must be WAV, FLAC, OGG, Opus, MP3 or AIFF, got another format ({decoder_reason(error)}): "
+                "pass samples without a header as an array, np.frombuffer(data, np.int16), and a sample_rate"
             ) from error
 
     def _open_at(self, start: int) -> soundfile.SoundFile:

@@ -67,7 +67,7 @@ def _checked(name: str, file: BinaryIO, start: int) -> BinaryIO:
     """The file at byte `start`, if it is not empty."""
     file.seek(start)
     if not file.read(1):
-        raise AudioError(f"{name} holds no audio, 0 bytes: call seek(0) if the file object was read before")
+        raise AudioError(f"{name} holds no audio: 0 bytes (call seek(0) if the file object was read before)")
     file.seek(start)
     return file
 

@@ -233,7 +233,7 @@ def verify_model(model: InstalledModel) -> Iterator[tuple[CardFile, str]]:
         if not path.is_file():
             yield file, "missing"
         elif path.stat().st_size != file.size:
-            yield file, f"damaged: size must be {file.size} bytes, got {path.stat().st_size}"
+            yield file, f"damaged: {path.stat().st_size} bytes, must be {file.size}"
         elif sha256_of(path) != file.sha256:
             yield file, "damaged: its SHA-256 is not the one in the card"
         else:

@@ -29,7 +29,7 @@ def test_the_frames_ahead_give_no_tokens_and_come_again(path: Path) -> None:
     samples = speak("▁one", 0.2, "▁two", 0.2)
     samples = np.pad(samples, (0, -len(samples) % 640))
     n_frames = len(samples) // 640
-    whole = model.run_chunk(samples, model.initial_state())
+    at_once = model.run_chunk(samples, model.initial_state())
     found, state, start = [], model.initial_state(), 0
     while start < n_frames:
         ahead = min(3, n_frames - start - 1)
@@ -37,7 +37,7 @@ def test_the_frames_ahead_give_no_tokens_and_come_again(path: Path) -> None:
         n_given = min(2 + ahead, n_frames - start)
         found += [(token, start + frame) for token, frame in zip(result.tokens, result.frames, strict=True)]
         state, start = result.state, start + n_given - ahead
-    assert found == list(zip(whole.tokens, whole.frames, strict=True))
+    assert found == list(zip(at_once.tokens, at_once.frames, strict=True))
     assert [tiny_model.VOCABULARY[token] for token, _ in found] == ["▁one", "▁two"]
 
 

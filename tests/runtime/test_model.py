@@ -218,7 +218,7 @@ def test_format_version_that_is_not_a_number(save: Build, version: str) -> None:
 
 
 def test_format_version_of_the_file() -> None:
-    text = json.dumps({**tiny_model.INFO, "format_version": 99})  # not the place for it
+    text = json.dumps({**tiny_model.INFO, "format_version": 99})  # ignored
     assert ModelInfo.from_metadata({"lwasr.contract": "1", "lwasr.model": text}).format_version == 1
     assert ModelInfo.from_metadata({"lwasr.contract": "01", "lwasr.model": text}).format_version == 1
 

@@ -109,11 +109,13 @@ def test_bad_audio_is_refused_and_the_recognizer_still_works(recognizer: Recogni
 
 
 def test_progress_is_reported(recognizer: Recognizer) -> None:
-    told = []
-    recognizer.transcribe(np.zeros(48000, np.float32), 48000, progress=lambda done, total: told.append((done, total)))
-    assert [total for _, total in told] == [1.0] * len(told)
-    assert told[-1] == (1.0, 1.0)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    reported = []
+    recognizer.transcribe(
+        np.zeros(48000, np.float32), 48000, progress=lambda done, total: reported.append((done, total))
+    )
+    assert [total for _, total in reported] == [1.0] * len(reported)
+    assert reported[-1] == (1.0, 1.0)
+    assert [done for done, _ in reported] == sorted({done for done, _ in reported})
 
 
 def test_transcript_as_dict() -> None:
@@ -182,9 +184,9 @@ def test_a_model_without_streaming(offline_model_path: Path) -> None:
         recognizer.transcribe(samples, 44100, chunk_ms=640)
     with pytest.raises(OptionError, match="look_ahead_ms must be None with the model 'tiny-offline'"):
         recognizer.transcribe(samples, 44100, look_ahead_ms=320)
-    told = []
-    recognizer.transcribe(samples, 44100, look_ahead_ms=0, progress=lambda done, total: told.append((done, total)))
-    assert told == [(transcript.duration_s, transcript.duration_s)]
+    reported = []
+    recognizer.transcribe(samples, 44100, look_ahead_ms=0, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(transcript.duration_s, transcript.duration_s)]
 
 
 def test_every_error_is_one_of_ours(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.acoustic_model import AcousticModel
@@ -32,8 +33,7 @@ def fit_running_norm(student: AcousticModel, store: WaveformStore, n_utterances:
     norm = student.norm
     if not isinstance(norm, RunningNorm):
         return
-    n_stored = len(store.lengths_s)
-    chosen = np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64)
+    chosen = evenly_spaced(len(store.lengths_s), n_utterances, "down")
     batches = [non_silent_log_mel(student, store, indices) for indices in np.array_split(chosen, -(-len(chosen) // 16))]
     statistics = [utterance_statistics(norm, log_mel, lengths) for log_mel, lengths in batches if len(log_mel)]
     if not statistics:

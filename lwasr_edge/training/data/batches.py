@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.training.data.corpus import Corpus
 
 
@@ -87,8 +88,7 @@ class WaveformStore:
 
     def spread(self, n_utterances: int) -> list[np.ndarray]:
         """Batches of up to 8 utterances of similar length, evenly spaced over the corpus; all if there are fewer."""
-        n_stored = len(self.lengths_s)
-        chosen = np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64)
+        chosen = evenly_spaced(len(self.lengths_s), n_utterances, "down")
         ordered = chosen[np.argsort(self.lengths_s[chosen], kind="stable")]
         return np.array_split(ordered, -(-len(ordered) // 8))
 

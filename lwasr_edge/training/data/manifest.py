@@ -1,33 +1,20 @@
-"""JSONL manifests (one utterance per line, as NeMo's), and reports of utterances that cannot be used."""
+"""Manifests of training data: reading, writing, and reports of utterances that cannot be used."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lwasr_edge.bench.manifest import ManifestEntry, read_manifest_lines
 from lwasr_edge.errors import ManifestError
-from lwasr_edge.files import atomic_file, read_json_lines
+from lwasr_edge.files import atomic_file
 
 SHOWN_FAULTS = 20
-SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can escape half a character, which no file name or tokenizer takes
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """A recording of a manifest, or a segment of one."""
-
-    id: str
-    path: Path
-    duration_s: float
-    text: str  # "" without a transcript
-    speaker: str
-    offset_s: float | None = None  # start of the segment; None for the full recording
+Utterance = ManifestEntry
 
 
 @dataclass(frozen=True)
@@ -44,10 +31,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     Raises:
         ManifestError: it is missing, empty or not UTF-8, or has a line that is not an utterance, whose number is given.
     """
-    utterances, faults = parse_manifest(path)
-    for fault in faults:
-        raise ManifestError(f"{fault.utterance.id}: {fault.reason}")
-    return utterances
+    return read_manifest_lines(path)
 
 
 def parse_manifest(path: Path) -> tuple[list[Utterance], list[Fault]]:
@@ -56,93 +40,12 @@ def parse_manifest(path: Path) -> tuple[list[Utterance], list[Fault]]:
     Raises:
         ManifestError: it is missing, empty or not UTF-8.
     """
-    utterances: list[Utterance] = []
     faults: list[Fault] = []
-    ids: set[str] = set()
 
-    def report(number: int, error: Exception) -> None:
-        unnamed = Utterance(f"{path}, line {number}", path, 0.0, "", "")
-        faults.append(Fault(unnamed, f"line must be a JSON object with audio_filepath and duration: {error}"))
+    def report(number: int, reason: str) -> None:
+        faults.append(Fault(Utterance(f"{path}, line {number}", path, 0.0), reason))
 
-    for number, entry in manifest_lines(path, report):
-        try:
-            utterance = parse_entry(entry, path.parent)
-        except ManifestError as error:
-            report(number, error)
-            continue
-        if utterance.id in ids and entry.get("id") is None:  # NeMo's entries have no ids, and names may repeat
-            utterance = replace(utterance, id=f"{utterance.id}@{number}")
-        ids.add(utterance.id)
-        utterances.append(utterance)
-    if not utterances and not faults:
-        raise ManifestError(f"{path}: the manifest is empty")
-    return utterances, faults
-
-
-def manifest_lines(path: Path, report: Callable[[int, Exception], None]) -> Iterator[tuple[int, Any]]:
-    """`read_json_lines`, with errors of the file as ManifestError."""
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest")
-    try:
-        yield from read_json_lines(path, report)
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: manifest must be JSON lines in UTF-8: {error}") from error
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def parse_entry(entry: Any, folder: Path) -> Utterance:
-    """An utterance from a line of a manifest. Impossible times are found by `metadata_faults`.
-
-    Args:
-        entry: the JSON value of the line.
-        folder: that relative audio paths are relative to.
-
-    Raises:
-        ManifestError: a field is missing or has a wrong type.
-    """
-    if not isinstance(entry, dict):
-        raise ManifestError(f"got {entry!r:.40}")
-    audio = folder / text_field(entry, "audio_filepath", required=True)
-    offset = entry.get("offset")
-    name = entry.get("id")
-    return Utterance(
-        id=audio.stem if name is None else label_field(entry, "id"),
-        path=audio,
-        duration_s=seconds_field(entry, "duration"),
-        text=text_field(entry, "text"),
-        speaker=label_field(entry, "speaker"),
-        offset_s=None if offset is None else seconds_field(entry, "offset"),
-    )
-
-
-def text_field(entry: dict[str, Any], name: str, required: bool = False) -> str:
-    """A string of an entry; "" where it is missing or null."""
-    value = entry.get(name)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str) or "\0" in value or SURROGATE.search(value):
-        raise ManifestError(f"{name} must be a string, got {value!r:.40}")
-    return value
-
-
-def label_field(entry: dict[str, Any], name: str) -> str:
-    """A string of an entry that may be given as a whole number, such as a speaker; "" where it is missing or null."""
-    value = entry.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return text_field(entry, name)
-
-
-def seconds_field(entry: dict[str, Any], name: str) -> float:
-    """A number of an entry, which may be NaN or infinity."""
-    value = entry.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ManifestError(f"{name} must be a number of seconds, got {value!r:.40}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+    return read_manifest_lines(path, report), faults
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:

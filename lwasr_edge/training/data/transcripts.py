@@ -38,8 +38,11 @@ def encode_transcripts(corpus: Corpus, pieces: Tokenizer, frames: list[int]) -> 
     result: list[list[int] | Fault] = []
     for utterance, n_frames in zip(corpus.utterances, frames, strict=True):
         text = utterance.text if has_capitals else utterance.text.lower()
-        tokens = list(pieces.encode(text))
-        if not tokens:
+        surrogates = {letter for letter in text if "\ud800" <= letter <= "\udfff"}  # SentencePiece takes none
+        tokens = [] if surrogates else list(pieces.encode(text))
+        if surrogates:
+            result.append(Fault(utterance, foreign_reason(surrogates)))
+        elif not tokens:
             result.append(Fault(utterance, "text must be a transcript, got none"))
         elif pieces.unk_id() in tokens:
             result.append(Fault(utterance, foreign_reason(set(text) - known - {" "})))

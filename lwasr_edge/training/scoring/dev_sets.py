@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.data.batches import WaveformStore
@@ -46,7 +46,7 @@ class DevSets:
         for path in manifests:
             corpus = load_corpus(read_manifest(path))
             if n_utterances is not None and n_utterances < len(corpus.utterances):
-                corpus = corpus.select(np.linspace(0, len(corpus.utterances) - 1, n_utterances).astype(int).tolist())
+                corpus = corpus.select(evenly_spaced(len(corpus.utterances), n_utterances, "down").tolist())
             self.corpora[path.stem], self.stores[path.stem] = corpus, WaveformStore(corpus, device)
 
     def score(self, model: AcousticModel, name: str, mode: str = FULL_CONTEXT) -> Score:

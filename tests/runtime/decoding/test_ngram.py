@@ -148,7 +148,7 @@ def test_impossible_counts(tmp_path: Path, count: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"weight": -1.0}, {"weight": math.nan}, {"word_bonus": math.inf}])
-def test_impossible_options(options: dict[str, float]) -> None:
+def test_invalid_options(options: dict[str, float]) -> None:
     with pytest.raises(OptionError):
         LanguageModel("lm.arpa", **options)
 

@@ -57,7 +57,7 @@ def test_nothing_installed(lwasr_home: Path) -> None:
         find_model()
 
 
-def test_the_user_stands_before_the_package(lwasr_home: Path, tmp_path: Path) -> None:
+def test_the_users_models_come_first(lwasr_home: Path, tmp_path: Path) -> None:
     write_model_dir(tmp_path / "package-models" / "a", "a", default=True)
     write_model_dir(tmp_path / "package-models" / "b", "b")
     mine = write_model_dir(lwasr_home / "models" / "a", "a")
@@ -66,7 +66,7 @@ def test_the_user_stands_before_the_package(lwasr_home: Path, tmp_path: Path) ->
         ("b", tmp_path / "package-models" / "b"),
     ]
     assert find_model("a") == mine / "model.onnx"
-    with pytest.raises(ModelNotFoundError, match="is the default"):  # my `a` does not say that it is
+    with pytest.raises(ModelNotFoundError, match="is the default"):  # the card of `a` has no "default"
         default_model()
 
 
@@ -192,7 +192,7 @@ def test_verify(default_model: Path) -> None:
     assert verdicts == {"card.md": "missing", "model.onnx": "damaged: its SHA-256 is not the one in the card"}
     (default_model / "model.onnx").write_bytes(data[:100])
     verdicts = {file.path: verdict for file, verdict in verify_model(model)}
-    assert verdicts["model.onnx"].startswith("damaged: size must be ")
+    assert verdicts["model.onnx"].startswith("damaged: 100 bytes, must be ")
 
 
 # Fetching
@@ -253,12 +253,12 @@ def left_behind(home: Path) -> list[str]:
 
 def test_fetch_from_a_directory(lwasr_home: Path, tmp_path: Path) -> None:
     source = write_model_dir(tmp_path / "source")
-    told = []
-    directory = fetch_model(source, progress=lambda *done: told.append(done))
+    reported = []
+    directory = fetch_model(source, progress=lambda *done: reported.append(done))
     assert directory == lwasr_home / "models" / "tiny"
     assert sorted(path.name for path in directory.iterdir()) == ["card.json", "card.md", "model.onnx"]
     assert Recognizer("tiny").info.name == "tiny"
-    assert told[-1] == ("model.onnx", 45_047, 45_047) or told[-1][1] == told[-1][2] > 1000
+    assert reported[-1] == ("model.onnx", 45_047, 45_047) or reported[-1][1] == reported[-1][2] > 1000
     assert left_behind(lwasr_home) == ["tiny"]
 
 

@@ -1,4 +1,4 @@
-"""The microphone's logic, with a sounddevice that is none: it plays what the test gives it."""
+"""The listener with a fake sounddevice, which plays what the test gives it."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_other_kinds_of_samples(fake: FakeSoundDevice, recognizer: Recognizer, c
     assert list(listener)[-1].text == "one fourteen"
 
 
-def test_end_points(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+def test_endpoints(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
     fake.samples = speak("\u2581one", 0.5, "\u2581two", 0.5, sample_rate=44100)
     listener = recognizer.listen(endpoint=EndpointRules(silence_after_speech_s=0.2))
     stop_when_played(fake, listener)
@@ -263,7 +263,7 @@ def test_a_device_that_never_starts_is_given_more_time(
     assert time.monotonic() - started > 0.6
 
 
-def test_a_device_that_cannot_be_closed_is_left_behind(
+def test_a_device_that_cannot_be_closed_is_abandoned(
     fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(microphone, "CLOSE_S", 0.1)
@@ -288,7 +288,7 @@ def test_overflow_of_the_driver_is_counted(fake: FakeSoundDevice, recognizer: Re
     assert listener.lost_samples == 0
 
 
-def test_a_recogniser_that_falls_behind_loses_sound_and_says_so(
+def test_a_slow_recogniser_loses_audio_and_reports_it(
     fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(microphone, "QUEUE_S", 0.1)  # 4410 samples; blocks of 512
@@ -389,7 +389,7 @@ def test_stop_before_the_first_block(fake: FakeSoundDevice, recognizer: Recogniz
     assert list(listener) == []
 
 
-def test_a_loop_that_was_left_goes_on_with_the_next_event(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+def test_a_second_loop_continues_with_the_next_event(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
     texts = []
     with recognizer.listen(chunk_ms=160) as listener:
         stop_when_played(fake, listener)
@@ -403,7 +403,7 @@ def test_a_loop_that_was_left_goes_on_with_the_next_event(fake: FakeSoundDevice,
     assert not fake.opened[0].active
 
 
-def test_an_ended_listener_says_so(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
+def test_an_ended_listener_raises_an_error(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
     listener = recognizer.listen()
     stop_when_played(fake, listener)
     assert list(listener)[-1].text == "one fourteen"
@@ -463,7 +463,7 @@ def test_a_pause_ends_the_utterance(fake: FakeSoundDevice, recognizer: Recognize
             assert (event.text, event.reason) == ("one fourteen", "gap")
             break
     else:
-        pytest.fail("no final came")
+        pytest.fail("got no final")
     listener.close()
 
 
@@ -548,7 +548,7 @@ def test_listen_with_alternatives(fake: FakeSoundDevice, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "one fourteen\n    1.00  one fourteen\n"
 
 
-def test_sound_that_was_lost_is_told() -> None:
+def test_lost_audio_is_reported() -> None:
     device = microphone.Device(0, "USB Microphone", 1, 44100, True)
     listener = types.SimpleNamespace(overflow_count=2, lost_samples=66150, device=device)
     assert lost_sound(listener) == "sound was lost 2 times, 1.5 s of it because recognition fell behind"

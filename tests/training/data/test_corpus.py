@@ -54,7 +54,6 @@ def test_read(tmp_path: Path) -> None:
         '{"duration": 1}',
         '{"audio_filepath": "a"}',
         '{"audio_filepath": "a", "duration": "long"}',
-        '{"audio_filepath": "a", "duration": "1.5"}',
         '{"audio_filepath": "a", "duration": true}',
         '{"audio_filepath": "a", "duration": null}',
         '{"audio_filepath": ["a"], "duration": 1}',
@@ -62,10 +61,6 @@ def test_read(tmp_path: Path) -> None:
         '{"audio_filepath": "a\\ud800", "duration": 1}',
         '{"audio_filepath": 3, "duration": 1}',
         '{"audio_filepath": "a", "duration": 1, "offset": "late"}',
-        '{"audio_filepath": "a", "duration": 1, "text": ["b"]}',
-        '{"audio_filepath": "a", "duration": 1, "text": 42}',
-        '{"audio_filepath": "a", "duration": 1, "speaker": {"name": "s"}}',
-        '{"audio_filepath": "a", "duration": 1, "id": false}',
         "[" * 100_000,
         "9" * 5000,
     ],
@@ -73,7 +68,7 @@ def test_read(tmp_path: Path) -> None:
 def test_bad_lines_are_reported_by_number(tmp_path: Path, line: str) -> None:
     path = write(tmp_path, {"audio_filepath": "a", "duration": 1}, line)
     with pytest.raises(
-        ManifestError, match="m.jsonl, line 2: line must be a JSON object with audio_filepath and duration: "
+        ManifestError, match="m.jsonl, line 2: line must be a JSON object with audio_filepath and duration, got "
     ):
         read_manifest(path)
 
@@ -96,7 +91,7 @@ def test_extreme_numbers(tmp_path: Path) -> None:
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such manifest"):
         read_manifest(tmp_path / "none.jsonl")
-    with pytest.raises(ManifestError, match="is empty"):
+    with pytest.raises(ManifestError, match="manifest is empty"):
         read_manifest(write(tmp_path, ""))
     with pytest.raises(ManifestError, match="manifest must be JSON lines in UTF-8"):
         read_manifest(DATA / "slt_16k.flac")
@@ -150,7 +145,7 @@ def test_bad_lines_are_faults(tmp_path: Path) -> None:
     assert [fault.utterance.id for fault in faults] == [f"{path}, line 2", f"{path}, line 3"]
     with pytest.raises(
         ManifestError,
-        match="line 2: line must be a JSON object with audio_filepath and duration: line must be JSON|Unterminated",
+        match="line 2: line must be a JSON object with audio_filepath and duration, got no JSON: ",
     ):
         read_manifest(path)
 
@@ -181,13 +176,14 @@ def test_load_corpus_refuses_any_fault(faulty: Path) -> None:
 
 
 def test_transcripts_that_ctc_cannot_learn(tmp_path: Path) -> None:
-    texts = ["", "my sister", "MY SISTER", "room 42", "aab"]
+    texts = ["", "my sister", "MY SISTER", "room 42", "aab", "a\ud800"]
     corpus, _ = decode_corpus(Utterance(f"u{i}", DATA / "slt_16k.flac", 3.39, text, "") for i, text in enumerate(texts))
-    found = encode_transcripts(corpus, letters(), [85, 85, 85, 85, 4])
+    found = encode_transcripts(corpus, letters(), [85, 85, 85, 85, 4, 85])
     assert [one.reason for one in found if isinstance(one, Fault)] == [
         "text must be a transcript, got none",
         "text must consist of the vocabulary's characters, got 2 4",
         "audio must have 5 frames for 4 tokens, got 4",  # word mark, a, blank, a, b
+        "text must consist of the vocabulary's characters, got \ud800",
     ]
     assert found[1] == found[2] == letters().encode("my sister")  # lower case: the vocabulary has no capitals
 
