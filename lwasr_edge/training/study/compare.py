@@ -1,4 +1,4 @@
-"""`lwasr-train compare`: every method of `baselines` at the same cost, in one table."""
+"""`lwasr-train compare`: every method of `baselines` at the same cost, in one table and plots."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.options import TrainingOptions, add_training_options
 from lwasr_edge.training.run import prepare_run
-from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
-from lwasr_edge.training.scoring.dev_sets import DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT, DevSets
 from lwasr_edge.training.study.baselines import BASELINES, METHODS, Method, Phase, begin, count_parameters
 from lwasr_edge.training.study.latency import measure_here, read_profile
 from lwasr_edge.training.study.report import REPORT_FILE, write_report
@@ -58,7 +57,7 @@ class Comparison:
             "steps": schedule.steps,
             "batch_s": schedule.batch_s * schedule.batches_per_step,
             "train": [path.stem for path in self.options.train],
-            "reference": self.dev_sets.measure({"reference": self.reference.to(hardware.device)}, (WHOLE,)),
+            "reference": self.dev_sets.measure({"reference": self.reference.to(hardware.device)}, (FULL_CONTEXT,)),
             "methods": {},
         }
         for name in names:
@@ -123,7 +122,7 @@ class Comparison:
         compares = phase.by_layer or phase.weights.needs_reference
         trainer = Trainer(training, family, phase.weights, self.reference if compares else None)
         trainer.resume()
-        trainer.train(lambda: self.dev_sets.measure(family.students, (WHOLE,)))
+        trainer.train(lambda: self.dev_sets.measure(family.students, (FULL_CONTEXT,)))
         return trainer
 
 
@@ -131,17 +130,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train compare`."""
     add = parser.add_argument
     add("--reference", type=Path, required=True, metavar="CHECKPOINT")
-    add("--keep", default="8,5,3", help="layers of the students; default 8,5,3")
+    add("--keep", default="8,5,3", help="layers of the students (default: 8,5,3)")
     add(
         "--methods",
         nargs="+",
         choices=list(METHODS),
         default=list(BASELINES),
         metavar="METHOD",
-        help=f"of {', '.join(METHODS)}; default: the first {len(BASELINES)}",
+        help=f"some of {', '.join(METHODS)} (default: the first {len(BASELINES)})",
     )
-    add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
-    add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
+    add(
+        "--profile",
+        type=Path,
+        metavar="JSON",
+        help="of the board, by `lwasr bench --json` (default: this machine)",
+    )
+    add("--dev-utterances", type=int, metavar="N", help="evaluate on N utterances of each --dev (default: all)")
     defaults = Schedule(steps=300, batch_s=20, learning_rate=4e-4, warmup_steps=30, evaluate_every=100)
     add_training_options(parser, defaults, without={"layer_steps", "qat"})
 
@@ -149,11 +153,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train compare`."""
     if not args.dev:
-        raise OptionError("--dev: error rates are what is compared: give at least one manifest")
+        raise OptionError("--dev must name at least one manifest, got none: methods are compared by WER")
     try:
         sizes = tuple(int(size) for size in args.keep.split(","))
     except ValueError:
-        raise OptionError(f"--keep {args.keep}: expected numbers of layers, as in 8,5,3") from None
+        raise OptionError(f"--keep must be numbers of layers, as in 8,5,3, got {args.keep}") from None
     comparison = Comparison(args.reference, sizes, args.dev_utterances, args.profile, TrainingOptions.from_args(args))
     comparison.run(args.methods)
     print(f"{args.output / REPORT_FILE}, {args.output / RESULTS_FILE} and plots are written")

@@ -1,4 +1,4 @@
-"""How fast a student that does not exist yet will run: arithmetic, scaled by models that were measured."""
+"""Expected speed of a student that is not trained yet: operations, scaled by measured models."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from lwasr_edge.training.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """RTF = a x operations of front and head + b x operations of the layers, per operation a second."""
+    """RTF = a x operations of subsampling and head + b x operations of the layers, each per second of audio."""
 
-    front_cost: float
+    subsampling_cost: float
     layer_cost: float
     source: str  # where the measurements are from
 
     def rtf(self, config: ModelConfig) -> float:
         """Real-time factor expected of a model."""
-        front, layers = config.multiplications
-        return self.front_cost * front + self.layer_cost * layers
+        subsampling, layers = config.multiplications
+        return self.subsampling_cost * subsampling + self.layer_cost * layers
 
     @classmethod
     def fit(cls, report: dict[str, Any], threads: int, precision: str, source: str) -> LatencyModel:
-        """Fit to the whole-file RTF of models in a report of `lwasr bench`.
+        """Fit to the RTF of files in a report of `lwasr bench`.
 
-        Where front and layers cannot be told apart, as with a single model, they cost alike.
+        Where the two costs cannot be separated, as with a single model, they are equal.
 
         Args:
             report: see docs/bench.md.
@@ -54,7 +54,7 @@ class LatencyModel:
                     rtfs.append(measured["rtf"]["median"])
         if not rows:
             what = f"{precision} models, exported by this version, with {threads} thread(s)"
-            raise OptionError(f"{source}: no whole-file measurement of {what}")
+            raise OptionError(f"{source} must hold a measurement of files by {what}, got none: run `lwasr bench`")
         operations, measured_rtf = np.array(rows), np.array(rtfs)
         if len(set(rows)) > 1:
             costs = np.linalg.lstsq(operations, measured_rtf, rcond=None)[0]

@@ -31,7 +31,7 @@ UNUSED |= {"weight_decay", "max_gradient", "save_every", "evaluate_every"}
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one way to train."""
+    """The cost of one way to train."""
 
     what: str
     epochs: float
@@ -40,14 +40,14 @@ class Cost:
 
 
 def measured_rate(trainer: Trainer, seconds: float) -> float:
-    """Audio-seconds a second of whole steps, after one that warms up."""
+    """Audio-seconds per second of complete steps, after one warm-up step."""
     audio_s = elapsed_s = 0.0
-    for place, batches in enumerate(trainer.remaining_batches()):
-        heard, began = trainer.audio_s, time.monotonic()
+    for index, batches in enumerate(trainer.remaining_batches()):
+        audio_before_s, began = trainer.audio_s, time.monotonic()
         trainer.train_step(batches)
         trainer.step += 1
-        if place:
-            audio_s += trainer.audio_s - heard
+        if index:
+            audio_s += trainer.audio_s - audio_before_s
             elapsed_s += time.monotonic() - began
         if elapsed_s >= seconds:
             break
@@ -67,7 +67,7 @@ def costs(
     Args:
         reference: checkpoint; its architecture is what training a reference would cost.
         keep: the family, as for `represent`.
-        epochs: passes over the data: of the reference, of both steps of the family together, of one from scratch.
+        epochs: of the reference, of both steps of the family together, and of one student from scratch.
         hours: of the data to plan for; None for that of --train.
         seconds: how long each measurement lasts.
         options: data and schedule.
@@ -102,7 +102,7 @@ def costs(
 
 def table(found: list[Cost]) -> str:
     """The costs, and the family's against training each from scratch."""
-    lines = [f"{'what':48} {'passes':>7} {'audio-s/s':>10} {'hours':>9}"]
+    lines = [f"{'what':48} {'epochs':>7} {'audio-s/s':>10} {'hours':>9}"]
     lines += [f"{one.what:48} {one.epochs:7g} {one.audio_s_per_s:10.1f} {one.hours:9.2f}" for one in found]
     family, scratch = found[1].hours, sum(one.hours for one in found[2:])
     times = f"{scratch / family:.1f} times"
@@ -114,23 +114,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train plan`."""
     add = parser.add_argument
     add("--reference", type=Path, required=True, metavar="CHECKPOINT")
-    add("--keep", default="8,5,3", metavar="SHAPES", help="the students, as for represent; default 8,5,3")
+    add("--keep", default="8,5,3", metavar="SHAPES", help="the students, as for represent (default: 8,5,3)")
     add(
         "--epochs",
         nargs=3,
         type=float,
         default=(150.0, 30.0, 150.0),
         metavar=("REFERENCE", "FAMILY", "SCRATCH"),
-        help="passes over the data; default 150 (arXiv 2505.16991), 30, 150",
+        help="epochs of each (default: 150, as in arXiv 2505.16991, 30 and 150)",
     )
-    add("--hours", type=float, help="of the data to plan for; default: what --train holds")
-    add("--seconds", type=float, default=12.0, help="of each measurement; default 12: about a minute in all")
+    add("--hours", type=float, help="hours of data to plan for (default: those of --train)")
+    add("--seconds", type=float, default=12.0, help="of each measurement (default: 12; about a minute in total)")
     add_training_options(parser, Schedule(), REPRESENT_WEIGHTS, without=UNUSED)
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train plan`."""
     if args.seconds <= 0 or (args.hours is not None and args.hours <= 0):
-        raise OptionError("--seconds and --hours: expected positive numbers")
+        raise OptionError("--seconds and --hours must be above 0")
     options = TrainingOptions.from_args(args)
     print(table(costs(args.reference, args.keep, tuple(args.epochs), args.hours, args.seconds, options)))

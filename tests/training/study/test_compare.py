@@ -77,7 +77,7 @@ def test_masks_keep_the_largest_weights() -> None:
     kept = [model.get_parameter(name)[mask == 1].abs() for name, mask in masks.items()]
     removed = [model.get_parameter(name)[mask == 0].abs() for name, mask in masks.items()]
     assert torch.cat(removed).max().item() <= torch.cat(kept).min().item()
-    with pytest.raises(OptionError, match="cannot be pruned"):
+    with pytest.raises(OptionError, match="weights to prune must be fewer than"):
         magnitude_masks(model, 10**6)
 
 
@@ -157,14 +157,15 @@ def test_a_vocabulary_that_transcripts_cannot_give(tmp_path: Path, capsys) -> No
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "tokenizer.model").write_bytes(letters_tokenizer())
     assert main(["reference", "--vocabulary", "50", "--train", manifest, *SHORT, "-o", str(tmp_path / "other")]) == 2
-    assert "pieces: choose another folder" in capsys.readouterr().err
+    assert "or choose another folder" in capsys.readouterr().err
     assert main(["reference", "--vocabulary", "5000", "--train", manifest, *SHORT, "-o", str(tmp_path / "out")]) == 2
-    assert "--vocabulary 5000: these transcripts cannot give so many pieces" in capsys.readouterr().err
+    assert "--vocabulary must fit the transcripts, got 5000" in capsys.readouterr().err
 
 
 def test_plan_measures_and_extrapolates(tmp_path: Path, reference: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
-    command = ["plan", "--reference", str(reference), "--keep", "2,1", "--train", manifest, *SHORT]
+    command = ["plan", "--reference", str(reference), "--keep", "2,1", "--train", manifest, "--batch-s", "8"]
+    command += ["--precision", "float32"]
     assert main([*command, "--seconds", "0.2", "--hours", "100", "--epochs", "10", "20", "30"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["what", "reference,", "family", "layers2", "layers1", "the"]
@@ -188,13 +189,13 @@ def test_latency_follows_the_measured_models() -> None:
 
     report = {"models": [model(shaped(8)), model(shaped(3, units=7))]}
     fitted = LatencyModel.fit(report, 1, "int8", "board.json")
-    assert fitted.front_cost == pytest.approx(2e-12) and fitted.layer_cost == pytest.approx(5e-12)
+    assert fitted.subsampling_cost == pytest.approx(2e-12) and fitted.layer_cost == pytest.approx(5e-12)
     single = LatencyModel.fit({"models": [model(shaped(8))]}, 1, "int8", "board.json")
     assert single.rtf(shaped(8)) == pytest.approx(report["models"][0]["measurements"][0]["rtf"]["median"])
-    with pytest.raises(OptionError, match=r"board.json: no whole-file measurement of float32 models, exported"):
+    with pytest.raises(OptionError, match=r"board.json must hold a measurement of files by float32 models, exported"):
         LatencyModel.fit(report, 1, "float32", "board.json")
     older = [{**one, "multiplications": None} for one in report["models"]]
-    with pytest.raises(OptionError, match=r"of int8 models, exported by this version, with 1 thread"):
+    with pytest.raises(OptionError, match=r"by int8 models, exported by this version, with 1 thread"):
         LatencyModel.fit({"models": older}, 1, "int8", "board.json")
 
 
@@ -229,10 +230,10 @@ def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: 
     widths = {(one["d_feed_forward"], one["d_attention"], one["channels"]) for one in found["candidates"]}
     assert widths == {(32, 8, 3), (16, 8, 3)}  # 0.55 of heads of width 8 is 4, 0.36 of 8 channels is 3
     assert main([*command, "--max-mb", "0.0001"]) == 2
-    assert "nothing fits" in capsys.readouterr().err
+    assert "no candidate fits" in capsys.readouterr().err
     for option in ("--attention", "--subsampling"):
         assert main([*command, option, "0"]) == 2
-        assert f"{option} 0.0: expected shares above 0" in capsys.readouterr().err
+        assert f"{option} must be shares above 0 and at most 1, got 0.0" in capsys.readouterr().err
 
 
 def test_search_measures_this_machine_once(
@@ -246,7 +247,7 @@ def test_search_measures_this_machine_once(
     assert main(command) == 0
     assert main(command) == 0  # a second measurement would leave nothing that fits
     assert main([*command, "--precisions", "float32"]) == 2
-    assert "pass --profile of a float32 model" in capsys.readouterr().err
+    assert "needs --profile of a float32 model" in capsys.readouterr().err
 
 
 def test_search_by_transcripts_with_the_front_left_alone(tmp_path: Path, reference: Path, profile: Path) -> None:
@@ -277,7 +278,7 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
     kept = json.loads((tmp_path / "out" / "general.json").read_text())
     assert set(kept) == {"before", "after"} and set(kept["before"]) == set(kept["after"])
     assert main([*command, "--max-general-loss", "-1000"]) == 2
-    assert "general speech was forgotten" in capsys.readouterr().err
+    assert "WER on general speech must rise by at most" in capsys.readouterr().err
     assert main(["adapt", str(student), "--train", manifest, *SHORT, "-o", str(tmp_path)]) == 2
     assert f"-o {tmp_path}: the students after training would replace {student}" in capsys.readouterr().err
     assert main([*command, "--max-utterance-s", "0.1"]) == 2
@@ -293,4 +294,4 @@ def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> N
     assert main(command) == 0
     assert all("student/layers" not in line for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines())
     assert main([*command, "--layer-steps", "2"]) == 2
-    assert "would forget it" in capsys.readouterr().err
+    assert "--layer-steps must be 0 with --students" in capsys.readouterr().err
