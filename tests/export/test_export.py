@@ -473,4 +473,4 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
     monkeypatch.setattr(cli, "run", missing)
     assert cli.main(["checkpoint.safetensors", "-o", "model.onnx"]) == 2
-    assert capsys.readouterr().err == "lwasr-export: error: onnx is not installed: pip install 'lwasr-edge[export]'\n"
+    assert capsys.readouterr().err == "lwasr-export: error: onnx is not installed: pip install '.[export]'\n"

@@ -87,9 +87,7 @@ class Comparison:
             rtf[name] = round(self.latency.rtf(student.config), 5)  # a zero is multiplied like any other number
             students[name] = student
             front = student.encoder.subsampling
-            front.requires_grad_(
-                not self.options.freeze_subsampling or method.start == "random"
-            )
+            front.requires_grad_(not self.options.freeze_subsampling or method.start == "random")
         family = Family(students, self.tokenizer, {"method": method.title}, masks)
         family.apply_masks()
         curve: list[dict[str, Any]] = []

@@ -144,7 +144,7 @@ def test_the_words_come_back(microphone: VirtualMicrophone, model_path: Path, to
     assert "one four" in lines or "one fourteen" in lines
     assert "\u2026" + TEXT[-13:] in lines  # what does not fit is cut at its front
     assert max(map(len, lines)) == 15 - 1
-    assert as_json.errors == live.errors == f"listening to {DEVICE!r}; Ctrl-C ends\n"
+    assert as_json.errors == live.errors == f"listening to {DEVICE!r}; Ctrl-C stops\n"
 
 
 def test_recordings_of_speech_are_read_back(microphone: VirtualMicrophone) -> None:
