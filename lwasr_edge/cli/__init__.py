@@ -43,7 +43,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def joined_command(arguments: list[str]) -> list[str]:
-    """`bench compare` as one word, which names a parser of its own: `bench` takes models, of which none is `compare`."""
+    """The arguments with `bench compare` as one word, which has a parser of its own: `bench` alone takes models."""
     words = [index for index, word in enumerate(arguments) if word != "--debug"][:2]
     if [arguments[index] for index in words] != ["bench", "compare"]:
         return arguments

@@ -102,8 +102,8 @@ def _prepare_streams() -> None:
     """Let stdout and stderr take any text: file names need not be valid in their encoding, or they may be closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by `>&-`
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+        if stream is None:  # closed by `>&-`; this one lasts until the process ends
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
