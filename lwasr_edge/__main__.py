@@ -1,4 +1,4 @@
-"""`python -m lwasr_edge` is the `lwasr` command."""
+"""`python -m lwasr_edge` runs the `lwasr` command."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""The machine that the figures belong to: what it is, and how warm and how fast it is just now.
+"""The machine of a benchmark: its hardware, and its present clock, temperature and load.
 
-Everything is read from files that Linux keeps; what is not there is None. On a Raspberry Pi, the firmware is asked
-whether it has slowed the processor down (`vcgencmd get_throttled`).
+Everything is read from /proc and /sys of Linux; missing values are None. On a Raspberry Pi, the firmware reports
+throttling (`vcgencmd get_throttled`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ARM_CORES = {
     "0xd46": "Cortex-A510",
     "0xd47": "Cortex-A710",
 }
-# What makes 8-bit products fast, where a processor has it.
+# Instruction sets for fast 8-bit matrix multiplication.
 INT8_FEATURES = ("asimddp", "i8mm", "sve", "avx2", "avx_vnni", "avx512_vnni", "amx_int8")
 THROTTLE_FLAGS = {
     0: "under-voltage now",
@@ -45,7 +45,7 @@ THROTTLE_FLAGS = {
 
 @dataclass(frozen=True)
 class Board:
-    """What does not change while a benchmark runs."""
+    """Properties that do not change during a benchmark."""
 
     name: str  # of the board or computer
     processor: str
@@ -60,17 +60,17 @@ class Board:
 
 @dataclass(frozen=True)
 class Condition:
-    """What does change: taken before and after."""
+    """Properties that change; read before and after a benchmark."""
 
     governor: str | None  # "performance", "ondemand", ...
     clock_mhz: float | None  # of the fastest core, now
     temperature_c: float | None  # of the warmest sensor of the system on chip
-    throttling: tuple[str, ...] | None  # what the firmware reports; None where there is nobody to ask
-    load: float | None  # runnable processes, mean of a minute: other work spoils the figures
+    throttling: tuple[str, ...] | None  # as the firmware reports it; None without such firmware
+    load: float | None  # runnable processes, mean of one minute: other load distorts the figures
 
 
 def read_board(root: Path = Path("/")) -> Board:
-    """Describe the machine; `root` is where /proc and /sys lie."""
+    """Describe the machine; `root` holds /proc and /sys."""
     cpuinfo = _read(root / "proc/cpuinfo") or ""
     memory = re.search(r"MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo") or "")
     system = re.search(r'^PRETTY_NAME="?([^"\n]*)', _read(root / "etc/os-release") or "", re.MULTILINE)
@@ -89,7 +89,7 @@ def read_board(root: Path = Path("/")) -> Board:
 
 
 def read_condition(root: Path = Path("/")) -> Condition:
-    """How the machine is just now; `root` is where /proc and /sys lie."""
+    """The present condition of the machine; `root` holds /proc and /sys."""
     cpus = root / "sys/devices/system/cpu"
     clocks = [int(text) / 1000 for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq") if (text := _read(path))]
     if not clocks:
@@ -107,7 +107,7 @@ def read_condition(root: Path = Path("/")) -> Condition:
 
 
 def decode_throttled(printed: str) -> tuple[str, ...] | None:
-    """Read what `vcgencmd get_throttled` prints, "throttled=0x50000"; None if it is something else."""
+    """Parse the output of `vcgencmd get_throttled`, "throttled=0x50000"; None if it is something else."""
     value = re.fullmatch(r"throttled=(0x[0-9a-fA-F]+)", printed.strip())
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Memory of this process, as Linux accounts for it."""
+"""Resident memory of this process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ResidentMemory:
-    """Bytes of RAM that the process holds, shared libraries included."""
+    """Bytes of RAM in use, shared libraries included."""
 
     now: int | None  # VmRSS
-    peak: int | None  # VmHWM: the most it ever held
+    peak: int | None  # VmHWM
 
 
 def resident_memory() -> ResidentMemory:
-    """Ask the kernel. Other systems than Linux tell the peak only, if anything."""
+    """Read /proc; systems other than Linux report the peak only, or nothing."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:

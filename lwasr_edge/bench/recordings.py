@@ -1,17 +1,17 @@
-"""What the models are made to hear: recordings of the user, or the one that the package brings.
+"""The recordings of a benchmark: the user's own, or the packaged one.
 
-The packaged recording is ours, spoken by flite (a synthesiser from Debian's packages) and made by
+The packaged recording is synthetic speech by flite (from Debian), made by
 
     flite -voice rms -t "TEXT_OF_CLIP" -o speech.wav    # then to FLAC, 16 kHz, mono
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from lwasr_edge.errors import AudioFileNotFoundError, ManifestError, OptionError
+from lwasr_edge.manifest import read_manifest_lines
 from lwasr_edge.wer import normalize_text
 
 CLIP = Path(__file__).with_name("speech.flac")
@@ -22,7 +22,7 @@ SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording; `text` is what is said in it, None if nobody knows."""
+    """One recording; `text` is its reference transcript, None if there is none."""
 
     path: str
     text: str | None
@@ -30,9 +30,9 @@ class Recording:
 
 @dataclass(frozen=True)
 class Recordings:
-    """What one benchmark runs over."""
+    """The recordings of one benchmark."""
 
-    source: str  # for people: "built-in", a folder or a manifest
+    source: str  # for the report: "built-in", a folder or a manifest
     items: tuple[Recording, ...]
 
     @property
@@ -42,69 +42,53 @@ class Recordings:
 
 
 def built_in() -> Recordings:
-    """The packaged recording. One voice and one sentence say nothing of a model's accuracy, so it has no WER."""
+    """The packaged recording. It has no WER: one sentence of one voice does not measure accuracy."""
     return Recordings("built-in", (Recording(str(CLIP), None),))
 
 
 def from_folder(folder: Path, limit: int | None) -> Recordings:
-    """All recordings of a folder and those below it, in order of name.
+    """All recordings of a folder and its sub-folders, sorted by name; or one file.
 
     Raises:
-        AudioFileNotFoundError: there is none.
+        AudioFileNotFoundError: there are none.
     """
     if folder.is_file():
         return Recordings(str(folder), (Recording(str(folder), None),))
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         expected = ", ".join(sorted(SUFFIXES))
-        raise AudioFileNotFoundError(f"{folder}: no recordings ({expected}) are there")
+        raise AudioFileNotFoundError(f"{folder}: no recordings ({expected}) found: name another folder")
     return Recordings(str(folder), tuple(Recording(str(path), None) for path in paths[:limit]))
 
 
 def from_manifest(manifest: Path, limit: int | None) -> Recordings:
-    """The recordings of a JSONL manifest: `audio_filepath`, relative to it, and `text` in every line.
+    """The recordings of a JSONL manifest; every line needs `audio_filepath` and `text`.
 
     Raises:
-        ManifestError: no such file, a line that is not such an object, or no lines.
+        ManifestError: no such file, a line that is not such an entry or is a segment, no lines, or no words in them.
     """
-    try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{manifest} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    items = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            if entry.get("offset") is not None:
-                raise ManifestError(
-                    f"{manifest}, line {number}: a stretch of a recording (offset) was found, and whole recordings are "
-                    "expected: cut it out first, or measure its error rate with `lwasr-train evaluate`"
-                )
-            items.append(Recording(str(manifest.parent / entry["audio_filepath"]), str(entry["text"])))
-        except ManifestError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+    entries = read_manifest_lines(manifest, required=("audio_filepath", "text"))
+    for number, entry in enumerate(entries, 1):
+        if entry.offset_s is not None:
             raise ManifestError(
-                f"{manifest}, line {number}: a JSON object with audio_filepath and text is expected ({error!r})"
-            ) from None
-    if not items:
-        raise ManifestError(f"{manifest} is empty: a JSON object a line, with audio_filepath and text, is expected")
-    if not any(normalize_text(item.text or "") for item in items[:limit]):
-        raise ManifestError(f"{manifest}: no text has a word in it, so errors cannot be counted: use --audio")
-    return Recordings(str(manifest), tuple(items[:limit]))
+                f"{manifest}, entry {number}: recording must be a full file, got a segment (offset): cut it out first, "
+                "or measure its WER with `lwasr-train evaluate`"
+            )
+    items = tuple(Recording(str(entry.path), entry.text) for entry in entries[:limit])
+    if not any(normalize_text(item.text or "") for item in items):
+        raise ManifestError(f"{manifest}: texts must have words to count errors, got none: use --audio instead")
+    return Recordings(str(manifest), items)
 
 
 def choose(audio: Path | None, manifest: Path | None, limit: int | None) -> Recordings:
-    """The recordings that the options ask for.
+    """The recordings that the options choose.
 
     Raises:
         OptionError: both a folder and a manifest.
         AudioFileNotFoundError, ManifestError: see above.
     """
     if audio is not None and manifest is not None:
-        raise OptionError("--audio and --manifest exclude each other: a manifest names its recordings")
+        raise OptionError("--audio and --manifest exclude each other: leave one out")
     if manifest is not None:
         return from_manifest(manifest, limit)
     return built_in() if audio is None else from_folder(audio, limit)

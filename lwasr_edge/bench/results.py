@@ -1,4 +1,4 @@
-"""The figures of a benchmark, and the JSON they are kept in (docs/bench.md describes every field)."""
+"""The figures of a benchmark, and their JSON (docs/bench.md describes every field)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from lwasr_edge.bench.board import Board, Condition
+from lwasr_edge.bench.schema import REPORT, fault_of
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import write_file
 
 FORMAT = "lwasr-bench"
-SCHEMA_VERSION = 1  # raised when a field changes its meaning or goes; new fields do not raise it
+SCHEMA_VERSION = 1  # raised when a field changes its meaning or is removed; new fields do not raise it
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Latency:
-    """Many waits of one kind, in milliseconds."""
+    """Many latencies of one kind, in milliseconds."""
 
     p50: float
     p95: float
@@ -45,7 +46,7 @@ class Latency:
 
     @classmethod
     def of_seconds(cls, seconds: Sequence[float]) -> Latency | None:
-        """Summarise; None if nothing was waited for, as with recordings shorter than a chunk."""
+        """Summarise; None without values, as for recordings shorter than a chunk."""
         if not seconds:
             return None
         p50, p95, p99, largest = (float(value) for value in np.percentile(seconds, [50, 95, 99, 100]) * 1000)
@@ -54,12 +55,12 @@ class Latency:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident bytes of the measuring process; None where the system does not tell."""
+    """Resident bytes of the measuring process; None where the system does not report them."""
 
-    loaded: int | None  # the model is loaded, nothing was heard
-    warm: int | None  # one recording was heard
+    loaded: int | None  # after loading the model
+    warm: int | None  # after the first recording
     steady: int | None  # at the end
-    peak: int | None  # the most at any time
+    peak: int | None  # maximum
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Accuracy:
 class Startup:
     """From the start of a process to the text of a recording, in seconds."""
 
-    python: Spread  # until the interpreter runs our first line
+    python: Spread  # until the interpreter runs the first line of this package
     imports: Spread  # numpy, onnxruntime, soundfile, soxr and this package
     load: Spread  # the model
     first_text: Spread  # the recording
@@ -86,33 +87,33 @@ class Startup:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model in one mode on so many threads, in a process of its own."""
+    """One model in one mode and number of threads, in a process of its own."""
 
     mode: str  # "file" or "stream"
     chunk_ms: float | None  # of a stream
     hop_ms: float | None  # of a stream: from one chunk to the next; the rest of the chunk is look-ahead
     threads: int
-    rtf: Spread  # processing time / audio time, a value for each pass over the recordings
+    rtf: Spread  # processing time / audio time, one value per run over the recordings
     cpu_s_per_audio_s: float  # of all threads
-    chunk_latency_ms: Latency | None  # end of a chunk to its tokens
-    final_latency_ms: Latency | None  # end of a recording to the return of `flush`
+    chunk_latency_ms: Latency | None  # from the end of a chunk to its tokens
+    final_latency_ms: Latency | None  # from the end of a recording to the return of `flush`
     memory: Memory
     accuracy: Accuracy | None  # with a manifest
-    text: str | None  # what was heard, without a manifest, of the first recording
+    text: str | None  # of the first recording, without a manifest
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """All that was measured of one model."""
+    """All figures of one model."""
 
     name: str
-    file: str  # without its directory, which is nobody's business when a report is sent in
+    file: str  # without its directory, which is private when a report is published
     sha256: str
     bytes: int
     precision: str
     layers: int | None
     parameters: int | None
-    multiplications: tuple[int, int] | None  # a second of audio: of front and head, and of the layers
+    multiplications: tuple[int, int] | None  # MACs per second of audio: of subsampling and head, and of the layers
     startup: Startup
     measurements: tuple[Measurement, ...]
 
@@ -128,13 +129,13 @@ class Report:
     before: Condition
     after: Condition
     audio: dict[str, Any]  # source, recordings, seconds
-    repeat: int  # passes over the recordings
+    repeat: int  # runs over the recordings
     models: tuple[ModelResult, ...]
 
     def to_json(self) -> str:
-        """The report as it is kept."""
-        described = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
-        return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+        """The report as JSON."""
+        fields = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -147,21 +148,24 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Read a kept report as plain JSON.
+    """Read a report as plain JSON; what `comparison_text` needs is checked.
 
     Raises:
-        OptionError: it cannot be read, is no report, or was written by a newer version.
+        OptionError: it cannot be read, is not a report, is damaged, or was written by another version.
     """
+    expected = f"{path} must be a file written by `lwasr bench --json`"
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OptionError(f"{path}: a file written by `lwasr bench --json` is expected ({reason})") from None
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise OptionError(f"{path}: a file written by `lwasr bench --json` is expected; this is other JSON")
-    if described.get("schema_version") != SCHEMA_VERSION:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise OptionError(f"{expected}: {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
+        raise OptionError(f"{expected}, got other JSON")
+    if report.get("schema_version") != SCHEMA_VERSION:
         raise OptionError(
-            f"{path} has schema version {described.get('schema_version')}; this lwasr reads {SCHEMA_VERSION}: compare "
-            "with the version that wrote it"
+            f"{path} must have schema version {SCHEMA_VERSION}, got {report.get('schema_version')}: compare with the "
+            "version that wrote it"
         )
-    return described
+    fault = fault_of(report, REPORT)
+    if fault is not None:
+        raise OptionError(f"{path} is damaged: {fault}: measure again with `lwasr bench --json`")
+    return report

@@ -1,4 +1,4 @@
-"""Plan the measurements, run each in a process of its own, and gather the figures."""
+"""Run each measurement in a process of its own, and collect the figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,45 +20,35 @@ from lwasr_edge import __version__, errors
 from lwasr_edge.bench.board import read_board, read_condition
 from lwasr_edge.bench.recordings import CLIP, Recordings
 from lwasr_edge.bench.results import Accuracy, Latency, Measurement, Memory, ModelResult, Report, Spread, Startup
-from lwasr_edge.files import sha256_of
+from lwasr_edge.bench.settings import Settings
+from lwasr_edge.files import sha256_of, split_lines
 from lwasr_edge.wer import word_errors
 
-Show = Callable[[str], None]  # told what is measured now
+Show = Callable[[str], None]  # called with what is being measured
 
 
 class MeasurementError(errors.LwasrError, RuntimeError):
     """The measuring process ended without figures."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is to be measured."""
-
-    threads: tuple[int, ...]
-    chunk_ms: tuple[float, ...]  # of streams; empty: files only
-    look_ahead_ms: float | None  # of streams; None for what a stream does by itself
-    repeat: int  # passes over the recordings
-    startups: int  # fresh processes for the start-up time
-
-
 def run_benchmark(
     models: Sequence[Path], recordings: Recordings, settings: Settings, command: str, show: Show
 ) -> Report:
-    """Measure every model; models take turns, so that a machine that slows down does not slow one of them.
+    """Measure every model; models alternate, so that a machine that slows down does not affect only one of them.
 
     Raises:
-        LwasrError: a model or a recording that cannot be used.
+        LwasrError: a model, a recording or a setting that cannot be used.
         MeasurementError: a measuring process died.
     """
     before = read_condition()
-    first_looks = [_measure_startup(path, settings, show) for path in models]
-    for _, info, _ in first_looks:
+    startups = [_measure_startup(path, settings, show) for path in models]
+    for _, info, _ in startups:
         _check_chunks(info, settings)
     measured: list[list[Measurement]] = [[] for _ in models]
     audio_s = 0.0
     for threads in settings.threads:
         for chunk_ms in (None, *settings.chunk_ms):
-            for path, (_, info, _), results in zip(models, first_looks, measured, strict=True):
+            for path, (_, info, _), results in zip(models, startups, measured, strict=True):
                 if chunk_ms is not None and not info["streaming"]:
                     continue
                 show(f"{info['name']}: {_mode_name(chunk_ms)}, {threads} thread{'s' * (threads > 1)}")
@@ -69,7 +59,7 @@ def run_benchmark(
     return Report(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=command,
-        versions={**versions, **first_looks[0][2]},
+        versions={**versions, **startups[0][2]},
         board=read_board(),
         before=before,
         after=read_condition(),
@@ -88,19 +78,19 @@ def run_benchmark(
                 startup=startup,
                 measurements=tuple(results),
             )
-            for path, (startup, info, _), results in zip(models, first_looks, measured, strict=True)
+            for path, (startup, info, _), results in zip(models, startups, measured, strict=True)
         ),
     )
 
 
 def run_worker(job: dict[str, Any]) -> dict[str, Any]:
-    """Do one job in a fresh process.
+    """Run one job in a fresh process.
 
     Raises:
-        LwasrError: what the worker could not use, as itself.
+        LwasrError: the error of the worker, of the same kind.
         MeasurementError: the worker died.
     """
-    # Without the variable, onnxruntime would report its use (see model.py), the worker importing it by itself.
+    # The worker imports onnxruntime before model.py sets this variable, which turns its telemetry off.
     environment = {"ORT_DISABLE_TELEMETRY": "1", **os.environ}
     ended = subprocess.run(
         [sys.executable, "-m", "lwasr_edge.bench.worker"],
@@ -112,17 +102,17 @@ def run_worker(job: dict[str, Any]) -> dict[str, Any]:
     )
     if ended.returncode != 0:
         raise MeasurementError(f"the process that measured {job['model']} ({job['mode']}) {_why_it_died(ended)}")
-    figures = json.loads(ended.stdout.splitlines()[-1])
+    figures = json.loads(split_lines(ended.stdout)[-1])
     if "error" in figures:
         raise getattr(errors, figures["kind"])(figures["error"])
     return figures
 
 
 def _measure_startup(path: Path, settings: Settings, show: Show) -> tuple[Startup, dict[str, Any], dict[str, str]]:
-    """Start-up times, what the model says of itself, and versions of libraries. Always over the packaged recording."""
+    """Start-up times with the packaged recording, metadata of the model, and versions of libraries."""
     show(f"{path}: start-up")
     job = {"mode": "startup", "model": str(path), "threads": settings.threads[0], "recordings": [str(CLIP)]}
-    run_worker(job)  # fills the system's file cache: the figures are of a warm disk
+    run_worker(job)  # fills the file cache of the system: the figures are for a warm disk
     runs = [run_worker(job) for _ in range(settings.startups)]
     steps = ("python_s", "import_s", "load_s", "first_text_s", "total_s")
     startup = Startup(*(Spread.of([run[step] for run in runs]) for step in steps))
@@ -166,19 +156,19 @@ def _measurement(figures: dict[str, Any], recordings: Recordings, threads: int, 
 
 
 def _check_chunks(info: dict[str, Any], settings: Settings) -> None:
-    """Refuse an impossible chunk or look ahead before the long part begins."""
+    """Refuse an impossible chunk or look-ahead before the long measurements."""
     if not info["streaming"]:
         return
     frame_ms, look_ahead_ms = info["frame_ms"], settings.look_ahead_ms or 0.0
     for option, size in [("--look-ahead", look_ahead_ms), *(("--stream", size) for size in settings.chunk_ms)]:
         if size % frame_ms:
             raise errors.OptionError(
-                f"{option} is expected to be multiples of {frame_ms:g} ms, the frame of {info['name']}; came {size:g}"
+                f"{option} must be a multiple of {frame_ms:g} ms, the frame of {info['name']}, got {size:g}"
             )
     if settings.chunk_ms and look_ahead_ms >= min(settings.chunk_ms):
         raise errors.OptionError(
-            f"--look-ahead is expected to be less than each chunk, here {min(settings.chunk_ms):g} ms; "
-            f"came {look_ahead_ms:g}: give larger chunks with --stream"
+            f"--look-ahead must be less than the smallest chunk, {min(settings.chunk_ms):g} ms, "
+            f"got {look_ahead_ms:g}: use larger chunks with --stream"
         )
 
 
@@ -190,6 +180,6 @@ def _why_it_died(ended: subprocess.CompletedProcess[str]) -> str:
     if ended.returncode < 0:
         name = signal.Signals(-ended.returncode).name
         hint = ": out of memory?" if name == "SIGKILL" else ""
-        return f"was ended by {name}{hint}"
+        return f"was killed by {name}{hint}"
     last = ended.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
     return f"failed with status {ended.returncode}: {last[0]}"

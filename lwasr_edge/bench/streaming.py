@@ -1,4 +1,4 @@
-"""A recording played to a stream on a clock that does not wait, so that hours need minutes."""
+"""A recording fed to a stream in simulated real time, so that hours take minutes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What one stream did."""
+class StreamRun:
+    """Text and latencies of one stream."""
 
     text: str
-    hop_ms: float  # from one full chunk to the next; less than a chunk if the model looks ahead
+    hop_ms: float  # from one full chunk to the next; less than a chunk with look-ahead
     busy_s: float  # spent in `accept` and `flush`
-    chunk_latency_s: list[float]  # from the end of each full chunk to the return of `accept`, its tokens in hand
+    chunk_latency_s: list[float]  # from the end of each full chunk to the return of `accept` with its tokens
     final_latency_s: float  # from the last sample to the return of `flush`
 
 
-def hear(recognizer: Recognizer, waveform: np.ndarray, look_ahead_ms: float | None = None) -> Heard:
-    """Give a stream one chunk after the other, as if each came when its last sample is spoken.
+def run_stream(recognizer: Recognizer, waveform: np.ndarray, look_ahead_ms: float | None = None) -> StreamRun:
+    """Feed a stream chunk by chunk, as if each arrived when its last sample is spoken.
 
-    A chunk that comes while the one before is still at work waits for it: on a board that is too slow for real time,
-    the latency grows from chunk to chunk, as it would in life.
+    A chunk that arrives while the previous one is being processed waits for it: on a board that is too slow for real
+    time, the latency grows from chunk to chunk, as it does with a microphone.
 
     Args:
         recognizer: its own chunk size is used.
@@ -58,4 +58,4 @@ def hear(recognizer: Recognizer, waveform: np.ndarray, look_ahead_ms: float | No
         took_s = time.perf_counter() - began_s
     text = " ".join(event.text for event in events if isinstance(event, Final) and event.text)
     spoken_s = len(waveform) / rate
-    return Heard(text, hop_ms, busy_s + took_s, latencies, max(free_at_s, spoken_s) + took_s - spoken_s)
+    return StreamRun(text, hop_ms, busy_s + took_s, latencies, max(free_at_s, spoken_s) + took_s - spoken_s)

@@ -1,4 +1,4 @@
-"""A report, and the comparison of two, as text for people."""
+"""A report, and the comparison of two, as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPARISON_COLUMNS = (
 
 
 def report_text(report: Report) -> str:
-    """The whole report."""
+    """The report."""
     lines = _board_lines(report.board, report.before, report.after)
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     audio = report.audio
@@ -31,7 +31,7 @@ def report_text(report: Report) -> str:
         f"software    {versions}",
         f"audio       {audio['source']}: {audio['recordings']} recording{'s' * (audio['recordings'] != 1)}, "
         f"{audio['seconds']:.1f} s; "
-        f"{report.repeat} passes after a warm-up",
+        f"{report.repeat} runs after a warm-up",
     ]
     for model in report.models:
         lines += ["", *_model_lines(model)]
@@ -39,7 +39,7 @@ def report_text(report: Report) -> str:
 
 
 def comparison_text(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Two kept reports side by side: B / A of every figure that both have. Below 1.00 is less time, less memory.
+    """Two reports side by side: B / A of every figure that both have; below 1.00 is less time or memory.
 
     Args:
         before: A, as `read_report` returns it.
@@ -119,8 +119,8 @@ def _model_lines(model: ModelResult) -> list[str]:
         "",
     ]
     lines += _aligned([MEASUREMENT_COLUMNS, *(_measurement_row(measurement) for measurement in model.measurements)])
-    heard = next((measurement.text for measurement in model.measurements if measurement.text is not None), None)
-    return lines if heard is None else [*lines, "", f"heard       {heard}"]
+    text = next((measurement.text for measurement in model.measurements if measurement.text is not None), None)
+    return lines if text is None else [*lines, "", f"text        {text}"]
 
 
 def _measurement_row(measurement: Measurement) -> Row:
@@ -170,7 +170,7 @@ def _megabytes(size: int | None) -> str:
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
-    """Columns: the first to the left, figures to the right; columns without any figure are left out."""
+    """Align columns: the first to the left, figures to the right; columns without any figure are left out."""
     kept = [column for column in range(len(rows[0])) if any(row[column] for row in rows[1:])]
     widths = {column: max(len(row[column]) for row in rows) for column in kept}
     return [

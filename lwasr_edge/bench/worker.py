@@ -1,9 +1,9 @@
-"""The process in which one thing is measured: a job as JSON on stdin, its figures as JSON on stdout.
+"""The process of one measurement: a job as JSON on stdin, its figures as JSON on stdout.
 
     python -m lwasr_edge.bench.worker
 
-A process of its own for every figure: one model's peak memory is not another's, nor is a stream's that of a file. At
-the top of this module only what costs nothing is imported, because the time to import the rest is itself measured.
+Every measurement has a process of its own, so that its peak memory is not that of another model or mode. Imports at the
+top of this module are only those that take no time, because the time of the others is measured.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from lwasr_edge.model_info import ModelInfo
 
-BEGAN_AT_S = time.monotonic()  # this clock is the whole machine's: the parent's stamps can be compared with it
+BEGAN_AT_S = time.monotonic()  # a system-wide clock, comparable with the parent's
 
 Job = dict[str, Any]
 Figures = dict[str, Any]
 
 
 def main() -> int:
-    """Do one job."""
+    """Run one job."""
     job = json.load(sys.stdin)
     figures: Figures
     try:
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def measure_startup(job: Job) -> Figures:
-    """From nothing to the text of a recording, step by step; also what the model says of itself."""
+    """Times from the start of the process to the text of a recording, and the metadata of the model."""
     import onnxruntime
     import soundfile
     import soxr  # noqa: F401 - loaded here so that the import is timed as one
@@ -75,7 +75,7 @@ def measure_startup(job: Job) -> Figures:
 
 
 def measure_file(job: Job) -> Figures:
-    """Passes over the recordings as files: opening, decoding and resampling included."""
+    """Runs over the recordings as files, with opening, decoding and resampling."""
     from lwasr_edge import Recognizer
     from lwasr_edge.bench.memory import resident_memory
 
@@ -106,22 +106,22 @@ def measure_file(job: Job) -> Figures:
 
 
 def two_chunks(info: ModelInfo) -> tuple[np.ndarray, int]:
-    """Silence for more than one of the largest chunks, so that peaks are those of long files whatever was recorded."""
+    """Silence of two of the largest chunks, so that the peak is that of long files even for short recordings."""
     import numpy as np
 
     return np.zeros(2 * info.max_chunk_frames * info.samples_per_frame, np.float32), info.sample_rate
 
 
 def measure_stream(job: Job) -> Figures:
-    """Passes over the recordings as streams, one chunk at a time, with the end-point rules that a user gets."""
+    """Runs over the recordings as streams, one chunk at a time, with the default endpoint rules."""
     from lwasr_edge import Recognizer, load_audio
     from lwasr_edge.bench.memory import resident_memory
-    from lwasr_edge.bench.streaming import hear
+    from lwasr_edge.bench.streaming import run_stream
 
     recognizer = Recognizer(job["model"], threads=job["threads"], chunk_ms=job["chunk_ms"])
     rate = recognizer.info.sample_rate
     loaded = resident_memory()
-    hop_ms = hear(recognizer, load_audio(job["recordings"][0], target_hz=rate), job["look_ahead_ms"]).hop_ms
+    hop_ms = run_stream(recognizer, load_audio(job["recordings"][0], target_hz=rate), job["look_ahead_ms"]).hop_ms
     warm = resident_memory()
     passes_s, texts, chunk_latency_s, final_latency_s = [], [], [], []
     audio_s = cpu_s = 0.0
@@ -130,13 +130,13 @@ def measure_stream(job: Job) -> Figures:
         for path in job["recordings"]:
             waveform = load_audio(path, target_hz=rate)
             cpu_began_s = time.process_time()
-            heard = hear(recognizer, waveform, job["look_ahead_ms"])
+            done = run_stream(recognizer, waveform, job["look_ahead_ms"])
             cpu_s += time.process_time() - cpu_began_s
-            busy_s += heard.busy_s
-            chunk_latency_s += heard.chunk_latency_s
-            final_latency_s.append(heard.final_latency_s)
+            busy_s += done.busy_s
+            chunk_latency_s += done.chunk_latency_s
+            final_latency_s.append(done.final_latency_s)
             if number == 0:
-                texts.append(heard.text)
+                texts.append(done.text)
                 audio_s += len(waveform) / rate
         passes_s.append(busy_s)
     end = resident_memory()

@@ -1,4 +1,4 @@
-"""`lwasr info`: what a model file says of itself."""
+"""`lwasr info`: the metadata of a model file."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ import dataclasses
 import json
 from typing import Any
 
-from lwasr_edge.cli.options import Commands
+from lwasr_edge.cli.options import Commands, default_model_name
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("info", parents=[common], help="what a model file says of itself")
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="name, file or directory (default: the default)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser = commands.add_parser("info", parents=[common], help="print the metadata of a model file")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help=f"name, file or directory (default: {default_model_name()})"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Open the model, which checks it, and print its description."""
+    """Open the model, which checks it, and print its metadata."""
     described = describe(args.model)
     if args.json:
         print(json.dumps(described, ensure_ascii=False, indent=2))
         return 0
     width = max(map(len, described))
     for name, value in described.items():
-        if value not in ("", None, [], {}):
+        if name != "contract" and value not in ("", None, [], {}):
             print(f"{name:<{width}}  {_plain(value)}")
     return 0
 
 
 def describe(model: str | None) -> dict[str, Any]:
-    """What is known of a model, in the order in which it is printed."""
+    """Metadata of a model, in the order in which it is printed.
+
+    "contract" and "format" are the same number, of the file's model format; the former key is kept for older programs.
+    """
     from lwasr_edge.hub.catalog import find_model
     from lwasr_edge.model import Model
     from lwasr_edge.model_info import FORMAT_VERSION
@@ -40,11 +45,13 @@ def describe(model: str | None) -> dict[str, Any]:
     opened = Model(find_model(model))
     info = dataclasses.asdict(opened.info)
     vocabulary = info.pop("vocabulary")
+    format_version = info.pop("format_version", FORMAT_VERSION)  # of the file, once ModelInfo holds it
     return {
         "name": info.pop("name"),
         "file": str(opened.path),
         "bytes": opened.path.stat().st_size,
-        "contract": FORMAT_VERSION,
+        "contract": format_version,
+        "format": format_version,
         **info,
         "frame_ms": opened.info.frame_ms,
         "chunk_ms": [frames * opened.info.frame_ms for frames in opened.info.chunk_frames],

@@ -1,4 +1,4 @@
-"""`lwasr listen`: the microphone, or samples from a pipe, and a live line in the terminal."""
+"""`lwasr listen`: transcribe a microphone, or samples from a pipe, with a live line in the terminal."""
 
 from __future__ import annotations
 
@@ -33,39 +33,39 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "listen",
         parents=[common],
-        help="transcribe what a microphone hears, live",
-        description="Transcribe what a microphone hears. In a terminal, the utterance under way is shown as it grows; "
-        "when it is over, it stays as a line. Ctrl-C prints the last words and ends, with exit status 0.",
+        help="transcribe a microphone live",
+        description="Transcribe a microphone live. In a terminal, the current utterance is shown as it grows and "
+        "becomes a line when it ends. Ctrl-C prints the last words and exits with status 0.",
     )
-    parser.add_argument("--list-devices", action="store_true", help="print the devices that can record, and end")
+    parser.add_argument("--list-devices", action="store_true", help="print the recording devices and exit")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--device", metavar="N|NAME", help="number or part of the name (default: the system's choice)")
+    source.add_argument("--device", metavar="N|NAME", help="number or part of the name (default: the system default)")
     source.add_argument(
         "--raw",
         type=int,
         metavar="HZ",
-        help="no device: signed 16-bit little-endian mono samples of this rate from stdin, until it ends",
+        help="read signed 16-bit little-endian mono samples of this rate from stdin instead of a device",
     )
     parser.add_argument(
         "--chunk-ms",
         type=positive,
         metavar="N",
-        help="hear N ms at a time; less shows words sooner, more makes fewer mistakes (default: 640)",
+        help="process N ms at a time; smaller chunks show words sooner, larger ones are more accurate (default: 640)",
     )
     add_look_ahead_option(parser)
     endpoint = parser.add_mutually_exclusive_group()
-    endpoint.add_argument("--no-endpoint", action="store_true", help="one utterance until Ctrl-C, whatever the pauses")
+    endpoint.add_argument("--no-endpoint", action="store_true", help="one utterance until Ctrl-C, regardless of pauses")
     endpoint.add_argument(
         "--silence-s", type=positive, metavar="S", help="silence after speech that ends an utterance (default: 0.8)"
     )
-    parser.add_argument("--json", action="store_true", help="print every event as a line of JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per event and line")
     add_model_options(parser)
     add_decoding_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen until Ctrl-C or the end of stdin; the last words are still printed."""
+    """Recognise until Ctrl-C or the end of stdin; the last words are still printed."""
     if args.list_devices:
         return list_devices()
     from lwasr_edge.utterance import EndpointRules
@@ -81,20 +81,20 @@ def run(args: argparse.Namespace) -> int:
         from lwasr_edge.cli.raw import RawInput, stdin_for_samples
 
         samples = RawInput(stdin_for_samples(), recognizer.stream(args.raw, **settings))
-        print("listening to stdin; its end or Ctrl-C ends", file=sys.stderr)
-        with ended_by_signals(samples.stop):
+        print("listening to stdin; Ctrl-C or its end stops", file=sys.stderr)
+        with stopped_by_signals(samples.stop):
             show_events(samples, as_json=args.json, with_alternatives=args.nbest is not None)
         return 0
     listener = recognizer.listen(args.device, **settings)
-    with listener, ended_by_signals(listener.stop):
-        print(f"listening to {listener.device.name!r}; Ctrl-C ends", file=sys.stderr)
+    with listener, stopped_by_signals(listener.stop):
+        print(f"listening to {listener.device.name!r}; Ctrl-C stops", file=sys.stderr)
         show_events(listener, as_json=args.json, with_alternatives=args.nbest is not None, listener=listener)
     return 0
 
 
 @contextlib.contextmanager
-def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM call `stop`; the second does what it did before, for those who cannot wait."""
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM call `stop`; a second one has its usual effect, to end at once."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -114,7 +114,7 @@ def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def list_devices() -> int:
-    """Print a line a device; the default has a star."""
+    """Print one line per device; the default has a star."""
     from lwasr_edge.microphone.devices import list_devices as find_devices
 
     devices = find_devices()
@@ -123,24 +123,24 @@ def list_devices() -> int:
         channels = "1 channel" if device.channels == 1 else f"{device.channels} channels"
         print(f"{mark} {device.index:3d}  {device.name}  ({channels}, {device.sample_rate} Hz)")
     if not devices:
-        print("no device that can record was found", file=sys.stderr)
+        print("no recording device was found", file=sys.stderr)
     return 0
 
 
 def show_events(
     events: Iterable[Event], *, as_json: bool, with_alternatives: bool = False, listener: Listener | None = None
 ) -> None:
-    """Print events as they come; after an utterance, its alternatives if asked for, and what was lost."""
+    """Print events as they arrive; after an utterance, its alternatives if wanted, and a warning of lost audio."""
     from lwasr_edge.events import Final
 
     line = LiveLine()
-    overflows_told = 0
+    overflows_reported = 0
 
-    def tell_losses() -> None:
-        nonlocal overflows_told
-        if listener is not None and listener.overflow_count > overflows_told:
-            overflows_told = listener.overflow_count
-            print(f"lwasr: warning: {lost_sound(listener)}", file=sys.stderr)
+    def report_losses() -> None:
+        nonlocal overflows_reported
+        if listener is not None and listener.overflow_count > overflows_reported:
+            overflows_reported = listener.overflow_count
+            print(f"lwasr: warning: {lost_audio(listener)}", file=sys.stderr)
 
     try:
         for event in events:
@@ -151,22 +151,22 @@ def show_events(
                 if with_alternatives and isinstance(event, Final):
                     print(alternatives_to_text(event.alternatives), end="", flush=True)
             if isinstance(event, Final):
-                tell_losses()
+                report_losses()
     finally:
         line.clear()
-        tell_losses()
+        report_losses()
 
 
-def lost_sound(listener: Listener) -> str:
-    """What to tell of sound that was lost."""
+def lost_audio(listener: Listener) -> str:
+    """The warning about lost audio."""
     times = "once" if listener.overflow_count == 1 else f"{listener.overflow_count} times"
     lost_s = listener.lost_samples / listener.device.sample_rate
-    behind = f", {lost_s:.1f} s of it because recognition fell behind" if lost_s else ""
-    return f"sound was lost {times}{behind}"
+    behind = f", {lost_s:.1f} s of it because recognition was too slow" if lost_s else ""
+    return f"audio was lost {times}{behind}"
 
 
 class LiveLine:
-    """The utterance under way on one terminal line; finished ones above it. Without a terminal, only those."""
+    """The current utterance on one terminal line, finished ones above it; without a terminal, only finished ones."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,13 +1,15 @@
-"""Options that several commands share, and checks of their values."""
+"""Options that several commands share, and parsers of their values."""
 
 from __future__ import annotations
 
 import argparse
+import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lwasr_edge.errors import OptionError
+from lwasr_edge.errors import LwasrError, OptionError
 
 if TYPE_CHECKING:
     from lwasr_edge.decoding.phrases import PhraseMode
@@ -19,10 +21,12 @@ Commands = Any  # argparse keeps the type of what add_subparsers returns private
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add --model and --threads."""
     parser.add_argument(
-        "--model", metavar="NAME|PATH", help="an installed model, a model file or its directory (default: the default)"
+        "--model",
+        metavar="NAME|PATH",
+        help=f"installed model, model file or its directory (default: {default_model_name()})",
     )
     parser.add_argument(
-        "--threads", type=threads, default=1, metavar="N", help="processor threads; 0 for all cores (default: 1)"
+        "--threads", type=threads, default=1, metavar="N", help="CPU threads; 0 for all cores (default: 1)"
     )
 
 
@@ -32,48 +36,61 @@ def add_look_ahead_option(parser: argparse.ArgumentParser) -> None:
         "--look-ahead-ms",
         type=not_negative,
         metavar="N",
-        help="hear the last N ms of each chunk again with the next: more makes fewer mistakes and more work "
-        "(default: 320, at most half of the chunk; 640 for files)",
+        help="right context: the last N ms of each chunk are processed again with the next; larger values are more "
+        "accurate and use more CPU (default: 320, at most half of the chunk; 640 for files)",
     )
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for decoding otherwise than greedily."""
-    group = parser.add_argument_group("decoding", "By default text is decoded greedily, which costs nothing.")
+    """Add the options for phrase lists, beam search and language models."""
+    group = parser.add_argument_group("decoding", "The default, greedy decoding, has no extra cost.")
     group.add_argument(
         "--phrases",
         type=Path,
         metavar="FILE",
-        help="what may be said: a phrase a line, then perhaps a tab and a weight",
+        help="phrase list: one phrase per line, optionally followed by a tab and a weight",
     )
     group.add_argument(
         "--phrase-mode",
         choices=("one", "sequence", "bias"),
-        help="an utterance is one of the phrases (default), or a sequence of them, or anything, preferably with them",
+        help="an utterance is one phrase (default), a sequence of phrases, or any text with a bias towards the phrases",
     )
     group.add_argument(
         "--min-confidence",
         type=float,
         metavar="X",
-        help="below it, none of the phrases was said (default: 0.5); not in mode bias",
-    )
-    group.add_argument("--phrase-bonus", type=float, metavar="X", help="nats for a word, in mode bias (default: 2)")
-    group.add_argument("--beam", type=int, metavar="N", help="search with N hypotheses; not in mode one")
-    group.add_argument(
-        "--nbest", type=int, metavar="N", help="print N alternatives (default: 5 in --json, else none); searches"
+        help="reject utterances below this confidence, 0 to 1 (default: 0.5); not in mode bias",
     )
     group.add_argument(
-        "--lm", type=Path, metavar="FILE", help="n-gram of words in ARPA format, plain or gzipped; searches"
+        "--phrase-bonus",
+        type=float,
+        metavar="X",
+        help="score added per matched word in mode bias, in nats (default: 2)",
     )
-    group.add_argument("--lm-weight", type=float, metavar="X", help="how much it counts (default: 0.2)")
-    group.add_argument("--word-bonus", type=float, metavar="X", help="nats for each word beside it (default: 1)")
+    group.add_argument("--beam", type=int, metavar="N", help="beam search with N hypotheses; not in phrase mode one")
+    group.add_argument(
+        "--nbest",
+        type=int,
+        metavar="N",
+        help="print N alternatives (default: 5 in --json, else none); implies beam search",
+    )
+    group.add_argument(
+        "--lm",
+        type=Path,
+        metavar="FILE",
+        help="word n-gram language model in ARPA format, plain or gzipped; implies beam search",
+    )
+    group.add_argument("--lm-weight", type=float, metavar="X", help="weight of the language model (default: 0.2)")
+    group.add_argument(
+        "--word-bonus", type=float, metavar="X", help="score added per word with --lm, in nats (default: 1)"
+    )
 
 
 def open_recognizer(args: argparse.Namespace) -> Recognizer:
-    """The recogniser that --model, --threads and the decoding options ask for.
+    """Create the recogniser that --model, --threads and the decoding options describe.
 
     Raises:
-        OptionError: an option without the one that gives it a meaning; and whatever `Recognizer` raises.
+        OptionError: an option without the option that it depends on; and whatever `Recognizer` raises.
     """
     from lwasr_edge.decoding.beam import BeamSearch
     from lwasr_edge.decoding.language_model import LanguageModel
@@ -82,13 +99,13 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
 
     phrase_options = _given(mode=args.phrase_mode, min_confidence=args.min_confidence, bonus=args.phrase_bonus)
     if args.phrases is None and phrase_options:
-        raise OptionError("--phrase-mode, --min-confidence and --phrase-bonus are for --phrases FILE; there is none")
+        raise OptionError("--phrase-mode, --min-confidence and --phrase-bonus need --phrases FILE, got none: add it")
     phrases = None if args.phrases is None else replace(PhraseList.read(args.phrases), **phrase_options)
     if phrases is not None:
         _check_mode(args, phrases.mode)
     lm_options = _given(weight=args.lm_weight, word_bonus=args.word_bonus)
     if args.lm is None and lm_options:
-        raise OptionError("--lm-weight and --word-bonus weigh --lm FILE; there is none")
+        raise OptionError("--lm-weight and --word-bonus need --lm FILE, got none: add it")
     beam_options = _given(width=args.beam, nbest=args.nbest)
     return Recognizer(
         args.model,
@@ -100,36 +117,67 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
 
 
 def _check_mode(args: argparse.Namespace, mode: PhraseMode) -> None:
-    """Refuse what a mode of phrases would ignore."""
+    """Refuse options that a phrase mode would ignore."""
     if mode == "one" and args.beam is not None:
-        raise OptionError("--beam searches; phrases in mode one are all scored: leave it out, or choose another mode")
+        raise OptionError(
+            "--beam needs another phrase mode, got one, which scores all phrases: leave it out, or add "
+            "--phrase-mode sequence or bias"
+        )
     if mode == "bias" and args.min_confidence is not None:
-        raise OptionError("--min-confidence rejects what is no phrase; in mode bias anything may be said: leave it out")
+        raise OptionError("--min-confidence needs another phrase mode, got bias, which rejects nothing: leave it out")
     if mode != "bias" and args.phrase_bonus is not None:
-        raise OptionError("--phrase-bonus is for --phrase-mode bias; in other modes, give the phrases weights instead")
+        raise OptionError(f"--phrase-bonus needs --phrase-mode bias, got {mode}: give the phrases weights instead")
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    """The options that the user has given; the others keep the defaults of the classes they are for."""
+    """The options that the user has set; the others keep the defaults of their classes."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def threads(text: str) -> int | None:
     """A number of threads; 0 becomes None, for all cores."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"expected a number of threads from 0; came {text}")
-    return number or None
+    return count(text, minimum=0) or None
 
 
 def not_negative(text: str) -> float:
-    """0 or a positive number; whole ones as int, for tidy messages."""
-    return 0 if float(text) == 0 else positive(text)
+    """A finite number >= 0; whole numbers as int, for shorter messages."""
+    number = parsed_number(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number >= 0, got {text!r}")
+    return int(number) if number == int(number) else number
 
 
 def positive(text: str) -> float:
-    """A positive number; whole ones as int, for tidy messages."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a positive number; came {text}")
+    """A finite number > 0; whole numbers as int, for shorter messages."""
+    number = parsed_number(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number > 0, got {text!r}")
     return int(number) if number == int(number) else number
+
+
+def count(text: str, minimum: int = 1) -> int:
+    """A whole number >= `minimum`."""
+    number = parsed_number(text)
+    if number < minimum or not math.isfinite(number) or number != int(number):
+        raise argparse.ArgumentTypeError(f"must be a whole number >= {minimum}, got {text!r}")
+    return int(number)
+
+
+def parsed_number(text: str) -> float:
+    """A number in Python's notation; NaN, which no check accepts, for other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def default_model_name() -> str:
+    """Name of the default model, for help texts: it must not fail or warn."""
+    from lwasr_edge.hub.catalog import default_model
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return default_model().card.name.replace("%", "%%")  # argparse formats help texts
+    except LwasrError:
+        return "the packaged model"

@@ -1,4 +1,4 @@
-"""A progress line on stderr, for people only."""
+"""A progress line on stderr, shown only in a terminal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class ProgressLine:
     """Rewrite one line of the terminal; silent when stderr is not one. Use as a context manager.
 
     Args:
-        label: what is being worked on.
-        unit: what is counted; "s" is shown with the speed in multiples of real time.
+        label: of the line.
+        unit: of the totals; with "s", the speed is shown in multiples of real time.
         smallest: totals below this show nothing.
     """
 
@@ -26,7 +26,7 @@ class ProgressLine:
         self._shown_at = 0.0
 
     def __call__(self, done: float, total: float) -> None:
-        """Show that `done` of `total` is done."""
+        """Show that `done` of `total` is finished."""
         now = time.monotonic()
         if not self._is_terminal or total < max(self._smallest, 1e-9) or now - self._shown_at < MIN_INTERVAL_S:
             return

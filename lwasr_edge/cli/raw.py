@@ -1,4 +1,4 @@
-"""Samples without a header from stdin, recognised as they come: a microphone for those without PortAudio."""
+"""Raw samples from stdin, recognised as they arrive: live input without PortAudio."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from lwasr_edge.events import Event
     from lwasr_edge.stream import Stream
 
-BLOCK_BYTES = 65_536  # at most; a pipe gives what is there
+BLOCK_BYTES = 65_536  # at most; a pipe returns what it holds
 
 
 class RawInput:
-    """Iterate over it for the events of signed 16-bit little-endian mono samples, to the last words at their end.
+    """Iterable of the events of signed 16-bit little-endian mono samples, up to the last words.
 
-    Who falls behind leaves the sound in the pipe; what is lost then, the recorder knows.
+    If recognition falls behind, audio stays in the pipe; only the recorder can tell what was lost.
 
     Args:
-        file: gives the samples; half a sample at its end is ignored.
-        stream: of their rate.
+        file: to read samples from; half a sample at its end is ignored.
+        stream: opened with their sample rate.
     """
 
     def __init__(self, file: BinaryIO, stream: Stream) -> None:
@@ -34,7 +34,7 @@ class RawInput:
         self._is_waiting = False
 
     def stop(self) -> None:
-        """End the iteration after the last words; for signal handlers, whose signals do not end a read by themselves.
+        """End the iteration after the last words. For signal handlers: a signal alone does not interrupt a read.
 
         Raises:
             KeyboardInterrupt: caught by the iteration.
@@ -47,13 +47,13 @@ class RawInput:
         rest = b""
         while data := self._read():
             data = rest + data
-            whole = len(data) // 2 * 2
-            rest = data[whole:]
-            yield from self._stream.accept(np.frombuffer(data[:whole], "<i2").astype(np.int16))
+            even = len(data) // 2 * 2
+            rest = data[even:]
+            yield from self._stream.accept(np.frombuffer(data[:even], "<i2").astype(np.int16))
         yield from self._stream.flush()
 
     def _read(self) -> bytes:
-        """Wait for what comes next; empty at the end."""
+        """Wait for the next bytes; empty at the end."""
         try:
             self._is_waiting = True
             return b"" if self._is_stopped else self._file.read1(BLOCK_BYTES)  # type: ignore[attr-defined]
@@ -64,14 +64,14 @@ class RawInput:
 
 
 def stdin_for_samples() -> BinaryIO:
-    """stdin, in bytes.
+    """Binary stdin.
 
     Raises:
         AudioError: it is a terminal.
     """
     if sys.stdin.isatty():
         raise AudioError(
-            "stdin is the keyboard: pipe samples in, as with "
+            "stdin must be samples, got a terminal: pipe them in, as in "
             "arecord -t raw -f S16_LE -r 16000 -c 1 | lwasr listen --raw 16000"
         )
     return sys.stdin.buffer

@@ -1,4 +1,4 @@
-"""`lwasr transcribe`: recordings in, text, JSON or subtitles out."""
+"""`lwasr transcribe`: read recordings; write text, JSON or subtitles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lwasr_edge.cli import report_error
+from lwasr_edge.cli.command import report_error
 from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
@@ -18,21 +18,22 @@ from lwasr_edge.cli.options import (
     open_recognizer,
     positive,
 )
+from lwasr_edge.cli.outputs import check_text_output
 from lwasr_edge.cli.progress import ProgressLine
 from lwasr_edge.cli.subtitles import FORMATS, alternatives_to_text, to_json
 from lwasr_edge.errors import AudioError, OptionError, OutputError
-from lwasr_edge.files import check_output, write_file
+from lwasr_edge.files import split_lines, write_file
 
 if TYPE_CHECKING:
     from lwasr_edge.recognizer import Recognizer, Transcript
 
 STDIN = "-"
-PROGRESS_FROM_S = 20.0  # shorter recordings are done before a progress line can be read
+PROGRESS_FROM_S = 20.0  # shorter recordings are finished before a progress line can be read
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording, and where its transcript goes; None for stdout."""
+    """One recording and the file for its transcript; None for stdout."""
 
     file: str
     output: Path | None
@@ -47,16 +48,23 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     form.add_argument("--srt", dest="format", action="store_const", const="srt", help="SubRip subtitles")
     form.add_argument("--vtt", dest="format", action="store_const", const="vtt", help="WebVTT subtitles")
     form.add_argument(
-        "--words", dest="format", action="store_const", const="words", help="start, end, confidence and word, by tabs"
+        "--words",
+        dest="format",
+        action="store_const",
+        const="words",
+        help="one word per line: start, end, confidence and text, separated by tabs",
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the transcript of one FILE here")
-    where.add_argument("--output-dir", type=Path, metavar="DIR", help="write a transcript for each FILE into DIR")
+    where.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the transcript of one FILE to this file"
+    )
+    where.add_argument("--output-dir", type=Path, metavar="DIR", help="write one transcript per FILE into DIR")
     parser.add_argument(
         "--chunk-ms",
         type=positive,
         metavar="N",
-        help="hear N ms at a time like a stream (default: the largest that pays, 8000 with the models of this package)",
+        help="process N ms at a time, as a stream does (default: 8000 with the packaged models; "
+        "larger chunks are not more accurate)",
     )
     add_look_ahead_option(parser)
     add_model_options(parser)
@@ -65,12 +73,13 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Transcribe every file; a bad one among several is reported and the others go on."""
+    """Transcribe every file; a bad one among several is reported and skipped."""
     if args.nbest is not None and args.format not in ("text", "json"):
-        raise OptionError(
-            "--nbest prints alternatives beside the text or in --json; other formats have no place for them"
-        )
+        raise OptionError(f"--nbest needs text or --json output, got --{args.format}: leave one of them out")
     jobs = plan_jobs(args.files, args.format, args.output, args.output_dir)
+    for job in jobs:
+        if job.output is not None:
+            check_text_output(job.output, [*args.files, args.model, args.phrases, args.lm])
     recognizer = open_recognizer(args)
     failed = False
     for job in jobs:
@@ -82,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             failed = True
             if args.debug:
                 traceback.print_exc()
-            report_error(error)
+            report_error("lwasr", error)
             continue
         written = FORMATS[args.format].write(transcript)
         if args.nbest is not None and args.format == "text":
@@ -92,38 +101,40 @@ def run(args: argparse.Namespace) -> int:
         elif args.format == "json":
             sys.stdout.write(to_json(transcript, file=job.file))
         else:
-            sys.stdout.write(of_file(written, args.format, job.file) if len(jobs) > 1 else written)
+            sys.stdout.write(prefixed(written, args.format, job.file) if len(jobs) > 1 else written)
         sys.stdout.flush()
     return 2 if failed else 0
 
 
 def plan_jobs(files: list[str], form: str, output: Path | None, output_dir: Path | None) -> list[Job]:
-    """Decide where every transcript goes, before any work is done.
+    """Choose the output of every transcript; the output directory is created.
 
     Raises:
-        OptionError: two transcripts would go to one place, or stdin is named twice.
-        OutputError: the output file cannot be written, or the output directory not made.
+        OptionError: two transcripts would go to one file, or stdin is named twice.
+        OutputError: the output directory cannot be created.
     """
     if files.count(STDIN) > 1:
-        raise OptionError("stdin (-) can be read once only")
+        raise OptionError("stdin (-) can be read only once, got it twice: name it once")
     if output is not None:
         if len(files) > 1:
-            raise OptionError("-o takes the transcript of one FILE; use --output-dir for several")
-        check_output(output)
+            raise OptionError(f"-o needs one FILE, got {len(files)}: use --output-dir for several")
         return [Job(files[0], output)]
     if output_dir is None:
         if len(files) > 1 and form in ("srt", "vtt"):
-            raise OptionError(f"several files cannot share one {form} on stdout: use --output-dir")
+            raise OptionError(f"--{form} on stdout needs one FILE, got {len(files)}: use --output-dir")
         return [Job(file, None) for file in files]
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{output_dir} cannot be made a directory: {error.strerror}") from error
+        raise OutputError(f"{output_dir} cannot be created: {error.strerror}: name another directory") from error
     jobs: dict[Path, Job] = {}
     for file in files:
         target = output_dir / ((Path(file).stem if file != STDIN else "stdin") + FORMATS[form].suffix)
         if target in jobs:
-            raise OptionError(f"{jobs[target].file} and {file} would both be written to {target}: run them apart")
+            raise OptionError(
+                f"FILEs must have different names, got {jobs[target].file} and {file}, which would both be written to "
+                f"{target}: run them separately"
+            )
         jobs[target] = Job(file, target)
     return list(jobs.values())
 
@@ -133,13 +144,13 @@ def transcribe_file(
 ) -> Transcript:
     """Transcribe one file, with a progress line if it is long."""
     if file == STDIN and sys.stdin.isatty():
-        raise AudioError("stdin is the keyboard: pipe a recording in, or name a file")
+        raise AudioError("stdin must be a recording, got a terminal: pipe one in, or name a file")
     with ProgressLine(file, unit="s", smallest=PROGRESS_FROM_S) as progress:
         source = sys.stdin.buffer if file == STDIN else file
         return recognizer.transcribe(source, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, progress=progress)
 
 
-def of_file(written: str, form: str, file: str) -> str:
-    """Where several transcripts are printed, each line says whose it is."""
+def prefixed(written: str, form: str, file: str) -> str:
+    """The transcript with the name of its recording before each line."""
     separator = "\t" if form == "words" else ": "
-    return "".join(f"{file}{separator}{line}\n" for line in written.splitlines())
+    return "".join(f"{file}{separator}{line}\n" for line in split_lines(written))

@@ -15,22 +15,21 @@ from conftest import speak
 from locations import ROOT
 
 from lwasr_edge import EndpointRules, Recognizer
-from lwasr_edge.bench import board, recordings, results, runner, streaming
-from lwasr_edge.bench import cli as bench_cli
-from lwasr_edge.cli import main
+from lwasr_edge.bench import board, recordings, results, runner, settings, streaming
+from lwasr_edge.cli import build_parser, main
 
 SENTENCE = (0.3, "\u2581one", 0.1, "\u2581four", "teen", 0.2, "\u2581two", 0.1)  # one fourteen two
 
 
 @pytest.fixture(autouse=True)
 def in_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The measuring processes find the package, installed or not."""
+    """The worker processes find the package, installed or not."""
     monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """Two recordings that the tiny model hears as they are, one of them with a wrong text."""
+    """Two recordings that the tiny model recognises correctly, one of them with a wrong reference text."""
     soundfile.write(tmp_path / "a.wav", speak(*SENTENCE), 16000)
     soundfile.write(tmp_path / "b.flac", speak("\u2581three", 0.8, sample_rate=44100), 44100)
     lines = [
@@ -52,7 +51,7 @@ def report_path(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-def test_the_report_is_whole_and_adds_up(report_path: Path, model_path: Path) -> None:
+def test_the_report_is_complete_and_adds_up(report_path: Path, model_path: Path) -> None:
     report = json.loads(report_path.read_text())
     assert (report["format"], report["schema_version"]) == ("lwasr-bench", 1)
     assert report["command"].startswith("lwasr bench ")
@@ -74,11 +73,11 @@ def test_the_report_is_whole_and_adds_up(report_path: Path, model_path: Path) ->
         memory = file["memory"]
         assert 10e6 < memory["loaded"] <= memory["peak"] < 400e6
         assert memory["steady"] <= memory["peak"]
-    assert file["accuracy"] is None  # one sentence says nothing of accuracy
+    assert file["accuracy"] is None  # one sentence does not measure accuracy
     assert isinstance(file["text"], str)
 
 
-def test_wer_whole_and_in_chunks(
+def test_wer_of_files_and_in_chunks(
     model_path: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.json"
@@ -126,14 +125,14 @@ def test_compare_keeps_look_aheads_apart(report_path: Path, tmp_path: Path, caps
     [
         (["nonsense.onnx"], "no model file and no installed model is called 'nonsense.onnx'"),
         (["MODEL", "--audio", "nowhere"], "nowhere: no recordings"),
-        (["MODEL", "--manifest", "nowhere.jsonl"], "nowhere.jsonl cannot be read: No such file"),
+        (["MODEL", "--manifest", "nowhere.jsonl"], "nowhere.jsonl: no such manifest"),
         (["MODEL", "--audio", "x", "--manifest", "y"], "exclude each other"),
-        (["MODEL", "--stream", "100", "--quick"], "multiples of 40 ms"),
-        (["MODEL", "--look-ahead", "100", "--quick"], "--look-ahead is expected to be multiples of 40 ms"),
-        (["MODEL", "--look-ahead", "320", "--stream", "640,320"], "less than each chunk, here 320 ms; came 320"),
-        (["MODEL", "--look-ahead", "640", "--quick"], "less than each chunk, here 640 ms; came 640"),
+        (["MODEL", "--stream", "100", "--quick"], "--stream must be a multiple of 40 ms"),
+        (["MODEL", "--look-ahead", "100", "--quick"], "--look-ahead must be a multiple of 40 ms"),
+        (["MODEL", "--look-ahead", "320", "--stream", "640,320"], "less than the smallest chunk, 320 ms, got 320"),
+        (["MODEL", "--look-ahead", "640", "--quick"], "less than the smallest chunk, 640 ms, got 640"),
         (["MODEL", "--json", "nowhere/out.json"], "the folder nowhere does not exist: create it first"),
-        (["compare", "README.md", "README.md"], "a file written by `lwasr bench --json` is expected"),
+        (["compare", "README.md", "README.md"], "README.md must be a file written by `lwasr bench --json`"),
     ],
 )
 def test_errors_are_one_line(
@@ -147,15 +146,65 @@ def test_errors_are_one_line(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["m.jsonl", "a.wav", "model.txt", "link.json"])
+def test_a_report_must_not_replace_an_input(
+    name: str, manifest: Path, model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest.rename(tmp_path / "m.jsonl")
+    (tmp_path / "model.txt").write_bytes(model_path.read_bytes())
+    (tmp_path / "link.json").symlink_to("m.jsonl")
+    before = (tmp_path / name).read_bytes()
+    argv = ["bench", str(tmp_path / "model.txt"), "--manifest", str(tmp_path / "m.jsonl"), "--quick"]
+    assert main([*argv, "--json", str(tmp_path / name)]) == 2
+    assert "output must" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_damaged_reports_are_named(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every value of a report is removed, or replaced by values of other kinds."""
+    report = json.loads(report_path.read_text())
+    path = tmp_path / "damaged.json"
+
+    def compare(text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+        for files in ((path, report_path), (report_path, path)):
+            status = main(["bench", "compare", *map(str, files)])
+            err = capsys.readouterr().err
+            assert (status, err) == (0, "") or (status == 2 and err.count("\n") == 1 and "unexpected" not in err), text
+
+    def damage(value: object) -> None:
+        keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+        for key in keys:
+            kept = value[key]
+            for other in (None, [], {}, "one\u2028two", True, float("nan"), 10**400):
+                value[key] = other
+                compare(json.dumps(report, ensure_ascii=False))
+            value[key] = kept
+            if isinstance(value, dict):
+                del value[key]
+                compare(json.dumps(report))
+                value[key] = kept
+            damage(kept)
+
+    for measurement in report["models"][0]["measurements"]:
+        measurement["rtf"]["values"] = []
+    report["command"] = report["versions"] = report["before"] = report["after"] = ""
+    damage(report)
+    for text in ("", "[]", "null", "[" * 100_000, report_path.read_text()[:-200], '{"format": "lwasr-bench"}'):
+        compare(text)
+    path.write_bytes(b"\xff\xfe\0")
+    assert main(["bench", "compare", str(path), str(report_path)]) == 2
+
+
 def test_debug_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--debug", "bench", "nonsense.onnx"]) == 2
     assert "Traceback" in (err := capsys.readouterr().err) and "is called 'nonsense.onnx'" in err
 
 
 def test_a_look_ahead_leaves_out_the_default_chunks_that_are_too_short() -> None:
-    args = bench_cli.build_parser().parse_args(["--look-ahead", "320"])
-    assert bench_cli.settings(args).chunk_ms == (640, 1280)
-    assert bench_cli.settings(bench_cli.build_parser().parse_args([])).chunk_ms == bench_cli.DEFAULT_CHUNK_MS
+    args = build_parser().parse_args(["bench", "--look-ahead", "320"])
+    assert settings.chosen_settings(args).chunk_ms == (640, 1280)
+    assert settings.chosen_settings(build_parser().parse_args(["bench"])).chunk_ms == settings.DEFAULT_CHUNK_MS
 
 
 def test_a_worker_reports_what_it_cannot_use(model_path: Path, tmp_path: Path) -> None:
@@ -170,21 +219,23 @@ def test_a_worker_reports_what_it_cannot_use(model_path: Path, tmp_path: Path) -
 def test_a_manifest_line_without_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"audio_filepath": "a.wav", "text": "one"}\n{"audio_filepath": "b.wav"}\n')
-    with pytest.raises(ValueError, match="line 2: a JSON object with audio_filepath and text"):
+    with pytest.raises(
+        ValueError, match="line 2: line must be a JSON object with audio_filepath and text, got no text"
+    ):
         recordings.from_manifest(path, None)
 
 
-def test_a_manifest_of_stretches_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_of_segments_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"audio_filepath": "talk.wav", "offset": 3.5, "duration": 2, "text": "one"}\n')
-    with pytest.raises(ValueError, match=r"line 1: a stretch of a recording \(offset\) was found"):
+    with pytest.raises(ValueError, match=r"entry 1: recording must be a full file, got a segment \(offset\)"):
         recordings.from_manifest(path, None)
 
 
 def test_a_manifest_needs_words(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"audio_filepath": "a.wav", "text": "..."}\n')
-    with pytest.raises(ValueError, match="no text has a word in it"):
+    with pytest.raises(ValueError, match="texts must have words to count errors, got none"):
         recordings.from_manifest(path, None)
 
 
@@ -197,17 +248,17 @@ def test_latency_of_a_board_that_is_too_slow_adds_up(recognizer: Recognizer, mon
     """Three chunks of 640 ms that take 1 s each: every chunk waits for the one before."""
     clock = iter(np.arange(100) * 1.0)
     monkeypatch.setattr(streaming.time, "perf_counter", lambda: next(clock))
-    heard = streaming.hear(recognizer, np.zeros(3 * 10240, np.float32))
-    assert heard.chunk_latency_s == pytest.approx([1.0, 1.36, 1.72])
-    assert heard.final_latency_s == pytest.approx(2.72)
-    assert heard.busy_s == pytest.approx(4.0)
+    done = streaming.run_stream(recognizer, np.zeros(3 * 10240, np.float32))
+    assert done.chunk_latency_s == pytest.approx([1.0, 1.36, 1.72])
+    assert done.final_latency_s == pytest.approx(2.72)
+    assert done.busy_s == pytest.approx(4.0)
 
 
-def test_hearing_gives_the_words_of_a_stream(recognizer: Recognizer) -> None:
+def test_run_stream_gives_the_words_of_a_stream(recognizer: Recognizer) -> None:
     waveform = speak(*SENTENCE, EndpointRules().silence_after_speech_s + 1.0, "\u2581one")
-    heard = streaming.hear(recognizer, waveform)
-    assert heard.text == "one fourteen two one"
-    assert len(heard.chunk_latency_s) == len(waveform) // 10240
+    done = streaming.run_stream(recognizer, waveform)
+    assert done.text == "one fourteen two one"
+    assert len(done.chunk_latency_s) == len(waveform) // 10240
 
 
 def test_chunks_that_look_ahead_come_more_often(tmp_path: Path) -> None:
@@ -215,10 +266,10 @@ def test_chunks_that_look_ahead_come_more_often(tmp_path: Path) -> None:
     onnx.save(tiny_model.build_model(look_ahead=True), path)
     ahead = Recognizer(path)
     waveform = speak(*SENTENCE, 2.56 - 0.7 - 4 * 0.12)
-    heard = streaming.hear(ahead, waveform)
-    assert (heard.hop_ms, heard.text) == (320, "one fourteen two")
-    assert len(heard.chunk_latency_s) == 7  # they end at 0.64, 0.96 ... 2.56 s
-    assert streaming.hear(ahead, waveform, look_ahead_ms=0).hop_ms == 640
+    done = streaming.run_stream(ahead, waveform)
+    assert (done.hop_ms, done.text) == (320, "one fourteen two")
+    assert len(done.chunk_latency_s) == 7  # they end at 0.64, 0.96 ... 2.56 s
+    assert streaming.run_stream(ahead, waveform, look_ahead_ms=0).hop_ms == 640
 
 
 def test_a_raspberry_pi_is_named(tmp_path: Path) -> None:
@@ -272,7 +323,7 @@ def test_spread_and_latency() -> None:
     assert results.Latency.of_seconds([]) is None
 
 
-def test_the_packaged_recording_is_what_is_said_of_it() -> None:
+def test_the_packaged_recording_matches_its_description() -> None:
     info = soundfile.info(recordings.CLIP)
     assert (info.samplerate, info.channels, info.format) == (16000, 1, "FLAC")
     assert info.duration == pytest.approx(recordings.CLIP_S, abs=0.01)

@@ -430,9 +430,12 @@ def test_outputs_that_are_refused(checkpoint: Path, tmp_path: Path, capsys: pyte
     existing = tmp_path / "there.onnx"
     existing.write_bytes(b"precious")
     assert "--force" in refuse([checkpoint, "-o", existing], capsys)
-    assert "no such folder" in refuse([checkpoint, "-o", tmp_path / "nowhere" / "m.onnx"], capsys)
+    assert "does not exist: create it first" in refuse([checkpoint, "-o", tmp_path / "nowhere" / "m.onnx"], capsys)
     assert ".onnx" in refuse([checkpoint, "-o", tmp_path / "model.bin"], capsys)
     assert "needs --int8" in refuse([checkpoint, "-o", tmp_path / "m.onnx", "--max-wer-loss", "0.1"], capsys)
+    assert "output must not be an input" in refuse(
+        [tmp_path / "." / ".." / tmp_path.name / "there.onnx", "-o", existing, "--force"], capsys
+    )
     assert existing.read_bytes() == b"precious"
     assert list(tmp_path.iterdir()) == [existing]
 

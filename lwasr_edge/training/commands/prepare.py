@@ -8,8 +8,7 @@ from pathlib import Path
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.data.corpora import READERS, Split
-from lwasr_edge.training.data.manifest import Fault, Utterance, refuse_faults, write_manifest
-from lwasr_edge.training.data.manifest import metadata_faults as impossible
+from lwasr_edge.training.data.manifest import Fault, Utterance, metadata_faults, refuse_faults, write_manifest
 from lwasr_edge.training.data.transcripts import foreign_reason, frames_needed, spoken_beyond_letters
 from lwasr_edge.validate import number
 from lwasr_edge.wer import normalize_text
@@ -60,7 +59,7 @@ def prepare(corpus: str, sources: list[Path], folder: Path, max_bad: float) -> l
 def usable(split: Split) -> Split:
     """The split with normalised texts; utterances that no model can be trained on are moved to the faults."""
     result = Split(faults=list(split.faults))
-    for utterance, fault in zip(split.utterances, list(impossible(split.utterances)), strict=True):
+    for utterance, fault in zip(split.utterances, list(metadata_faults(split.utterances)), strict=True):
         reason = fault.reason if fault else text_fault(utterance)
         if reason:
             result.faults.append(Fault(utterance, reason))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
-from lwasr_edge.training.compress.students import Shape, init_students, layers_to_keep, student_config
+from lwasr_edge.training.compress.students import evenly_spaced_layers, Shape, init_students, layers_to_keep, student_config
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.model.acoustic_model import AcousticModel
@@ -124,7 +124,7 @@ def chosen_layers(rule: str, n_reference: int, n_student: int) -> tuple[int, ...
     if rule == "first":
         return tuple(range(n_student))
     if rule == "evenly spaced":
-        return tuple(round(i * (n_reference - 1) / max(1, n_student - 1)) for i in range(n_student))
+        return evenly_spaced_layers(n_reference, n_student)
     return layers_to_keep(n_reference, n_student)
 
 

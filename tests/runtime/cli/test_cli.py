@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("default_model")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory: two recordings, and one that is none."""
+    """The current directory: two recordings, and a file that is not one."""
     path = tmp_path / "work"
     path.mkdir()
     soundfile.write(path / "a.wav", speak(*SENTENCE), 16000)
@@ -86,7 +86,7 @@ def test_subtitles_and_words(folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_output_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "transcribe", "a.wav", "-o", "out.txt") == (0, "", "")
     assert (folder / "out.txt").read_text() == TEXT + "\n"
-    assert "-o takes the transcript of one FILE" in fails(capsys, "transcribe", "a.wav", "b.flac", "-o", "out.txt")
+    assert "-o needs one FILE, got 2" in fails(capsys, "transcribe", "a.wav", "b.flac", "-o", "out.txt")
     assert "the folder no does not exist: create it first" in fails(capsys, "transcribe", "a.wav", "-o", "no/out.txt")
 
 
@@ -94,8 +94,50 @@ def test_output_directory(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(capsys, "transcribe", "a.wav", "b.flac", "--srt", "--output-dir", "out/srt") == (0, "", "")
     assert sorted(path.name for path in (folder / "out" / "srt").iterdir()) == ["a.srt", "b.srt"]
     assert "would both be written to" in fails(capsys, "transcribe", "a.wav", "x/a.flac", "--output-dir", "out")
-    assert "cannot share one srt" in fails(capsys, "transcribe", "a.wav", "b.flac", "--srt")
-    assert "cannot be made a directory" in fails(capsys, "transcribe", "a.wav", "--output-dir", "a.wav")
+    assert "--srt on stdout needs one FILE, got 2" in fails(capsys, "transcribe", "a.wav", "b.flac", "--srt")
+    assert "a.wav cannot be created" in fails(capsys, "transcribe", "a.wav", "--output-dir", "a.wav")
+
+
+def test_an_output_must_not_be_an_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "link.txt").symlink_to("a.wav")
+    (folder / "hard.txt").hardlink_to(folder / "a.wav")
+    (folder / "plain").write_bytes((folder / "a.wav").read_bytes())
+    before = (folder / "a.wav").read_bytes()
+    for output in ("a.wav", "./a.wav", str(folder / "a.wav"), "../work/a.wav", "link.txt", "hard.txt"):
+        assert "output must not be an input" in fails(capsys, "transcribe", "a.wav", "-o", output)
+    assert "output must not be an input" in fails(capsys, "transcribe", "plain", "-o", "plain")
+    phrases = folder / "phrases.txt"
+    phrases.write_text("one\n")
+    message = fails(capsys, "transcribe", "a.wav", "--phrases", "phrases.txt", "-o", "phrases.txt")
+    assert "output must not be an input" in message
+    (folder / "b.txt").write_bytes((folder / "b.flac").read_bytes())
+    message = fails(capsys, "transcribe", "b.txt", "--output-dir", ".")  # its transcript would be b.txt
+    assert "output must not be an input" in message
+    assert (folder / "a.wav").read_bytes() == before
+    assert phrases.read_text() == "one\n"
+
+
+def test_an_output_must_not_be_another_recording_or_model(
+    folder: Path, model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "flac.txt").write_bytes((folder / "b.flac").read_bytes())
+    (folder / "model.bin").write_bytes(model_path.read_bytes())
+    for output, kind in (
+        ("b.flac", "a recording"),  # as with `-o *.wav`, which the shell expands
+        ("bad.wav", "a recording"),
+        ("flac.txt", "a binary file"),
+        ("model.bin", "a binary file"),
+    ):
+        before = (folder / output).read_bytes()
+        assert f"got {output}, which is {kind}" in fails(capsys, "transcribe", "a.wav", "-o", output)
+        assert (folder / output).read_bytes() == before
+
+
+def test_an_old_transcript_is_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "a.txt").write_text("old")
+    assert run(capsys, "transcribe", "a.wav", "--output-dir", ".") == (0, "", "")
+    assert (folder / "a.txt").read_text() == TEXT + "\n"
+    assert run(capsys, "transcribe", "a.wav", "-o", "/dev/null") == (0, "", "")
 
 
 def test_a_failed_file_leaves_no_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,12 +151,14 @@ def test_stdin(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert run(capsys, "transcribe", "-") == (0, TEXT + "\n", "")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     assert "holds no audio: 0 bytes" in fails(capsys, "transcribe", "-")
-    assert "once only" in fails(capsys, "transcribe", "-", "-")
+    assert "can be read only once" in fails(capsys, "transcribe", "-", "-")
 
 
 def test_chunk_and_threads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "transcribe", "a.wav", "--chunk-ms", "160", "--threads", "0")[1] == TEXT + "\n"
-    assert "positive multiple of 40 ms" in fails(capsys, "transcribe", "a.wav", "--chunk-ms", "50")
+    assert "positive multiple of the model's frame, 40 ms, got 50" in fails(
+        capsys, "transcribe", "a.wav", "--chunk-ms", "50"
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +180,7 @@ def test_wrong_usage(folder: Path, argv: list[str]) -> None:
     assert ended.value.code == 2
 
 
-def test_a_file_cut_short_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_file_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = (folder / "a.wav").read_bytes()
     (folder / "cut.wav").write_bytes(data[: len(data) // 2])
     status, out, err = run(capsys, "transcribe", "cut.wav")
@@ -144,7 +188,7 @@ def test_a_file_cut_short_is_a_warning(folder: Path, capsys: pytest.CaptureFixtu
     assert err.startswith("lwasr: warning: cut.wav ends early: 0.59 s of the announced 1.18 s")
 
 
-def test_every_bad_input_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_bad_input_gives_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "empty.wav").touch()
     soundfile.write(folder / "none.wav", np.zeros(0), 16000)
     soundfile.write(folder / "nan.wav", np.array([0.0, np.nan], np.float32), 16000, subtype="FLOAT")
@@ -171,7 +215,7 @@ def test_debug_shows_the_traceback(folder: Path, capsys: pytest.CaptureFixture[s
         assert err.endswith("lwasr: error: no such audio file: no.wav\n")
 
 
-def test_too_little_memory_is_no_fault_of_ours(
+def test_too_little_memory_is_not_a_bug(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhaust(*_: object) -> None:
@@ -184,13 +228,13 @@ def test_too_little_memory_is_no_fault_of_ours(
     assert "--chunk-ms" in err
 
 
-def test_a_fault_of_ours_says_so(
+def test_a_bug_asks_for_a_report(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lwasr_edge.cli.transcribe.plan_jobs", lambda *_: 1 / 0)
     status, _, err = run(capsys, "transcribe", "a.wav")
     assert status == 1
-    assert err.startswith("lwasr: error: unexpected ZeroDivisionError: division by zero")
+    assert err.startswith("lwasr: error: unexpected ZeroDivisionError: division by zero: please report it")
 
 
 def test_ctrl_c(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,13 +252,16 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines["name"] == "tiny"
     assert lines["chunk_ms"] == "160, 320, 640, 1280"
     assert lines["streaming"] == "yes"
+    assert lines["format"] == "1"
+    assert "contract" not in lines
     assert lines["state"] == "state_tail [360], state_last [1]"
 
 
 def test_info_as_json(model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     described = json.loads(run(capsys, "info", str(model_path), "--json")[1])
     assert described["bytes"] == model_path.stat().st_size
-    assert (described["contract"], described["vocabulary_size"], described["state_bytes"]) == (1, 9, 1448)
+    assert (described["contract"], described["format"]) == (1, 1)
+    assert (described["vocabulary_size"], described["state_bytes"]) == (9, 1448)
     assert described["state"] == {"state_tail": [360], "state_last": [1]}
 
 

@@ -1,4 +1,4 @@
-"""`lwasr listen --raw`: samples from a pipe are heard as from a microphone."""
+"""`lwasr listen --raw`: samples from a pipe are recognised as those of a microphone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_recording_of_speech_through_the_command() -> None:
     out, err = listen("--raw", "16000").communicate(data + b"\x7f", timeout=60)  # half a sample at the end
     assert out.decode() == "".join(f"{event.text}\n" for event in events if isinstance(event, Final))
     assert out.startswith(b"she opened the window and listened")
-    assert err == b"listening to stdin; its end or Ctrl-C ends\n"
+    assert err == b"listening to stdin; Ctrl-C or its end stops\n"
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 44_100])
@@ -105,7 +105,7 @@ def test_impossible_options(model_path: Path, options: list[str], status: int, m
     assert process.returncode == status
 
 
-def test_a_keyboard_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     with pytest.raises(AudioError, match="arecord -t raw -f S16_LE"):
         stdin_for_samples()

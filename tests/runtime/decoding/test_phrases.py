@@ -355,12 +355,15 @@ def test_the_command_line(model_path: Path, tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out.splitlines()[2:] == [f"{wav}: fourteen", f"{wav}:     1.00  fourteen"]
     for options in (["--phrase-mode", "bias"], ["--lm-weight", "1"], ["--phrases", str(tmp_path / "none")]):
         assert main([*command, *options]) == 2
-    assert "there is none" in capsys.readouterr().err
+    assert "got none: add it" in capsys.readouterr().err
     for options, message in (
-        (["--phrases", str(phrases), "--beam", "8"], "--beam searches; phrases in mode one are all scored"),
-        (["--phrases", str(phrases), "--phrase-bonus", "1"], "--phrase-bonus is for --phrase-mode bias"),
-        (["--phrases", str(phrases), "--phrase-mode", "bias", "--min-confidence", "1"], "in mode bias anything may be"),
-        (["--nbest", "2", "--srt"], "other formats have no place for them"),
+        (["--phrases", str(phrases), "--beam", "8"], "--beam needs another phrase mode, got one"),
+        (["--phrases", str(phrases), "--phrase-bonus", "1"], "--phrase-bonus needs --phrase-mode bias, got one"),
+        (
+            ["--phrases", str(phrases), "--phrase-mode", "bias", "--min-confidence", "1"],
+            "--min-confidence needs another phrase mode, got bias",
+        ),
+        (["--nbest", "2", "--srt"], "--nbest needs text or --json output, got --srt"),
     ):
         assert main([*command, *options]) == 2
         assert message in capsys.readouterr().err

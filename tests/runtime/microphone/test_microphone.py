@@ -26,7 +26,7 @@ from lwasr_edge import (
     list_devices,
 )
 from lwasr_edge.cli import main
-from lwasr_edge.cli.listen import ended_by_signals, lost_sound
+from lwasr_edge.cli.listen import lost_audio, stopped_by_signals
 from lwasr_edge.microphone import listener as microphone
 from lwasr_edge.model import ChunkResult, Model
 
@@ -518,7 +518,7 @@ def test_listen_prints_finals_until_ctrl_c(fake: FakeSoundDevice, capsys: pytest
     assert main(["listen"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "one fourteen\n"
-    assert captured.err == "listening to 'USB Microphone'; Ctrl-C ends\n"
+    assert captured.err == "listening to 'USB Microphone'; Ctrl-C stops\n"
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -537,7 +537,7 @@ def test_listen_as_json(fake: FakeSoundDevice, capsys: pytest.CaptureFixture[str
     ]
     assert events[2]["stable_text"] == "one"
     assert events[-1]["reason"] == "flush"
-    assert "lwasr: warning: sound was lost once\n" in captured.err
+    assert "lwasr: warning: audio was lost once\n" in captured.err
     assert captured.err.endswith("lwasr: error: 'USB Microphone' stopped recording: was it unplugged?\n")
 
 
@@ -551,7 +551,7 @@ def test_listen_with_alternatives(fake: FakeSoundDevice, capsys: pytest.CaptureF
 def test_lost_audio_is_reported() -> None:
     device = microphone.Device(0, "USB Microphone", 1, 44100, True)
     listener = types.SimpleNamespace(overflow_count=2, lost_samples=66150, device=device)
-    assert lost_sound(listener) == "sound was lost 2 times, 1.5 s of it because recognition fell behind"
+    assert lost_audio(listener) == "audio was lost 2 times, 1.5 s of it because recognition was too slow"
 
 
 @pytest.mark.usefixtures("default_model")
@@ -567,7 +567,7 @@ def test_sigterm_ends_as_ctrl_c_does(fake: FakeSoundDevice, capsys: pytest.Captu
 
 def test_the_second_ctrl_c_does_not_wait() -> None:
     asked = []
-    with pytest.raises(KeyboardInterrupt), ended_by_signals(lambda: asked.append(True)):
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals(lambda: asked.append(True)):
         signal.raise_signal(signal.SIGINT)
         assert asked == [True]
         signal.raise_signal(signal.SIGINT)

@@ -144,7 +144,7 @@ def test_played_tones_are_recognised(microphone: VirtualMicrophone, model_path: 
     assert "one four" in lines or "one fourteen" in lines
     assert "\u2026" + TEXT[-13:] in lines  # what does not fit is cut at its front
     assert max(map(len, lines)) == 15 - 1
-    assert as_json.errors == live.errors == f"listening to {DEVICE!r}; Ctrl-C ends\n"
+    assert as_json.errors == live.errors == f"listening to {DEVICE!r}; Ctrl-C stops\n"
 
 
 def test_played_speech_is_recognised(microphone: VirtualMicrophone) -> None:

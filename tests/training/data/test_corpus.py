@@ -252,7 +252,7 @@ def test_a_folder_of_recordings(tmp_path: Path) -> None:
     assert [(one.id, one.duration_s) for one in found] == [("a.FLAC", 1.0), ("street/b.wav", 0.5)]
     assert load_corpus(found).lengths.tolist() == [16_000, 8_000]
     (tmp_path / "bad.ogg").write_text("no audio")
-    with pytest.raises(AudioError, match="bad.ogg is not a recording"):
+    with pytest.raises(AudioError, match="bad.ogg must be WAV"):
         read_audio_folder(tmp_path)
     (tmp_path / "none").mkdir()
     with pytest.raises(ManifestError, match=r"none must contain recordings \(.*\), got none"):

@@ -280,7 +280,7 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
     assert main([*command, "--max-general-loss", "-1000"]) == 2
     assert "WER on general speech must rise by at most" in capsys.readouterr().err
     assert main(["adapt", str(student), "--train", manifest, *SHORT, "-o", str(tmp_path)]) == 2
-    assert f"-o {tmp_path}: the students after training would replace {student}" in capsys.readouterr().err
+    assert f"-o must be another folder, got {tmp_path}: the trained students would replace {student}" in capsys.readouterr().err
     assert main([*command, "--max-utterance-s", "0.1"]) == 2
     assert "more than --max-utterance-s 0.1; cut it into sentences" in capsys.readouterr().err
 
