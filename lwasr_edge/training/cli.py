@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lwasr_edge.errors import LwasrError
+from lwasr_edge.cli.command import run_command
 
 COMMANDS = {  # name -> module under lwasr_edge.training, help
     "prepare": ("commands.prepare", "make manifests of a published corpus"),
@@ -62,40 +62,30 @@ def renamed(arguments: list[str]) -> list[str]:
     return found
 
 
-def is_ours_missing(error: Exception) -> bool:
-    """Whether a module of this project itself is missing: a fault of the project, not of the installation."""
-    return isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == "lwasr_edge"
-
-
-def described(error: Exception, extra: str = "train") -> str:
-    """What happened, and what to do, in one line; a missing module is named with the extra that installs it."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed: pip install '.[{extra}]'"
-    return str(error)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; exit status 2 and one line on an error that was foreseen."""
+    """Run one command; return the exit status."""
     arguments = renamed(list(sys.argv[1:] if argv is None else argv))
-    try:
+    is_resumable = any(word in RESUMABLE for word in arguments[:2])
+
+    def run() -> int | None:
         args = build_parser().parse_args(arguments)
-        args.run(args)
-    except (LwasrError, OSError, ModuleNotFoundError) as error:
-        if "--debug" in arguments or is_ours_missing(error):
-            raise
-        print(f"lwasr-train: error: {described(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        command = next((word for word in arguments if not word.startswith("-")), "")
-        end = "; run the same command to resume from the last checkpoint" if command in RESUMABLE else ""
-        print(f"lwasr-train: stopped{end}", file=sys.stderr)
-        return 130
+        status: int | None = args.run(args)
+        return status
+
+    try:
+        return run_command(
+            "lwasr-train",
+            run,
+            arguments,
+            extra="train",
+            interrupted_note=f"stopped{'; run the same command to resume from the last checkpoint' * is_resumable}",
+            memory_hint="lower --batch-s or --max-utterance-s",
+        )
     finally:
         if "WORLD_SIZE" in os.environ:
             from lwasr_edge.training.loop.distributed import leave_world
 
             leave_world()
-    return 0
 
 
 if __name__ == "__main__":

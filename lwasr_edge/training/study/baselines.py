@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
-from lwasr_edge.training.compress.students import evenly_spaced_layers, Shape, init_students, layers_to_keep, student_config
+from lwasr_edge.training.compress.students import (
+    Shape,
+    evenly_spaced_layers,
+    init_students,
+    layers_to_keep,
+    student_config,
+)
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.model.acoustic_model import AcousticModel

@@ -50,7 +50,7 @@ class LatencyModel:
             for measured in model["measurements"]:
                 wanted = measured["mode"] == "file" and measured["threads"] == threads
                 if wanted and model["precision"] == precision and model.get("multiplications"):
-                    rows.append(tuple(model["multiplications"]))
+                    rows.append(checked_operations(model["multiplications"], source))
                     rtfs.append(measured["rtf"]["median"])
         if not rows:
             what = f"{precision} models, exported by this version, with {threads} thread(s)"
@@ -62,6 +62,18 @@ class LatencyModel:
                 return cls(float(costs[0]), float(costs[1]), source)
         cost = float((measured_rtf / operations.sum(1)).mean())
         return cls(cost, cost, source)
+
+
+def checked_operations(value: Any, source: str) -> tuple[float, float]:
+    """Operations per second of audio of subsampling and head, and of the layers, as a report has them.
+
+    Raises:
+        OptionError: something else.
+    """
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if not is_pair or not all(isinstance(one, (int, float)) and not isinstance(one, bool) and one > 0 for one in value):
+        raise OptionError(f"{source}: multiplications must be two numbers above 0, got {value!r}")
+    return float(value[0]), float(value[1])
 
 
 def read_profile(path: Path, threads: int, precision: str) -> LatencyModel:

@@ -182,7 +182,7 @@ def synthesise(
     check_voices(voices)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "tts.jsonl"
-    rows = _read_manifest(manifest)
+    rows = read_rows(manifest)
     total_s = sum(row["duration"] for row in rows.values())
     plan = plan_prompts(sentences, voices, random.Random(seed))
     new = (prompt for prompt in plan if prompt.id not in rows)
@@ -194,7 +194,7 @@ def synthesise(
             seconds = sum(row["duration"] for row in made)
             total_s += seconds
             bar.update(round(seconds))
-            _write_manifest(manifest, rows.values())
+            write_rows(manifest, rows.values())
     return manifest
 
 
@@ -221,7 +221,12 @@ def check_voices(voices: Iterable[str]) -> None:
             raise OptionError(f"flite voices must be some of {', '.join(sorted(known))}, got {', '.join(unknown)}")
 
 
-def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The manifest of an earlier run by id; empty where there is none.
+
+    Raises:
+        ManifestError: it is damaged, or another manifest.
+    """
     if not path.is_file():
         return {}
     try:
@@ -233,7 +238,7 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
         raise ManifestError(f"{path} must be a manifest of this command, got {error!r}: delete it") from error
 
 
-def _write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 

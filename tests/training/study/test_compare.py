@@ -27,7 +27,7 @@ from lwasr_edge.training.study.baselines import (
     magnitude_masks,
     n_parameters_of,
 )
-from lwasr_edge.training.study.latency import LatencyModel
+from lwasr_edge.training.study.latency import LatencyModel, read_profile
 from lwasr_edge.training.study.report import cost_to_reach, shown_cost, shown_speed_up
 from lwasr_edge.training.study.search import Candidate, pareto
 
@@ -50,11 +50,13 @@ def store(tmp_path: Path) -> WaveformStore:
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
     """Of a board: what `lwasr bench --json` writes, as far as it counts here."""
-    measured = {"mode": "file", "threads": 1, "rtf": {"median": 0.01}}
-    whole = list(small_config(n_layers=4).multiplications)
-    models = [{"multiplications": whole, "precision": "int8", "measurements": [measured]}]
+    measured = {"mode": "file", "chunk_ms": None, "hop_ms": None, "threads": 1, "rtf": {"median": 0.01}}
+    measured |= {"cpu_s_per_audio_s": 0.01, "chunk_latency_ms": None, "memory": {"peak": None}, "accuracy": None}
+    model = {"name": "board's", "precision": "int8", "bytes": 1, "startup": {"total": {"median": 1.0}}}
+    model |= {"multiplications": list(small_config(n_layers=4).multiplications), "measurements": [measured]}
+    report = {"format": "lwasr-bench", "schema_version": 1, "created": "", "audio": {"source": ""}, "models": [model]}
     path = tmp_path / "board.json"
-    path.write_text(json.dumps({"format": "lwasr-bench", "schema_version": 1, "models": models}))
+    path.write_text(json.dumps(report | {"board": {"name": "", "processor": ""}}))
     return path
 
 
@@ -199,6 +201,22 @@ def test_latency_follows_the_measured_models() -> None:
         LatencyModel.fit({"models": older}, 1, "int8", "board.json")
 
 
+@pytest.mark.parametrize("value", ["many", [1], [1, 2, 3], [1, "2"], [0, 0], [True, 2], {"a": 1}])
+def test_a_profile_with_impossible_operations_is_refused(profile: Path, value: object) -> None:
+    report = json.loads(profile.read_text())
+    report["models"][0]["multiplications"] = value
+    profile.write_text(json.dumps(report))
+    with pytest.raises(OptionError, match=r"board.json: multiplications must be two numbers above 0, got"):
+        read_profile(profile, 1, "int8")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[1]", '{"1": 2}', '{"1": {}}', '{"1": {"subsampling_cost": 1}}', "{"])
+def test_damaged_measurements_of_this_machine_are_made_again(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "speeds.json"
+    path.write_text(text)
+    assert search.read_speeds(path) == {}
+
+
 def test_multiplications_by_hand() -> None:
     """Two layers of width 16 behind a front of 8 channels over 16 bands, 25 frames a second."""
     config = small_config()
@@ -280,9 +298,10 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
     assert main([*command, "--max-general-loss", "-1000"]) == 2
     assert "WER on general speech must rise by at most" in capsys.readouterr().err
     assert main(["adapt", str(student), "--train", manifest, *SHORT, "-o", str(tmp_path)]) == 2
-    assert f"-o must be another folder, got {tmp_path}: the trained students would replace {student}" in capsys.readouterr().err
+    message = f"-o must be another folder, got {tmp_path}: the trained students would replace {student}"
+    assert message in capsys.readouterr().err
     assert main([*command, "--max-utterance-s", "0.1"]) == 2
-    assert "more than --max-utterance-s 0.1; cut it into sentences" in capsys.readouterr().err
+    assert "more than --max-utterance-s 0.1: cut it into sentences" in capsys.readouterr().err
 
 
 def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:
