@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -64,7 +63,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         OSError: see `write_bytes`.
     """
     # Not tempfile: it makes files private, and reading the umask means setting it, for all threads.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file
