@@ -31,7 +31,8 @@ from lwasr_edge import Recognizer
 from lwasr_edge.chunking import STREAM_CHUNK_MS, STREAM_LOOK_AHEAD_MS, Chunking
 from lwasr_edge.files import sha256_of, write_file
 from lwasr_edge.training.data.batches import WaveformStore
-from lwasr_edge.training.data.manifest import load_corpus, read_manifest
+from lwasr_edge.training.data.corpus import load_corpus
+from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.scoring.decode import transcribe_corpus
 from lwasr_edge.training.scoring.scores import score

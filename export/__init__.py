@@ -1,1 +1,1 @@
-"""Export: from a checkpoint to one self-contained ONNX file (docs/MODEL_FORMAT.md). Command: ``lwasr-export``."""
+"""Export of a checkpoint to one self-contained ONNX file (docs/MODEL_FORMAT.md). Command: ``lwasr-export``."""

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
         raise OptionError("--max-wer-loss needs --int8 and --verify MANIFEST: add them, or leave it out")
     from lwasr_edge.export import pipeline
     from lwasr_edge.export.metadata import Description
-    from lwasr_edge.export.staging import workplace
+    from lwasr_edge.export.staging import staging_folder as workplace
 
     write = {"onnx": pipeline.export, "ort": pipeline.export_ort, "sherpa-onnx": pipeline.export_sherpa}[args.format]
     suffix = next((suffix for suffix in SUFFIXES[args.format] if args.output.name.endswith(suffix)), "")

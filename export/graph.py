@@ -1,4 +1,4 @@
-"""From the exportable torch module to a clean ONNX graph, and how its weights are stored."""
+"""Conversion of an exportable torch module to a clean ONNX graph, and storage of its weights as float16."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 from torch import nn
 
-from lwasr_edge.export.streaming import CHUNK_OUTPUTS, StreamingModel, WholeModel
+from lwasr_edge.export.streaming import CHUNK_OUTPUTS, FullContextModel, StreamingModel
 from lwasr_edge.model_info import LOOK_AHEAD
 from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
 OPSET = 18  # onnxruntime 1.18 reads up to 21
 IR_VERSION = 8  # onnxruntime 1.18 reads up to 10
-EXAMPLE_FRAMES = 8  # any number from 2 on: the graph holds for all
+EXAMPLE_FRAMES = 8  # any number >= 2: the graph does not depend on it
 FOLD_LIMIT = 2048  # elements; larger constants (cosines, positions) are cheaper to compute at load than to store
-CAST_FROM = 96  # elements; smaller tensors gain nothing from float16
+MIN_FLOAT16 = 96  # elements; smaller tensors gain nothing from float16
 
 
 class _Flat(nn.Module):
-    """Takes the state as one list: torch cannot describe the shapes of variable arguments."""
+    """A model that takes its state as one list: torch cannot describe the shapes of variable arguments."""
 
-    def __init__(self, model: StreamingModel | WholeModel) -> None:
+    def __init__(self, model: StreamingModel | FullContextModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, waveform: torch.Tensor, state: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """``state`` begins with look_ahead, where the model has it."""
+        """Run the model; the first of ``state`` is look_ahead, for a streaming model."""
         return self.model(waveform, *state)
 
 
-def trace(model: StreamingModel | WholeModel) -> onnx.ModelProto:
-    """Export in float32; the dimension of ``waveform`` is dynamic and named "samples".
+def trace(model: StreamingModel | FullContextModel) -> onnx.ModelProto:
+    """Convert to ONNX in float32; the dimension of ``waveform`` is dynamic and named "samples".
 
-    By torch's current exporter (torch.export), which knows shapes as formulas: half as many nodes as the older, tracing
-    one leaves, and none of them computes shapes of things. Cosines, positions and indices stay formulas in the graph:
-    onnxruntime computes them once, at load.
+    torch.export represents shapes symbolically, so the graph has half as many nodes as that of the older tracing
+    exporter, and none that compute shapes. Cosines, positions and indices stay operators in the graph: onnxruntime
+    computes them once, at load.
     """
     frontend, state = model.config.frontend, model.state_tensors()
     samples_per_frame = frontend.hop_length * SUBSAMPLING_FACTOR
@@ -71,7 +71,14 @@ def to_onnx(
     output_names: list[str],
     dynamic_shapes: dict[str, Any],
 ) -> onnx.ModelProto:
-    """What every format is traced with: no constant is stored that is cheaper to compute at load."""
+    """Convert a module for any format. Large constants that are cheap to compute are not stored.
+
+    Args:
+        module: in evaluation mode.
+        example: its arguments.
+        input_names, output_names: of the graph.
+        dynamic_shapes: see `torch.onnx.export`.
+    """
     with quiet():
         program = torch.onnx.export(
             module,
@@ -84,6 +91,7 @@ def to_onnx(
             optimize=False,
             verbose=False,
         )
+        assert program is not None
         optimizer.optimize_ir(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     proto: onnx.ModelProto = program.model_proto
     tidy(proto)
@@ -92,7 +100,7 @@ def to_onnx(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Neither progress lines nor warnings about packages that are not there."""
+    """Suppress progress lines, and warnings about optional packages that are missing."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -104,7 +112,7 @@ def quiet() -> Iterator[None]:
 
 
 def tidy(proto: onnx.ModelProto) -> None:
-    """Drop what only debugs the export (it names this machine's paths); name products after their weights."""
+    """Drop debug information, which contains paths of this machine; name MatMul nodes after their weights."""
     graph = proto.graph
     proto.ir_version = IR_VERSION
     proto.producer_name, proto.producer_version, proto.doc_string = "lwasr-edge", "", ""
@@ -133,15 +141,15 @@ def tidy(proto: onnx.ModelProto) -> None:
         node.input[:] = [rename.get(name, name) for name in node.input]
         if node.op_type == "MatMul" and node.input[1].endswith(".weight"):
             name = node.input[1].removesuffix(".weight")
-            node.name = name if name not in named else f"{name}.{node.output[0]}"  # products may share a weight
+            node.name = name if name not in named else f"{name}.{node.output[0]}"  # nodes may share a weight
             named.add(name)
     for value in [*graph.input, *graph.output]:
         del value.metadata_props[:]
         value.doc_string = ""
 
 
-def _name_dimensions(proto: onnx.ModelProto, model: StreamingModel | WholeModel) -> None:
-    """State the contract's names and sizes on inputs and outputs."""
+def _name_dimensions(proto: onnx.ModelProto, model: StreamingModel | FullContextModel) -> None:
+    """Set the sizes and dimension names of the model format on inputs and outputs."""
     sizes: dict[str, list[int | str]] = {
         "waveform": ["samples"],
         "tokens": ["tokens"],
@@ -157,20 +165,20 @@ def _name_dimensions(proto: onnx.ModelProto, model: StreamingModel | WholeModel)
         value.CopyFrom(helper.make_tensor_value_info(value.name, kind.elem_type, sizes[value.name]))
 
 
-def store_as_float16(proto: onnx.ModelProto, name_of: set[str] | None = None) -> onnx.ModelProto:
-    """Store float32 weights as float16 with a Cast behind each, which onnxruntime computes at load.
+def store_as_float16(proto: onnx.ModelProto, names: set[str] | None = None) -> onnx.ModelProto:
+    """Store float32 weights as float16, each followed by a Cast, which onnxruntime computes at load.
 
-    The arithmetic stays in float32: processors without float16 products would convert at every step.
+    The arithmetic stays in float32: processors without float16 arithmetic would convert in every run.
 
     Args:
         proto: changed in place.
-        name_of: only these tensors; None for all of `CAST_FROM` elements or more.
+        names: of the tensors to store; None for all of `MIN_FLOAT16` elements or more.
     """
     casts = []
     for tensor in proto.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < CAST_FROM:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < MIN_FLOAT16:
             continue
-        if name_of is not None and tensor.name not in name_of:
+        if names is not None and tensor.name not in names:
             continue
         name, stored = tensor.name, f"{tensor.name}_float16"
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored))
@@ -180,7 +188,7 @@ def store_as_float16(proto: onnx.ModelProto, name_of: set[str] | None = None) ->
 
 
 def prepend(proto: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
-    """Put ``nodes`` before all others."""
+    """Insert ``nodes`` before all others."""
     rest = list(proto.graph.node)
     del proto.graph.node[:]
     proto.graph.node.extend([*nodes, *rest])

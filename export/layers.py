@@ -1,15 +1,15 @@
-"""The trained model's parts, rewritten for onnxruntime: the same numbers from fewer and cheaper operators.
+"""The modules of the model, rewritten for onnxruntime: the same numbers with fewer and cheaper operators.
 
-Nothing here is trained. Every export compares these parts with the originals (`lwasr_edge.export.verify`).
+Nothing here is trained. Every export compares these modules with the originals (`lwasr_edge.export.verify`).
 
 * Linear layers are ``x @ weight + bias`` on three-dimensional input: torch would export two-dimensional ones as Gemm,
-  which dynamic quantisation leaves alone. Factors (0.5 of the feed-forward halves, 1 / sqrt(d) of the attention) are
-  multiplied into the weights; query, key and value are one product.
-* The spectrum is a product with cosines and sines. A window is symmetric, so with the phase's origin at its middle the
-  cosine part sees x(n) + x(-n) alone and the sine part x(n) - x(-n): half of the products.
-* The large convolution of the subsampling, half of the model's arithmetic, is a product over gathered neighbours:
-  onnxruntime's integer product is four times as fast as its float convolution, its ConvInteger three times slower.
-* Batch norm is part of the depth-wise convolution.
+  which dynamic quantisation does not cover. Factors (0.5 of the feed-forward halves, 1 / sqrt(d) of the attention) are
+  multiplied into the weights; query, key and value are one MatMul.
+* The spectrum is a MatMul with cosines and sines. The window is symmetric, so with phase 0 at its middle the cosine
+  part depends only on x(n) + x(-n) and the sine part only on x(n) - x(-n): half of the MACs.
+* The large convolution of the subsampling, half of the model's MACs, is a MatMul over gathered patches (im2col):
+  onnxruntime's MatMulInteger is four times as fast as its float convolution, its ConvInteger three times slower.
+* Batch norm is folded into the depth-wise convolution.
 
 Shape letters as in `lwasr_edge.training.model.conformer`; B is always 1.
 """
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lwasr_edge.training.model.acoustic_model import SCALE
 from lwasr_edge.training.model.conformer import (
     ConformerLayer,
     ConvModule,
@@ -38,33 +39,40 @@ from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR, LogMel
 class MatMulLinear(nn.Module):
     """``x @ weight + bias`` with the weight stored as (inputs, outputs).
 
-    ``step`` is that of each output where weights are rounded (`lwasr_edge.training.model.quantized`), else None.
+    ``scale`` is (outputs,), the scales of QAT weights (`lwasr_edge.training.model.quantized`), or None.
     """
 
-    def __init__(self, *linears: nn.Linear, scale: float = 1.0) -> None:
-        """Several ``linears`` of one input become one product, outputs side by side."""
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    scale: Tensor | None
+
+    def __init__(self, *linears: nn.Linear, factor: float = 1.0) -> None:
+        """Concatenate the outputs of ``linears``, which have the same input, and multiply them by ``factor``."""
         super().__init__()
-        self.weight = nn.Parameter(torch.cat([linear.weight for linear in linears]).detach().T.contiguous() * scale)
-        self.step = None
-        if hasattr(linears[0], "step"):
-            self.step = torch.cat([linear.step for linear in linears]) * scale
+        self.weight = nn.Parameter(torch.cat([linear.weight for linear in linears]).detach().T.contiguous() * factor)
+        self.scale = None
+        if hasattr(linears[0], SCALE):
+            self.scale = torch.cat([linear.get_buffer(SCALE) for linear in linears]) * factor
         if linears[0].bias is None:
             self.bias = None
         else:
-            self.bias = nn.Parameter(torch.cat([linear.bias for linear in linears]).detach() * scale)
+            self.bias = nn.Parameter(torch.cat([linear.bias for linear in linears]).detach() * factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        product = torch.matmul(x, self.weight)
-        return product if self.bias is None else product + self.bias
+        """(1, U, inputs) -> (1, U, outputs)."""
+        out = torch.matmul(x, self.weight)
+        return out if self.bias is None else out + self.bias
 
 
 def _cos(angle: Tensor) -> Tensor:
-    """Cosine by way of the sine: onnxruntime 1.18 has no cosine in float64."""
+    """Cosine, computed as a sine: onnxruntime 1.18 has no cosine in float64."""
     return torch.sin(angle + math.pi / 2)
 
 
 class FoldedLogMel(nn.Module):
-    """`LogMel` as matrix products; window, cosines, sines and mel filters are computed in the graph, at load."""
+    """`LogMel` as MatMuls; onnxruntime computes window, cosines and sines at load."""
+
+    filters: Tensor
 
     def __init__(self, log_mel: LogMel) -> None:
         super().__init__()
@@ -80,7 +88,7 @@ class FoldedLogMel(nn.Module):
         steps = torch.remainder(twice_time[:, None] * torch.arange(n_fft // 2 + 1), 2 * n_fft)  # exact in integers
         angle = steps.double() * (math.pi / n_fft)
         window = 0.5 + 0.5 * _cos(twice_time.double() * (math.pi / (win_length - 1)))
-        once = torch.where(twice_time == 0, 0.5, 1.0)  # an odd window's middle is its own mirror image
+        once = torch.where(twice_time == 0, 0.5, 1.0)  # the middle of an odd window is its own mirror image
         weight = (window * once)[:, None]
         return (_cos(angle) * weight).to(dtype), (torch.sin(angle) * weight).to(dtype)
 
@@ -89,8 +97,8 @@ class FoldedLogMel(nn.Module):
         hop_length, win_length = self.config.hop_length, self.config.win_length
         emphasised = waveform[1:] - self.config.preemphasis * waveform[:-1]
         n_hops = -(-win_length // hop_length)  # hops that a window touches
-        lacking = (n_hops - 1) * hop_length - (self.left_samples - 1)
-        hops = F.pad(emphasised, (0, lacking)).view(-1, hop_length)  # (T + n_hops - 1, hop_length)
+        padding = (n_hops - 1) * hop_length - (self.left_samples - 1)
+        hops = F.pad(emphasised, (0, padding)).view(-1, hop_length)  # (T + n_hops - 1, hop_length)
         n_frames = hops.shape[0] - (n_hops - 1)
         windows = torch.cat([hops[i : i + n_frames] for i in range(n_hops)], dim=1)
         n_half = (win_length + 1) // 2
@@ -103,22 +111,28 @@ class FoldedLogMel(nn.Module):
 
 
 class MatMulSubsampling(nn.Module):
-    """`Subsampling` with its convolutions as products over gathered neighbours, channels last."""
+    """`Subsampling` with its convolutions as MatMuls over gathered patches, channels last."""
 
-    def __init__(self, subsampling: Subsampling, n_mels: int, scale: float) -> None:
-        """``scale`` multiplies the result."""
+    def __init__(self, subsampling: Subsampling, n_mels: int, factor: float) -> None:
+        """Convert a trained module.
+
+        Args:
+            subsampling: the trained module.
+            n_mels: bands of its input.
+            factor: multiplies the output.
+        """
         super().__init__()
         self.n_channels = subsampling.conv1.out_channels
-        # (C out, C in, 3 in time, 3 in frequency): the first is kept as a two-dimensional linear layer, which becomes
-        # Gemm, stays in float and takes bias and ReLU into it
+        # weights are (C out, C in, 3 in time, 3 in frequency); the first convolution is a two-dimensional linear layer,
+        # which becomes Gemm, stays in float and is fused with bias and ReLU
         self.first = nn.Linear(9, self.n_channels)
         self.first.weight = nn.Parameter(subsampling.conv1.weight.detach().flatten(1))
-        self.first.bias = subsampling.conv1.bias
+        self.first.bias = subsampling.conv1.get_parameter("bias")
         second = nn.Linear(9 * self.n_channels, self.n_channels)
         second.weight = nn.Parameter(subsampling.conv2.weight.detach().permute(0, 2, 3, 1).flatten(1))
-        second.bias = subsampling.conv2.bias
+        second.bias = subsampling.conv2.get_parameter("bias")
         self.second = MatMulLinear(second)
-        self.linear = MatMulLinear(subsampling.linear, scale=scale)
+        self.linear = MatMulLinear(subsampling.linear, factor=factor)
         by_channel = self.linear.weight.detach().unflatten(0, (self.n_channels, -1))
         self.linear.weight = nn.Parameter(by_channel.transpose(0, 1).flatten(0, 1).contiguous())
         self.n_mels = n_mels
@@ -126,16 +140,16 @@ class MatMulSubsampling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(MEL_CONTEXT + 4 U, n_mels), the past first -> (1, U, D)."""
         n_frames = features.shape[0] // SUBSAMPLING_FACTOR
-        # -1 stands for the time, never for bands: torch.export then knows U, and need not simplify quotients of it
+        # -1 is always the time, never the bands: torch.export then has a symbol for U, not a quotient to simplify
         x = F.relu(self.first(self.windows(features))).view(-1, (self.n_mels + 1) // 2, self.n_channels)
-        x = neighbours(x, n_frames).view(1, -1, 9 * self.n_channels)  # (1, U n_mels / 4, 9 C)
+        x = patches(x, n_frames).view(1, -1, 9 * self.n_channels)  # (1, U n_mels / 4, 9 C)
         x = F.relu(self.second(x))
         return self.linear(x.view(1, -1, self.linear.weight.shape[0]))
 
     def windows(self, features: Tensor) -> Tensor:
-        """What each place of the first convolution sees, (T, n_mels) -> (rows n_mels / 2, 9).
+        """Input patches of the first convolution, (T, n_mels) -> (rows n_mels / 2, 9).
 
-        Three rows side by side, then one index for all of them, which does not depend on T and is made at load.
+        Three rows are concatenated, so one index serves them all; it does not depend on T and is computed at load.
         """
         n_rows, n_bands = (features.shape[0] - 1) // 2, features.shape[1]
         padded = F.pad(features, (1, 1))
@@ -145,8 +159,8 @@ class MatMulSubsampling(nn.Module):
         return rows.index_select(1, index.view(-1)).view(-1, 9)
 
 
-def neighbours(x: Tensor, n_rows: int) -> Tensor:
-    """What each place of a 3x3 convolution of stride 2 sees, zeros beyond the first and the last band.
+def patches(x: Tensor, n_rows: int) -> Tensor:
+    """Input patches of a 3x3 convolution of stride 2 (im2col), with zeros beyond the first and the last band.
 
     Args:
         x: (2 n_rows + 1, bands, C).
@@ -166,20 +180,21 @@ def neighbours(x: Tensor, n_rows: int) -> Tensor:
 
 
 class StreamingFeedForward(nn.Module):
-    """Half of a `FeedForward`: the layer adds 0.5 of it."""
+    """`FeedForward`, times 0.5, as the layer adds it."""
 
     def __init__(self, feed_forward: FeedForward) -> None:
         super().__init__()
         self.norm = feed_forward.norm
         self.linear1 = MatMulLinear(feed_forward.linear1)
-        self.linear2 = MatMulLinear(feed_forward.linear2, scale=0.5)
+        self.linear2 = MatMulLinear(feed_forward.linear2, factor=0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(1, U, D) -> (1, U, D)."""
         return self.linear2(F.silu(self.linear1(self.norm(x))))
 
 
 class PositionLinear(nn.Module):
-    """The projection of positions, (n, D) -> (H, n, A / H): a product for each head, so that nothing is transposed."""
+    """Projection of positions: a MatMul per head, which avoids a transposition."""
 
     def __init__(self, linear: nn.Linear, n_heads: int) -> None:
         super().__init__()
@@ -187,30 +202,31 @@ class PositionLinear(nn.Module):
         self.weight = nn.Parameter(by_head.contiguous())  # (H, D, A / H)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, D) -> (H, n, A / H)."""
         return torch.matmul(x, self.weight)
 
 
 class Positions(NamedTuple):
     """Sinusoids of the distances S down to 1 - U of a chunk.
 
-    The table does not depend on the chunk: it is projected once, at load, since onnxruntime folds what is constant.
+    The table does not depend on the chunk, so onnxruntime folds its projection at load.
     """
 
     table: Tensor  # (n, D)
-    unused: int  # rows of the table at either end that the chunk does not reach
-    beyond: tuple[Tensor, Tensor] | None  # (any, D) each: farther back and farther ahead than the table
+    unused: int  # rows at either end of the table that the chunk does not use
+    beyond: tuple[Tensor, Tensor] | None  # (any, D) each: distances before and after those of the table
 
-    def projected(self, product: PositionLinear) -> Tensor:
-        """(H, S + U, A / H)."""
-        table = product(self.table)
+    def projected(self, projection: PositionLinear) -> Tensor:
+        """Projected sinusoids by head, (H, S + U, A / H)."""
+        table = projection(self.table)
         if self.beyond is None:
             return table
-        reached = table.narrow(1, self.unused, table.shape[1] - 2 * self.unused)
-        return torch.cat([product(self.beyond[0]), reached, product(self.beyond[1])], 1)
+        used = table.narrow(1, self.unused, table.shape[1] - 2 * self.unused)
+        return torch.cat([projection(self.beyond[0]), used, projection(self.beyond[1])], 1)
 
 
 class StreamingAttention(nn.Module):
-    """`RelativeAttention` with keys and values kept by head, as the products want them."""
+    """`RelativeAttention` with keys and values cached by head, in the layout of the MatMuls."""
 
     def __init__(self, attention: RelativeAttention) -> None:
         super().__init__()
@@ -220,13 +236,14 @@ class StreamingAttention(nn.Module):
         self.position = PositionLinear(attention.position, self.n_heads)
         self.out = MatMulLinear(attention.out)
         width = attention.out.in_features
-        scale = 1 / math.sqrt(width // self.n_heads)
+        factor = 1 / math.sqrt(width // self.n_heads)
+        bias = self.projection.get_parameter("bias")
         with torch.no_grad():
-            self.projection.weight[:, :width] *= scale
-            if self.projection.step is not None:
-                self.projection.step[:width] *= scale
-            self.projection.bias[:width] = (self.projection.bias[:width] + attention.content_bias.flatten()) * scale
-        between = (attention.position_bias - attention.content_bias).detach() * scale
+            self.projection.weight[:, :width] *= factor
+            if self.projection.scale is not None:
+                self.projection.scale[:width] *= factor
+            bias[:width] = (bias[:width] + attention.content_bias.flatten()) * factor
+        between = (attention.position_bias - attention.content_bias).detach() * factor
         self.content_to_position = nn.Parameter(between.unsqueeze(1))  # (H, 1, A / H)
 
     def forward(
@@ -251,18 +268,18 @@ class StreamingAttention(nn.Module):
         n_keys = keys.shape[1]
         distances = positions.projected(self.position)  # (H, S + U, A / H)
         by_distance = torch.matmul(query + self.content_to_position, distances.transpose(1, 2))  # (H, U, S + U)
-        # Row u holds key s at place U - u + s. Without the first U numbers, rows are one shorter and keys in line
-        # (arXiv 1901.02860, appendix B; the distance S, which no key has, spares the padding).
-        in_line = by_distance.view(self.n_heads, -1)[:, n_frames:].view(self.n_heads, n_frames, -1)
-        scores = torch.matmul(query, keys.transpose(1, 2)) + in_line[:, :, :n_keys] + mask
+        # Row u has key s at index U - u + s. Without the first U numbers, rows are one shorter and keys are aligned
+        # (arXiv 1901.02860, appendix B; the distance S, which no key has, replaces the padding).
+        by_key = by_distance.view(self.n_heads, -1)[:, n_frames:].view(self.n_heads, n_frames, -1)
+        scores = torch.matmul(query, keys.transpose(1, 2)) + by_key[:, :, :n_keys] + mask
         out = torch.matmul(torch.softmax(scores, 2), values).transpose(0, 1).reshape(1, n_frames, -1)
         return self.out(out), keys, values
 
 
 class StreamingConv(nn.Module):
-    """`ConvModule` with the batch norm inside the depth-wise convolution, which is two-dimensional (width 1).
+    """`ConvModule` with batch norm folded into the depth-wise convolution, which is two-dimensional (width 1).
 
-    onnxruntime has its fast, channel-blocked convolution for two dimensions only.
+    onnxruntime's fast, channel-blocked convolution has two dimensions only.
     """
 
     def __init__(self, conv: ConvModule) -> None:
@@ -271,7 +288,10 @@ class StreamingConv(nn.Module):
         self.norm = conv.norm
         self.pointwise1 = MatMulLinear(conv.pointwise1)
         self.pointwise2 = MatMulLinear(conv.pointwise2)
-        weight, bias = conv.depthwise.weight.detach(), conv.depthwise.bias.detach()  # (D, 1, kernel), (D,)
+        weight, bias = (
+            conv.depthwise.weight.detach(),
+            conv.depthwise.get_parameter("bias").detach(),
+        )  # (D, 1, kernel), (D,)
         self.depthwise_norm: nn.Module = conv.depthwise_norm
         if isinstance(conv.depthwise_norm, FixedBatchNorm):
             batch_norm = conv.depthwise_norm
@@ -281,14 +301,23 @@ class StreamingConv(nn.Module):
             self.depthwise_norm = nn.Identity()
         self.weight, self.bias = nn.Parameter(weight.unsqueeze(3)), nn.Parameter(bias)
 
-    def forward(self, x: Tensor, heard: Tensor | None, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(1, U, D), (1, U, 1) or None, (1, kernel // 2, D) or None -> (1, U, D), and past and gated values in one."""
+    def forward(self, x: Tensor, valid: Tensor | None, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Convolve one chunk.
+
+        Args:
+            x: (1, U, D).
+            valid: (1, U, 1), 0 at padding frames, else 1; None without padding.
+            past: (1, kernel // 2, D) gated values before ``x``; None for zeros.
+
+        Returns:
+            (1, U, D), and the gated values of past and chunk, (1, kernel // 2 + U, D).
+        """
         gated = F.glu(self.pointwise1(self.norm(x)), dim=2)
-        if heard is not None:
-            gated = gated * heard
+        if valid is not None:
+            gated = gated * valid
         past = gated.new_zeros(1, self.half_kernel, gated.shape[2]) if past is None else past
         gated = torch.cat([past, gated], dim=1)
-        # (1, D, U + kernel - 1, 1), by a transposition that onnxruntime makes part of the convolution's own layout
+        # (1, D, U + kernel - 1, 1); onnxruntime merges the transposition with the convolution's own layout change
         padded = F.pad(gated.unsqueeze(2).permute(0, 3, 1, 2), (0, 0, 0, self.half_kernel))
         convolved = F.conv2d(padded, self.weight, self.bias, groups=self.weight.shape[0])
         convolved = convolved.permute(0, 2, 3, 1).squeeze(2)
@@ -308,13 +337,13 @@ class StreamingLayer(nn.Module):
         self.norm = layer.norm
 
     def forward(
-        self, x: Tensor, positions: Positions, mask: Tensor, heard: Tensor | None, past: LayerPast | None
+        self, x: Tensor, positions: Positions, mask: Tensor, valid: Tensor | None, past: LayerPast | None
     ) -> tuple[Tensor, LayerPast]:
-        """(1, U, D) -> (1, U, D), and keys, values and gated values of past and chunk, for the caller to cut."""
+        """(1, U, D) -> (1, U, D), and keys, values and gated values of past and chunk, which the caller truncates."""
         x = x + self.feed_forward1(x)
         attended, keys, values = self.attention(x, positions, mask, None if past is None else past[:2])
         x = x + attended
-        convolved, conv_past = self.conv(x, heard, None if past is None else past.conv)
+        convolved, conv_past = self.conv(x, valid, None if past is None else past.conv)
         x = x + convolved
         x = x + self.feed_forward2(x)
         return self.norm(x), LayerPast(keys, values, conv_past)

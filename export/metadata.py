@@ -1,4 +1,4 @@
-"""What a model file says of itself: the two `metadata_props` of contract version 1 (docs/MODEL_FORMAT.md)."""
+"""The metadata of a model file: the two `metadata_props` of model format 1 (docs/MODEL_FORMAT.md)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lwasr_edge.model_info import FORMAT_KEY, FORMAT_VERSION, MODEL_KEY
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.features import FRAME_DELAY
 
-CHUNK_FRAMES = (4, 8, 16, 32)  # of 40 ms: what streaming students are trained for
-MAX_CHUNK_FRAMES = 200  # 8 s: longer chunks are no more accurate, and take more memory
+CHUNK_FRAMES = (4, 8, 16, 32)  # of 40 ms: the chunks that streaming students are trained with
+MAX_CHUNK_FRAMES = 200  # 8 s: larger chunks are not more accurate, and use more memory
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the checkpoint does not know of its model."""
+    """Metadata that a checkpoint does not contain."""
 
     name: str
     language: str = "en"
@@ -33,7 +33,7 @@ def describe(model: AcousticModel, description: Description, precision: str, sou
 
     Args:
         model: the torch model.
-        description: its name and rights.
+        description: its name, language, licence and attribution.
         precision: "float32", "float16" or "int8".
         source: SHA-256 of the checkpoint.
 
@@ -68,7 +68,7 @@ def describe(model: AcousticModel, description: Description, precision: str, sou
 
 
 def write_metadata(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
-    """Put ``metadata`` into the file, in place of what was there: quantising drops it, so this comes last."""
+    """Replace the metadata of a file. Quantisation drops it, so this comes last."""
     del proto.metadata_props[:]
     helper.set_model_props(proto, metadata)
     return proto

@@ -1,7 +1,7 @@
-"""`--format ort`: onnxruntime's own format, which a minimal build reads, and the operators such a build must have.
+"""`--format ort`: onnxruntime's own format, which a minimal build reads, and the list of operators for such a build.
 
-The graph is optimised once, here, instead of at every load; the file holds no optimisation that only this processor's
-kind could run, so it serves x86-64 and Arm. What onnxruntime would compute at load (cosines, positions) is stored.
+The graph is optimised once, here, instead of at every load, and without optimisations for one kind of processor, so the
+file runs on x86-64 and Arm. Values that onnxruntime would compute at load (cosines, positions) are stored.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def convert(model: Path, output: Path) -> Path:
         output: the .ort file to write.
 
     Returns:
-        The list of operators (and of the types they are used with) for onnxruntime's build, written beside ``output``.
+        Path of the list of operators and their types for a build of onnxruntime, written beside ``output``.
 
     Raises:
         OSError: no space, no permission.
@@ -56,15 +56,15 @@ def convert(model: Path, output: Path) -> Path:
 def require_same(model: Path, converted: Path, sets: Sequence[RecordingSet]) -> None:
     """Compare two files over each of ``sets``.
 
-    They add in different orders (the ONNX file gets this processor's own convolutions at load), which int8 turns into
-    another step of rounding here and there: nearly all frames must have the same best token, not all.
+    Their order of additions differs (the ONNX file gets convolutions for this processor at load), which changes single
+    quantisation levels in int8: nearly all frames must have the same best token, not all.
 
     Raises:
-        VerificationError: they are not the same model.
+        VerificationError: fewer than `MIN_ALIKE` of the frames have.
     """
     alike = min(found.frames_alike for found in agreements(model, converted, sets))
     if alike < MIN_ALIKE:
         raise VerificationError(
-            f"only {100 * alike:.1f} % of the frames have the best token of the ONNX file in the ORT file; "
-            f"{100 * MIN_ALIKE:.0f} % are expected"
+            f"best token of the ONNX file must be the ORT file's in {100 * MIN_ALIKE:.0f} % of the frames, "
+            f"got {100 * alike:.1f} %: export in float32, or report a bug"
         )

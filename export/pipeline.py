@@ -1,4 +1,4 @@
-"""The export from end to end: checkpoint, graph, precision, metadata, verification, report; one function a format."""
+"""Export from checkpoint to report (graph, precision, metadata, verification), with one function per format."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from lwasr_edge.export.verify import (
     RecordingSet,
     agreements,
     float_parity,
-    made_up_recordings,
     read_sets,
     require_agreement,
+    synthetic_recordings,
 )
 from lwasr_edge.files import sha256_of
 from lwasr_edge.model import Model
@@ -54,20 +54,20 @@ def export(
     manifests: Sequence[Path] = (),
     max_wer_loss: float | None = None,
 ) -> Report:
-    """Write and verify one model file.
+    """Write and verify one ONNX file.
 
     Args:
         checkpoint: a checkpoint of this project.
-        output: where to write, gzip if it ends in ".gz"; the caller moves it to its place if this returns.
+        output: path in a staging folder; gzip if it ends in ".gz".
         precision: "float32", "float16" or "int8".
-        description: name and rights.
-        manifests: recordings with transcripts, each a set of its own; none verifies on made-up signals.
-        max_wer_loss: percent, absolute: keep products in float until int8 loses no more; None keeps none.
+        description: name, language, licence and attribution.
+        manifests: recordings with transcripts, a set each; without any, synthetic signals are used.
+        max_wer_loss: percent, absolute: linear layers stay in float until int8 loses no more; None: all are int8.
 
     Raises:
         CheckpointError: not a checkpoint of this project, damaged, or with NaN.
         ManifestError, AudioError: the recordings cannot be used.
-        VerificationError: the file does not do what the checkpoint does.
+        VerificationError: the file does not compute what the checkpoint does.
     """
     model, _ = load_checkpoint(checkpoint)
     sample_rate = model.config.frontend.sample_rate
@@ -107,7 +107,7 @@ def export(
 
 
 def stored(model: nn.Module, proto: onnx.ModelProto, precision: str, kept: Sequence[str] = ()) -> onnx.ModelProto:
-    """The float32 graph of a model in the precision wanted; ``kept`` names products that int8 leaves in float."""
+    """The float32 graph of a model in another precision; with int8, the linear layers in ``kept`` stay in float."""
     if precision == "int8":
         return quantize(proto, kept, scales_of(model))
     return store_as_float16(proto) if precision == "float16" else proto
@@ -121,10 +121,10 @@ def export_ort(
     manifests: Sequence[Path] = (),
     max_wer_loss: float | None = None,
 ) -> Report:
-    """Write and verify one file in onnxruntime's own format, and the list of its operators beside it.
+    """Write and verify one file in onnxruntime's own format, and a list of its operators beside it.
 
     Args:
-        output: the .ort file; the others as for `export`.
+        output: the .ort file; for the others see `export`.
 
     Raises:
         CheckpointError, ManifestError, AudioError, VerificationError: as `export`.
@@ -134,7 +134,7 @@ def export_ort(
         report = export(checkpoint, path, precision, description, manifests, max_wer_loss)
         convert(path, output)
         sample_rate = Model(path).info.sample_rate
-        recordings = made_up_recordings(sample_rate)
+        recordings = synthetic_recordings(sample_rate)
         if manifests:
             recordings += read_sets(manifests[:1], sample_rate)[0].recordings[:PARITY_RECORDINGS]
         require_same(path, output, [RecordingSet("signals", recordings)])
@@ -152,8 +152,8 @@ def export_sherpa(
     """Write and verify a model.onnx and a tokens.txt for sherpa-onnx.
 
     Args:
-        output: the folder for them, which must exist; the others as for `export`, but no product is kept in float:
-            ``max_wer_loss`` only refuses.
+        output: an existing folder; for the others see `export`, but no linear layer stays in float: a larger WER loss
+            than ``max_wer_loss`` is an error.
 
     Raises:
         OptionError: sherpa-onnx does not compute the features of this model.

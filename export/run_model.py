@@ -1,4 +1,4 @@
-"""Run an exported file over whole recordings with the runtime's own `Model`, as verification and search need it."""
+"""Run an exported file over full recordings with the runtime's `Model`, for verification."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lwasr_edge.training.scoring.decode import tokens_to_text
 
 
 def padded(model: Model, waveform: np.ndarray, n_frames: int | None = None) -> np.ndarray:
-    """``waveform`` (N,) with zeros behind it: to ``n_frames`` frames, or to whole frames after the model's flush."""
+    """``waveform`` (N,) followed by zeros: ``n_frames`` frames, or the least number that includes the model's flush."""
     samples_per_frame = model.info.samples_per_frame
     if n_frames is None:
         n_frames = -(-(len(waveform) + model.info.flush_samples) // samples_per_frame)
@@ -21,38 +21,38 @@ def padded(model: Model, waveform: np.ndarray, n_frames: int | None = None) -> n
 
 
 def run_in_chunks(model: Model, waveform: np.ndarray, chunk_frames: int | None) -> list[ChunkResult]:
-    """Push one recording through a model.
+    """Run a model over one recording, without look-ahead.
 
     Args:
-        model: opened without a pinned size.
+        model: opened without a pinned chunk size.
         waveform: (N,) float32, N a multiple of samples_per_frame (`padded`).
         chunk_frames: frames in a chunk; None takes the recording as one chunk.
 
     Returns:
-        One result a chunk, with log_probs.
+        A result per chunk, with log_probs.
     """
-    step = len(waveform) if chunk_frames is None else chunk_frames * model.info.samples_per_frame
+    hop = len(waveform) if chunk_frames is None else chunk_frames * model.info.samples_per_frame
     results, state = [], model.initial_state()
-    for start in range(0, len(waveform), step):
-        results.append(model.step(waveform[start : start + step], state, with_log_probs=True))
+    for start in range(0, len(waveform), hop):
+        results.append(model.step(waveform[start : start + hop], state, with_log_probs=True))
         state = results[-1].state
     return results
 
 
 def log_probs_of(results: list[ChunkResult]) -> np.ndarray:
-    """(U, V) float32 of all chunks."""
+    """Log-probabilities of all chunks, (U, V) float32."""
     return np.concatenate([result.log_probs for result in results])
 
 
 def run_file(model: Model, waveform: np.ndarray) -> list[ChunkResult]:
-    """A recording of any length as `Recognizer.transcribe` takes files: large chunks, each with its look ahead.
+    """Run a model over one recording as `Recognizer.transcribe` does: large chunks with look-ahead.
 
     Args:
-        model: opened without a pinned size.
+        model: opened without a pinned chunk size.
         waveform: (N,) float32 at the model's rate.
 
     Returns:
-        One result a chunk, with the log_probs of the frames it consumed.
+        A result per chunk, with the log_probs of the frames it consumed.
     """
     info = model.info
     waveform = padded(model, waveform)
@@ -63,20 +63,21 @@ def run_file(model: Model, waveform: np.ndarray) -> list[ChunkResult]:
     results, state, start = [], model.initial_state(), 0
     while start < len(waveform):
         chunk = waveform[start : start + chunk_samples]
-        is_last = len(chunk) < chunk_samples  # nothing follows: all of it is consumed
-        consumed_later = 0 if is_last else chunking.look_ahead_frames
-        results.append(model.step(chunk, state, look_ahead=consumed_later, with_log_probs=True))
+        is_last = len(chunk) < chunk_samples  # there is no later audio: all of it is consumed
+        look_ahead = 0 if is_last else chunking.look_ahead_frames
+        results.append(model.step(chunk, state, look_ahead=look_ahead, with_log_probs=True))
         state = results[-1].state
-        start += len(chunk) - consumed_later * info.samples_per_frame
+        start += len(chunk) - look_ahead * info.samples_per_frame
     return results
 
 
 def text_of(model: Model, results: list[ChunkResult]) -> str:
+    """The greedy transcript of all chunks."""
     return tokens_to_text([int(token) for result in results for token in result.tokens], model.info.vocabulary)
 
 
 def real_time_factor(path: Path, chunk_frames: int, repeats: int = 5) -> float:
-    """Median processing time of one chunk over its duration, on one thread, the chunk size pinned."""
+    """Median processing time of one chunk over its duration, on one thread, with pinned chunk size."""
     samples = chunk_frames * Model(path).info.samples_per_frame
     model = Model(path, pinned_samples=samples)
     waveform = np.random.default_rng(0).normal(0, 0.05, samples).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The model as it is exported: a chunk of waveform and the state of a stream in; tokens and the next state out.
+"""The exportable model: a chunk of waveform and the state of a stream in, tokens and the next state out.
 
-This is docs/MODEL_FORMAT.md in torch. It computes what `AcousticModel.log_probs` computes for whole recordings under
-the same chunk size, chunk by chunk; tests/export/test_export_streaming.py holds the two together.
+This is docs/MODEL_FORMAT.md in torch. Chunk by chunk, it computes what `AcousticModel.log_probs` computes for full
+recordings with the same chunk size; tests/export/test_export_streaming.py compares the two.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.conformer import MASKED, MEL_CONTEXT, LayerPast, relative_positions
 from lwasr_edge.training.model.features import FRAME_DELAY, SUBSAMPLING_FACTOR, RunningNorm
 
-TABLE_FRAMES = 100  # chunks up to this size find all their positions in a table made at load
+TABLE_FRAMES = 100  # chunks up to this size take all positions from a table computed at load
 CHUNK_OUTPUTS = ("tokens", "frames", "scores", "log_probs")
 TENSORS_PER_LAYER = 3
 
 
 class StateTensor(NamedTuple):
-    """One tensor that survives a chunk: input ``state_<name>``, output ``next_<name>``."""
+    """One tensor of the state: input ``state_<name>``, output ``next_<name>``."""
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     def zeros(self) -> Tensor:
+        """Its value at the start of a stream."""
         return torch.zeros(self.shape, dtype=self.dtype)
 
 
 class Tokens(NamedTuple):
-    """New tokens of a chunk, and what the next chunk must know of them."""
+    """New tokens of a chunk, and the state for the next chunk."""
 
     tokens: Tensor  # (L,) int64
     frames: Tensor  # (L,) int64
@@ -45,13 +46,16 @@ class Tokens(NamedTuple):
 
 
 def collapse(log_probs: Tensor, last: Tensor, blank_id: int, consumed: Tensor | None = None) -> Tokens:
-    """Greedy CTC over one chunk (Graves et al. 2006, the map B).
+    """Greedy CTC decoding of one chunk of a stream (Graves et al. 2006, the map B).
+
+    Not `lwasr_edge.training.scoring.decode.collapse`: this one continues from the chunk before, returns frames and
+    scores too, and uses operators that ONNX has.
 
     Args:
         log_probs: (U, V).
-        last: (1,) int64, best token of the frame before this chunk plus 1; 0 where there was none.
+        last: (1,) int64, best token of the frame before this chunk plus 1; 0 at the start.
         blank_id: of the vocabulary.
-        consumed: (1,) int64, frames that count; the others are a look ahead. None for all U.
+        consumed: (1,) int64, frames to decode; the others are look-ahead. None for all U.
     """
     best_log_probs, best = log_probs.max(dim=1)
     new = (best != blank_id) & (best != torch.cat([last - 1, best[:-1]]))
@@ -65,7 +69,7 @@ def collapse(log_probs: Tensor, last: Tensor, blank_id: int, consumed: Tensor | 
 
 
 class ExportedModel(nn.Module):
-    """What both kinds of model share: front end, layers, head."""
+    """Base of both kinds of model: features, subsampling, layers, head."""
 
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
@@ -85,6 +89,8 @@ class ExportedModel(nn.Module):
 class StreamingModel(ExportedModel):
     """A model with running normalisation, one chunk at a time."""
 
+    feature_norm: RunningNorm
+
     def state_tensors(self) -> list[StateTensor]:
         """The state, in the order of `forward`; all zero at the start of a stream."""
         frontend, encoder = self.config.frontend, self.config.encoder
@@ -93,7 +99,7 @@ class StreamingModel(ExportedModel):
             StateTensor("audio", (self.log_mel.left_samples,), torch.float32),
             StateTensor("mel", (MEL_CONTEXT, frontend.n_mels), torch.float32),
             StateTensor("norm", (1, self.feature_norm.state_size), torch.float32),
-            StateTensor("heard", (1,), torch.int64),  # frames of the past, at most left_context_frames
+            StateTensor("heard", (1,), torch.int64),  # past frames in the cache, at most left_context_frames
             StateTensor("last_token", (1,), torch.int64),
         ]
         for i in range(encoder.n_layers):
@@ -105,7 +111,7 @@ class StreamingModel(ExportedModel):
         return state
 
     def beginning(self) -> list[Tensor]:
-        """What `forward` takes beside the waveform at the start of a stream: no look ahead, no past."""
+        """The arguments of `forward` after the waveform at the start of a stream, without look-ahead."""
         return [torch.zeros(1, dtype=torch.int64), *(tensor.zeros() for tensor in self.state_tensors())]
 
     def forward(
@@ -115,17 +121,17 @@ class StreamingModel(ExportedModel):
         audio: Tensor,
         mel: Tensor,
         norm: Tensor,
-        heard: Tensor,
+        n_cached: Tensor,
         last: Tensor,
         *layers: Tensor,
     ) -> tuple[Tensor, ...]:
-        """One chunk.
+        """Run one chunk.
 
         Args:
             waveform: (640 U,) samples in [-1, 1].
-            look_ahead: (1,) int64, frames at the chunk's end that are heard but not consumed: they give no tokens,
-                leave no trace in the state, and come again at the beginning of the next chunk. From 0 to U - 1.
-            audio, mel, norm, heard, last, layers: as `state_tensors` lists them.
+            look_ahead: (1,) int64, 0 to U - 1: frames at the chunk's end that are right context only. They give no
+                tokens and do not enter the state; the next chunk begins with them.
+            audio, mel, norm, n_cached, last, layers: the state, as in `state_tensors`.
 
         Returns:
             tokens (L,), frames (L,), scores (L,), log_probs (U, V), then the next state in the same order.
@@ -137,79 +143,90 @@ class StreamingModel(ExportedModel):
         consumed_mel = consumed * SUBSAMPLING_FACTOR
         normalised, norm = self.feature_norm.step(log_mel.unsqueeze(0), norm, consumed_mel)
         features = torch.cat([mel, normalised.squeeze(0)])
-        x, next_layers = self.encode(features, heard, consumed, layers)
+        x, next_layers = self.encode(features, n_cached, consumed, layers)
         log_probs = self.log_probs(x)
         found = collapse(log_probs, last, self.config.blank_id, consumed)
-        heard = torch.clamp(heard + consumed, max=self.config.encoder.left_context_frames)
+        n_cached = torch.clamp(n_cached + consumed, max=self.config.encoder.left_context_frames)
         consumed_samples = consumed_mel * self.config.frontend.hop_length
-        tails = before(waveform, 0, consumed_samples, audio.shape[0]), before(features, 0, consumed_mel, MEL_CONTEXT)
-        return *found[:3], log_probs, *tails, norm, heard, found.last, *next_layers
+        next_audio = last_consumed(waveform, 0, consumed_samples, audio.shape[0])
+        next_mel = last_consumed(features, 0, consumed_mel, MEL_CONTEXT)
+        return *found[:3], log_probs, next_audio, next_mel, norm, n_cached, found.last, *next_layers
 
     def encode(
-        self, features: Tensor, heard: Tensor, consumed: Tensor, past: tuple[Tensor, ...]
+        self, features: Tensor, n_cached: Tensor, consumed: Tensor, past: tuple[Tensor, ...]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Features with their past to encoder_out (1, U, D) and the layers' next state."""
+        """Encode features that begin with their past.
+
+        Args:
+            features: (MEL_CONTEXT + 4 U, n_mels).
+            n_cached: (1,) int64, frames of the past that are in the cache.
+            consumed: (1,) int64, frames that enter the next state.
+            past: state of the layers.
+
+        Returns:
+            encoder_out (1, U, D), and the next state of the layers.
+        """
         left_context = self.config.encoder.left_context_frames
         x = self.subsampling(features)
         n_frames = x.shape[1]
         n_keys = left_context + n_frames
         positions = chunk_positions(n_frames, left_context, self.config.encoder.d_model, x)
-        mask = torch.where(torch.arange(n_keys) < left_context - heard, MASKED, 0.0)
+        mask = torch.where(torch.arange(n_keys) < left_context - n_cached, MASKED, 0.0)
         state = []
         for i, layer in enumerate(self.layers):
             layer_past = LayerPast(*past[TENSORS_PER_LAYER * i : TENSORS_PER_LAYER * (i + 1)])
             x, (keys, values, gated) = layer(x, positions, mask, None, layer_past)
             half_kernel = layer_past.conv.shape[1]
-            state += [before(tensor, 1, consumed, left_context) for tensor in (keys, values)]
-            state.append(before(gated, 1, consumed, half_kernel))
+            state += [last_consumed(tensor, 1, consumed, left_context) for tensor in (keys, values)]
+            state.append(last_consumed(gated, 1, consumed, half_kernel))
         return x, state
 
 
 def chunk_positions(n_frames: int, left_context: int, d_model: int, like: Tensor) -> Positions:
-    """Positions of a chunk of a stream: those of chunks up to `TABLE_FRAMES` frames depend on no input.
+    """Positions of a chunk of a stream; for chunks of up to `TABLE_FRAMES` frames, they do not depend on any input.
 
-    A larger chunk adds what it has farther back and farther ahead; for the others these two parts are empty.
+    Larger chunks add distances before and after those of the table; for smaller ones these two parts are empty.
 
     Args:
-        n_frames: U, a symbol while the graph is traced.
+        n_frames: U, a symbol during torch.export.
         left_context: L; distances run from L + U down to 1 - U.
         d_model: D.
-        like: a tensor of the dtype wanted.
+        like: a tensor of the result's dtype.
     """
     n_table = left_context + 2 * TABLE_FRAMES
     n_beyond = torch.sym_max(n_frames - TABLE_FRAMES, 0)
     table = sinusoids(left_context + TABLE_FRAMES, n_table, d_model, like)
-    farther_back = sinusoids(left_context + n_frames, n_beyond, d_model, like)
-    farther_ahead = sinusoids(-TABLE_FRAMES, n_beyond, d_model, like)
-    return Positions(table, torch.sym_max(TABLE_FRAMES - n_frames, 0), (farther_back, farther_ahead))
+    earlier = sinusoids(left_context + n_frames, n_beyond, d_model, like)
+    later = sinusoids(-TABLE_FRAMES, n_beyond, d_model, like)
+    return Positions(table, torch.sym_max(TABLE_FRAMES - n_frames, 0), (earlier, later))
 
 
-def sinusoids(farthest: int, count: int, d_model: int, like: Tensor) -> Tensor:
-    """Rows of `relative_positions` for ``count`` distances from ``farthest`` down. (count, D)"""
-    distance = farthest - torch.arange(count, dtype=torch.float32)
+def sinusoids(largest: int, count: int, d_model: int, like: Tensor) -> Tensor:
+    """Rows of `relative_positions` for ``count`` distances from ``largest`` down. (count, D)"""
+    distance = largest - torch.arange(count, dtype=torch.float32)
     rate = torch.arange(0, d_model, 2, dtype=torch.float32) * (-math.log(10000.0) / d_model)
     angle = distance[:, None] * torch.exp(rate)
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1).to(like.dtype)
 
 
-def before(x: Tensor, dim: int, consumed: Tensor, length: int) -> Tensor:
-    """The ``length`` entries that precede the first one not consumed; ``x`` begins with as many of the past."""
+def last_consumed(x: Tensor, dim: int, consumed: Tensor, length: int) -> Tensor:
+    """The last ``length`` consumed entries of ``x``, which begins with ``length`` entries of the past."""
     return x.index_select(dim, torch.arange(length) + consumed)
 
 
-class WholeModel(ExportedModel):
-    """A model normalised over the utterance: one whole recording at a time, no state.
+class FullContextModel(ExportedModel):
+    """A model with utterance normalisation: one full recording at a time, no state.
 
-    The recording ends at its last sample that is not 0: what follows is the caller's padding, which must not enter the
+    The recording ends at its last sample that is not 0. The rest is the caller's padding, which must not enter the
     statistics, and whose frames are blank.
     """
 
     def state_tensors(self) -> list[StateTensor]:
-        """None."""
+        """The state, which is empty."""
         return []
 
     def beginning(self) -> list[Tensor]:
-        """Nothing."""
+        """The state at the start, which is empty."""
         return []
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
@@ -224,24 +241,24 @@ class WholeModel(ExportedModel):
         n_frames = x.shape[1]
         sinusoids = relative_positions(n_frames, n_frames + 1, self.config.encoder.d_model, x)
         positions = Positions(sinusoids, 0, None)
-        heard = torch.arange(n_frames) < lengths
-        mask = torch.where(heard, 0.0, MASKED)
+        valid = torch.arange(n_frames) < lengths
+        mask = torch.where(valid, 0.0, MASKED)
         for layer in self.layers:
-            x, _ = layer(x, positions, mask, heard[None, :, None].to(x.dtype), None)
+            x, _ = layer(x, positions, mask, valid[None, :, None].to(x.dtype), None)
         blank = torch.where(torch.arange(len(self.config.vocabulary)) == self.config.blank_id, 0.0, MASKED)
-        log_probs = torch.where(heard[:, None], self.log_probs(x), blank)
+        log_probs = torch.where(valid[:, None], self.log_probs(x), blank)
         found = collapse(log_probs, torch.zeros(1, dtype=torch.int64), self.config.blank_id)
         return *found[:3], log_probs
 
 
-def exported_model(model: AcousticModel) -> StreamingModel | WholeModel:
-    """The exportable form of a trained model, which is left as it is, in evaluation mode."""
-    kind = StreamingModel if isinstance(model.norm, RunningNorm) else WholeModel
-    return kind(balanced(model)).eval().requires_grad_(False)
+def exported_model(model: AcousticModel) -> StreamingModel | FullContextModel:
+    """The exportable form of a trained model, in evaluation mode; the model is not changed."""
+    kind = StreamingModel if isinstance(model.norm, RunningNorm) else FullContextModel
+    return kind(equalised(model)).eval().requires_grad_(False)
 
 
-def balanced(model: AcousticModel) -> AcousticModel:
-    """A copy whose products are easy to round; one with rounded weights was balanced before they were."""
+def equalised(model: AcousticModel) -> AcousticModel:
+    """A copy for int8, with equalised layer norms; with QAT they were equalised before the training."""
     model = copy.deepcopy(model)
     if not model.config.qat:
         equalise(model)

@@ -1,4 +1,4 @@
-"""Is the exported file the same model? torch against float ONNX by numbers, float against int8 by words."""
+"""Verification of exported files: float ONNX against torch by log-probabilities, int8 against float by WER."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import VerificationError
 from lwasr_edge.export.run_model import log_probs_of, padded, run_file, run_in_chunks, text_of
 from lwasr_edge.model import Model
-from lwasr_edge.training.data.manifest import load_corpus, read_manifest
+from lwasr_edge.training.data.corpus import load_corpus
+from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.scoring.scores import score
 
-ROUNDING = 1e-3  # of log-probabilities: what orders of float32 additions may differ by
-ROUNDING_FACTOR = 4.0  # ... and, where a model amplifies rounding, so many times what torch itself loses in float32
-PARITY_CHUNKS = (1, 3, 16, None)  # frames; None: whole
+TOLERANCE = 1e-3  # of log-probabilities, for another order of float32 additions
+TOLERANCE_FACTOR = 4.0  # ... plus so many times the error of torch in float32, in case a model amplifies rounding
+PARITY_CHUNKS = (1, 3, 16, None)  # frames; None: full context
 PARITY_SECONDS = 8.0  # of each recording
-GAINS = (1.0, 1 + 1e-7, 1 - 2e-7, 1 + 3e-7, 1 - 4e-7)  # the same sound but for the last bits: rounding falls otherwise
-MAX_DIVERGENCE = 0.1  # nats, without transcripts; int8 has a quarter of it, products that overflow several times it
-MAX_WER_LOSS = 1.0  # percent, absolute, where the caller sets no limit
+GAINS = (1.0, 1 + 1e-7, 1 - 2e-7, 1 + 3e-7, 1 - 4e-7)  # the same audio up to the last bits, so that rounding differs
+MAX_DIVERGENCE = 0.1  # nats, without transcripts; int8 has a quarter of it, overflowing products several times it
+MAX_WER_LOSS = 1.0  # percent, absolute, if the caller sets no limit
 
 
 @dataclass(frozen=True)
 class Recording:
+    """Audio and its reference text."""
+
     waveform: np.ndarray  # (N,) float32
-    text: str | None  # None where there is no transcript
+    text: str | None  # None without a transcript
 
 
-def made_up_recordings(sample_rate: int, n_recordings: int = 3, duration_s: float = 5.0) -> list[Recording]:
-    """Signals with something of speech: a gliding voice under moving formants, pauses, noise, two levels."""
+def synthetic_recordings(sample_rate: int, n_recordings: int = 3, duration_s: float = 5.0) -> list[Recording]:
+    """Speech-like signals: a voice of changing pitch with moving formants, pauses, noise and two levels."""
     random = np.random.default_rng(5)
     time = np.arange(round(duration_s * sample_rate)) / sample_rate
     recordings = []
@@ -56,24 +60,26 @@ def made_up_recordings(sample_rate: int, n_recordings: int = 3, duration_s: floa
 
 @dataclass(frozen=True)
 class RecordingSet:
+    """The recordings of a manifest, or synthetic ones."""
+
     name: str
     recordings: list[Recording]
 
 
 def read_sets(manifests: Sequence[Path], sample_rate: int) -> list[RecordingSet]:
-    """One set a manifest; made-up signals where there is none."""
+    """A set per manifest; synthetic signals without manifests."""
     if not manifests:
-        return [RecordingSet("made-up signals", made_up_recordings(sample_rate))]
+        return [RecordingSet("synthetic signals", synthetic_recordings(sample_rate))]
     return [RecordingSet(manifest.stem, read_recordings(manifest, sample_rate)) for manifest in manifests]
 
 
 def read_recordings(manifest: Path, sample_rate: int, limit: int | None = None) -> list[Recording]:
-    """Audio and transcripts of a manifest; with a limit, so many spread over it."""
+    """Audio and transcripts of a manifest; with a limit, so many of them, evenly spaced."""
     utterances = read_manifest(manifest)
     if limit is not None and len(utterances) > limit:
-        utterances = [utterances[i] for i in np.linspace(0, len(utterances) - 1, limit).round().astype(int)]
+        utterances = [utterances[i] for i in evenly_spaced(len(utterances), limit)]
     corpus = load_corpus(utterances, sample_rate)
-    has_texts = any(utterance.text for utterance in corpus.utterances)  # an empty one among others is silence
+    has_texts = any(utterance.text for utterance in corpus.utterances)  # one empty text among others is of silence
     texts = [utterance.text if has_texts else None for utterance in corpus.utterances]
     return [Recording(corpus.waveform(i), text) for i, text in enumerate(texts)]
 
@@ -82,17 +88,18 @@ def read_recordings(manifest: Path, sample_rate: int, limit: int | None = None) 
 class Parity:
     """Largest differences of log-probabilities from the torch model in float64."""
 
-    chunk_frames: int | None  # None: whole
+    chunk_frames: int | None  # None: full context
     onnx: float
-    torch_float32: float  # what torch itself loses in float32, at the worst of `GAINS`: rounding, amplified
+    torch_float32: float  # of torch in float32, the largest over `GAINS`
 
     @property
     def holds(self) -> bool:
-        return self.onnx <= ROUNDING + ROUNDING_FACTOR * self.torch_float32
+        """Whether the difference is explained by rounding."""
+        return self.onnx <= TOLERANCE + TOLERANCE_FACTOR * self.torch_float32
 
 
 def float_parity(torch_model: AcousticModel, path: Path, recordings: Sequence[Recording]) -> list[Parity]:
-    """Compare the training path of the torch model with the float ONNX file, frame by frame.
+    """Compare the log-probabilities of the torch model and the float ONNX file.
 
     Raises:
         VerificationError: they differ by more than rounding.
@@ -118,14 +125,17 @@ def float_parity(torch_model: AcousticModel, path: Path, recordings: Sequence[Re
     failed = [parity for parity in results if not parity.holds]
     if failed:
         shown = "; ".join(
-            f"chunks of {p.chunk_frames or 'all'} frames: {p.onnx:.2g} (torch {p.torch_float32:.2g})" for p in failed
+            f"chunks of {p.chunk_frames or 'all'} frames differ by {p.onnx:.2g} (float32 torch {p.torch_float32:.2g})"
+            for p in failed
         )
-        raise VerificationError(f"the exported graph does not compute what torch does: largest difference at {shown}")
+        raise VerificationError(
+            f"log-probabilities of the exported graph must be those of torch, got: {shown}: report a bug"
+        )
     return results
 
 
-class Heard(NamedTuple):
-    """What one file made of one recording."""
+class Decoded(NamedTuple):
+    """The result of one file for one recording."""
 
     log_probs: np.ndarray  # (U, V)
     text: str
@@ -133,18 +143,18 @@ class Heard(NamedTuple):
 
 @dataclass(frozen=True)
 class Agreement:
-    """Float file against the stored precision, over the same recordings."""
+    """Comparison of a file in another precision with the float file, on the same recordings."""
 
     name: str  # of the set
     recordings: int
     frames_alike: float  # share of frames with the same best token
-    divergence: float  # of the posteriors from float's, nats: `typical_divergence`
+    divergence: float  # of the posteriors, nats: `typical_divergence`
     float_wer: float | None  # percent; None without transcripts
     wer: float | None  # percent
 
     @property
     def wer_loss(self) -> float | None:
-        """Percent, absolute."""
+        """Increase of WER, percent, absolute; None without transcripts."""
         return None if self.wer is None or self.float_wer is None else self.wer - self.float_wer
 
 
@@ -154,52 +164,52 @@ def divergence(log_probs: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def typical_divergence(pairs: Iterable[tuple[np.ndarray, np.ndarray]], blank_id: int) -> float:
-    """The `divergence` that four in five of the frames stay below where either file writes a token.
+    """The 80th percentile of the `divergence` of frames in which either file has a token.
 
-    Not the mean: a model that CTC made sure of itself puts a token on one frame, and where that moves by a frame, no
-    word changes, and two frames of a thousand outweigh all others. Not of all frames: in silence nothing diverges.
+    Not the mean: CTC posteriors are spikes of one frame. When a spike moves by a frame, no word changes, but two frames
+    of a thousand outweigh all others. Not all frames: in silence nothing diverges.
 
     Args:
-        pairs: log-probabilities of recordings, float's and the other's, (U, V) each.
-        blank_id: index of the blank. Where neither file writes anything, all frames count.
+        pairs: log-probabilities of recordings, of the float file and of the other, (U, V) each.
+        blank_id: index of the blank. If neither file has any token, all frames are used.
     """
-    diverged, written = [], []
+    divergences, has_token = [], []
     for wanted, found in pairs:
-        diverged.append(divergence(wanted, found))
-        written.append((wanted.argmax(1) != blank_id) | (found.argmax(1) != blank_id))
-    nats, counts = np.concatenate(diverged), np.concatenate(written)
+        divergences.append(divergence(wanted, found))
+        has_token.append((wanted.argmax(1) != blank_id) | (found.argmax(1) != blank_id))
+    nats, counts = np.concatenate(divergences), np.concatenate(has_token)
     return float(np.quantile(nats[counts] if counts.any() else nats, 0.8))
 
 
-def compare(recordings: RecordingSet, heard: Iterable[tuple[Heard, Heard]], blank_id: int) -> Agreement:
-    """Score what the float file and the other heard of each recording."""
+def compare(recordings: RecordingSet, results: Iterable[tuple[Decoded, Decoded]], blank_id: int) -> Agreement:
+    """Compare the results of the float file and another file on a set."""
     alike, pairs = [], []
     texts: tuple[list[str], list[str]] = ([], [])
-    for wanted, found in heard:
+    for wanted, found in results:
         alike.append(wanted.log_probs.argmax(1) == found.log_probs.argmax(1))
         pairs.append((wanted.log_probs, found.log_probs))
         for one, transcripts in zip((wanted, found), texts, strict=True):
             transcripts.append(one.text)
     wers: tuple[float | None, float | None] = (None, None)
     if all(recording.text is not None for recording in recordings.recordings):
-        said = [recording.text or "" for recording in recordings.recordings]
-        wers = 100 * score(said, texts[0]).wer, 100 * score(said, texts[1]).wer
+        references = [recording.text or "" for recording in recordings.recordings]
+        wers = 100 * score(references, texts[0]).wer, 100 * score(references, texts[1]).wer
     measures = float(np.concatenate(alike).mean()), typical_divergence(pairs, blank_id)
     return Agreement(recordings.name, len(recordings.recordings), *measures, *wers)
 
 
 def agreements(float_path: Path, path: Path, sets: Sequence[RecordingSet]) -> list[Agreement]:
-    """Run both files over each set and compare posteriors and, where there are transcripts, WER."""
+    """Run both files over each set, and compare posteriors and, with transcripts, WER."""
     models = Model(float_path), Model(path)
 
-    def heard(model: Model, recording: Recording) -> Heard:
+    def decode(model: Model, recording: Recording) -> Decoded:
         results = run_file(model, recording.waveform)
-        return Heard(log_probs_of(results), text_of(model, results))
+        return Decoded(log_probs_of(results), text_of(model, results))
 
     return [
         compare(
             one,
-            ((heard(models[0], recording), heard(models[1], recording)) for recording in one.recordings),
+            ((decode(models[0], recording), decode(models[1], recording)) for recording in one.recordings),
             models[0].info.blank_id,
         )
         for one in sets
@@ -207,25 +217,25 @@ def agreements(float_path: Path, path: Path, sets: Sequence[RecordingSet]) -> li
 
 
 def require_agreement(found: Sequence[Agreement], max_wer_loss: float) -> None:
-    """Refuse a file whose words are not those of the float model, on any of the sets.
+    """Check that a file is about as accurate as the float model on every set.
 
     Args:
         found: from `agreements`.
-        max_wer_loss: percent, absolute; without transcripts, posteriors may diverge by `MAX_DIVERGENCE`.
+        max_wer_loss: percent, absolute; without transcripts, `MAX_DIVERGENCE` is the limit.
 
     Raises:
-        VerificationError
+        VerificationError: it is less accurate.
     """
     for one in found:
         if one.wer_loss is None:
             if not one.divergence <= MAX_DIVERGENCE:
                 raise VerificationError(
-                    f"{one.name}: posteriors diverge by {one.divergence:.3f} nats from the float model's "
-                    f"({100 * one.frames_alike:.1f} % of the best tokens agree); at most {MAX_DIVERGENCE:g} is "
-                    "expected: --verify MANIFEST --max-wer-loss 0.1 keeps in float what suffers"
+                    f"{one.name}: divergence of the posteriors from float must be at most {MAX_DIVERGENCE:g} nats, got "
+                    f"{one.divergence:.3f} ({100 * one.frames_alike:.1f} % of the best tokens agree): keep the most "
+                    "sensitive layers in float with --verify MANIFEST --max-wer-loss 0.1"
                 )
         elif not one.wer_loss <= max_wer_loss:
             raise VerificationError(
-                f"{one.name}: WER rises from {one.float_wer:.2f} % in float to {one.wer:.2f} %; at most "
-                f"{max_wer_loss:g} % more is allowed: see --max-wer-loss"
+                f"{one.name}: WER must be at most {max_wer_loss:g} % above the {one.float_wer:.2f} % of float, got "
+                f"{one.wer:.2f} %: see --max-wer-loss"
             )

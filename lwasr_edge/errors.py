@@ -1,39 +1,38 @@
 """Every error of this package, in one tree.
 
     LwasrError
-    ├── OptionError (ValueError)               an impossible setting
+    ├── OptionError (ValueError)               an option with an invalid value
     ├── AudioError (ValueError)                audio that cannot be used
     │   ├── AudioFileNotFoundError (FileNotFoundError)
-    │   └── AudioFormatError                   not a recording, or not one that can be read
-    ├── AudioDeviceError (OSError)             a microphone that cannot be opened, or that went away
+    │   └── AudioFormatError                   not audio, or in a format that cannot be read
+    ├── AudioDeviceError (OSError)             a microphone that cannot be opened, or was disconnected
     ├── ModelError (ValueError)                a file that is not a model of this project, or a damaged one
     │   ├── ModelNotFoundError (FileNotFoundError)
-    │   └── ModelVersionError                  a model made for a newer runtime
-    ├── LanguageModelError (ValueError)        a file that is no ARPA language model, or a damaged one
-    ├── CatalogError (OSError)                 a model that could not be fetched or stored
-    │   └── ChecksumError                      its bytes are not those its card promises
+    │   └── ModelVersionError                  a model in a newer format
+    ├── LanguageModelError (ValueError)        a file that is not an ARPA language model, or a damaged one
+    ├── CatalogError (OSError)                 a model that cannot be fetched or stored
+    │   └── ChecksumError                      its SHA-256 is not the one in its card
     ├── StreamError (RuntimeError)             a stream used after its end, or by two threads
-    ├── OutputError (OSError)                  a result that could not be written
+    ├── OutputError (OSError)                  a result that cannot be written
     ├── MissingExtraError (ImportError)        an optional dependency that is not installed
     ├── CheckpointError (ValueError)           training: a checkpoint that cannot be read or does not fit
-    ├── VerificationError (ValueError)         export: a file that does not do what the checkpoint does
-    └── ManifestError (ValueError)             training: a bad line in a manifest of recordings
+    ├── VerificationError (ValueError)         export: a file whose output differs from the checkpoint's
+    └── ManifestError (ValueError)             training: an invalid line in a manifest of recordings
 
-Each is also the built-in kind that a caller would catch anyway. A message says what was expected, what came, and
-what to do about it.
+Each is also a built-in kind of error. A message has the form "X must be Y, got Z: do W".
 """
 
 
 class LwasrError(Exception):
-    """The root: `except LwasrError` catches whatever this package raises on purpose."""
+    """The root: `except LwasrError` catches every error that this package raises on purpose."""
 
 
 class OptionError(LwasrError, ValueError):
-    """A setting with an impossible value."""
+    """An option with an invalid value."""
 
 
 class AudioError(LwasrError, ValueError):
-    """Audio that cannot be used: empty, not finite, of an impossible rate, shape or type."""
+    """Audio that cannot be used: empty, not finite, or with an invalid sample rate, shape or type."""
 
 
 class AudioFileNotFoundError(AudioError, FileNotFoundError):
@@ -41,23 +40,23 @@ class AudioFileNotFoundError(AudioError, FileNotFoundError):
 
 
 class AudioFormatError(AudioError):
-    """The bytes are not a recording, or not in a format that can be read."""
+    """The bytes are not audio, or in a format that cannot be read."""
 
 
 class AudioDeviceError(LwasrError, OSError):
-    """The microphone could not be opened, or stopped delivering."""
+    """The microphone cannot be opened, or stopped delivering audio."""
 
 
 class ModelError(LwasrError, ValueError):
-    """The file does not obey the model contract, or is damaged."""
+    """The file does not follow the model format (docs/MODEL_FORMAT.md), or is damaged."""
 
 
 class ModelNotFoundError(ModelError, FileNotFoundError):
-    """No such model file, and no model of that name."""
+    """No such model file, and no installed model of that name."""
 
 
 class ModelVersionError(ModelError):
-    """The model was written for a newer contract than this runtime knows."""
+    """The model's format is newer than this version of the package supports."""
 
 
 class LanguageModelError(LwasrError, ValueError):
@@ -65,19 +64,19 @@ class LanguageModelError(LwasrError, ValueError):
 
 
 class CatalogError(LwasrError, OSError):
-    """A model could not be fetched, read or stored."""
+    """A model cannot be fetched, read or stored."""
 
 
 class ChecksumError(CatalogError):
-    """A file is not the one its card describes."""
+    """The SHA-256 or size of a file is not the one in its card."""
 
 
 class StreamError(LwasrError, RuntimeError):
-    """A stream was used after its end, or by a thread that does not own it."""
+    """A stream was used after its end, or from a thread that does not own it."""
 
 
 class OutputError(LwasrError, OSError):
-    """A result could not be written."""
+    """A result cannot be written."""
 
 
 class MissingExtraError(LwasrError, ImportError):
@@ -85,20 +84,20 @@ class MissingExtraError(LwasrError, ImportError):
 
 
 class CheckpointError(LwasrError, ValueError):
-    """A checkpoint cannot be read, or does not fit the code."""
+    """A checkpoint cannot be read, or does not match the code."""
 
 
 class VerificationError(LwasrError, ValueError):
-    """The exported file does not do what the checkpoint does."""
+    """The output of the exported file differs from the checkpoint's."""
 
 
 class ManifestError(LwasrError, ValueError):
-    """A manifest of recordings has a line that cannot be used."""
+    """A manifest of recordings has an invalid line."""
 
 
 class CatalogWarning(UserWarning):
-    """An installed model cannot be used."""
+    """An installed model cannot be used and was skipped."""
 
 
 class AudioWarning(UserWarning):
-    """The audio could be used, but not all of it was there."""
+    """The audio is truncated or damaged; the readable part was used."""

@@ -1,4 +1,4 @@
-"""What a stream tells its listener."""
+"""The events of a stream: `Partial` while an utterance grows, `Final` when it ends."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from lwasr_edge.words import Word, join_words
 if TYPE_CHECKING:
     from lwasr_edge.decoding.decoder import Alternative
 
-# Silence; longest utterance reached; the stream was flushed; the sound that follows is missing.
+# Silence; maximum length; the stream was flushed; the audio that follows is missing.
 EndReason = Literal["endpoint", "length", "flush", "gap"]
 
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """The utterance under way, after it grew.
+    """The current utterance, after it grew.
 
-    Greedy CTC never takes a token back: every word but the last is final already, and the last can only grow. With
-    phrases, a beam or a language model a partial is still what greedy decoding hears, but the `Final` may differ: then
-    no word is stable.
+    Greedy CTC never revises a token: every word but the last is final, and the last can only grow. With phrases, a beam
+    or a language model, a partial is the greedy hypothesis and the `Final` may differ: then no word is stable.
 
-    `text` and `words` are put together when read, so that a listener who skips partials pays nothing for them, however
-    long the utterance.
+    `text` and `words` are built when read, so partials that are not read cost nothing, whatever the utterance's length.
     """
 
-    time_s: float  # so much of the stream has been heard
+    time_s: float  # audio of the stream processed so far
     _complete: Sequence[Word] = field(repr=False)  # shared with the stream, which only appends to it
     _complete_count: int = field(repr=False)
     _open: Word | None = field(repr=False)
@@ -35,7 +33,7 @@ class Partial:
 
     @property
     def stable_words(self) -> tuple[Word, ...]:
-        """The words that will not change again."""
+        """The words that will not change."""
         return () if self._is_revisable else self._complete_words
 
     @property
@@ -45,7 +43,7 @@ class Partial:
 
     @property
     def stable_text(self) -> str:
-        """The part of `text` that will not change again."""
+        """The part of `text` that will not change."""
         return join_words(self.stable_words)
 
     @property
@@ -60,18 +58,17 @@ class Partial:
 
 @dataclass(frozen=True)
 class Final:
-    """An utterance that is over.
+    """A complete utterance.
 
-    Its text is empty for the silence-before-speech rule, and for speech that is none of the phrases asked for: then
-    `heard` says what greedy decoding took it for.
+    Its text is empty for the silence-before-speech rule, and for speech that matches none of the given phrases.
     """
 
     words: tuple[Word, ...]
-    start_s: float  # of the first word; of the silence, if there is no word
+    start_s: float  # of the first word; of the silence if there is no word
     end_s: float
     reason: EndReason
-    alternatives: tuple[Alternative, ...] = ()  # the likeliest first; with phrases, a beam or a language model only
-    heard: str | None = None  # what greedy decoding heard, if something else decoded the text
+    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or a language model
+    heard: str | None = None  # greedy hypothesis, where another decoder gave `words`; else None
     end_frame: int = field(default=0, repr=False, compare=False)  # the next utterance's first frame
 
     @property

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -47,7 +46,7 @@ def write_file(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file atomically: readers, and a reboot, find the old file or the whole new one.
+    """Replace a file atomically: readers see the old or the new file, also after a power cut.
 
     Raises:
         OSError: no space, no permission, no folder. The old file is unchanged, and no part of the new one is left.
@@ -64,7 +63,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         OSError: see `write_bytes`.
     """
     # Not tempfile: it makes files private, and reading the umask means setting it, for all threads.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file
@@ -84,7 +83,7 @@ def sync(file: IO[bytes]) -> None:
 def split_lines(text: str) -> list[str]:
     """The lines of a text file, split at line feeds alone.
 
-    `str.splitlines` also splits at U+2028, U+0085, form feeds and others, all of which may stand inside a JSON string.
+    `str.splitlines` also splits at U+2028, U+0085 and others, which may be inside a JSON string.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines

@@ -1,8 +1,7 @@
-"""One ONNX file, opened and checked against the contract; `Model.step` runs one chunk of audio through it."""
+"""One ONNX file, opened and checked against docs/MODEL_FORMAT.md; `Model.run_chunk` runs one chunk of audio."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lwasr_edge.errors import ModelError, ModelNotFoundError, OptionError
+from lwasr_edge.errors import ModelError
+from lwasr_edge.hub.model_file import open_session, source_of  # noqa: F401 - source_of is imported from here
 from lwasr_edge.model_info import LOOK_AHEAD, ModelInfo
+from lwasr_edge.validate import whole_number
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 STATE_PREFIX = "state_"
 NEXT_PREFIX = "next_"
-GZIP_MAGIC = b"\x1f\x8b"
-LARGEST_BYTES = 1 << 28  # that a compressed model may hold
 _DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 _OUTPUTS = {  # name -> (onnxruntime's name of the dtype, rank)
     "tokens": ("tensor(int64)", 1),
@@ -33,42 +32,46 @@ _OUTPUTS = {  # name -> (onnxruntime's name of the dtype, rank)
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What one chunk of audio gave. L new tokens, T frames, V vocabulary entries."""
+    """Output of the model for one chunk: L new tokens, T frames, V vocabulary entries."""
 
     tokens: np.ndarray  # (L,) int64, repeats and blanks removed
-    frames: np.ndarray  # (L,) int64, frame within the chunk in which each token came first
+    frames: np.ndarray  # (L,) int64, frame within the chunk in which each token starts
     scores: np.ndarray  # (L,) float32, posterior probability of the token in that frame
     state: State  # for the next chunk
-    log_probs: np.ndarray | None  # (T, V) float32, only if asked for
+    log_probs: np.ndarray | None  # (T, V) float32, only if requested
 
 
 class Model:
     """A model file, ready to run. Immutable: any number of streams in any threads may share one.
 
     Args:
-        path: the ONNX file, as it is or compressed by gzip.
-        threads: processor threads for one chunk; None lets onnxruntime take every core.
-        pinned_samples: fix the chunk size at load, so that what depends on shapes alone is computed once; such a
-            model refuses any other size.
+        path: the ONNX file, plain or compressed with gzip.
+        threads: CPU threads for one chunk; None lets onnxruntime use every core.
+        pinned_samples: fix the chunk size at load, so that everything that depends on shapes alone is computed once;
+            such a model refuses any other size.
 
     Attributes:
-        info: what the file says of itself.
-        path: where it lies.
-        can_look_ahead: whether chunks may end with frames that are heard but not consumed.
+        info: the metadata of the file.
+        path: of the file.
+        can_look_ahead: whether chunks may end with frames that are right context only.
 
     Raises:
         ModelNotFoundError: no such file.
-        ModelVersionError: the file obeys a newer contract.
-        ModelError: the file is not an ONNX model, is damaged, or breaks the contract.
-        OptionError: impossible `threads` or `pinned_samples`.
+        ModelVersionError: the model format is newer than this version supports.
+        ModelError: the file is not an ONNX model, is damaged, or does not follow the model format.
+        OptionError: invalid `threads` or `pinned_samples`.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, threads: int | None = 1, pinned_samples: int | None = None
     ) -> None:
         self.path = Path(path)
+        if threads is not None:
+            threads = whole_number("threads", threads, 1, hint="None uses all cores")
+        if pinned_samples is not None:
+            pinned_samples = whole_number("pinned_samples", pinned_samples, 1)
         self._pinned_samples = pinned_samples
-        self._session = _open_session(self.path, threads, pinned_samples)
+        self._session = open_session(self.path, threads, pinned_samples)
         try:
             self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map)
             inputs = self._session.get_inputs()
@@ -79,15 +82,17 @@ class Model:
         except ModelError as error:
             raise type(error)(f"{self.path}: {error}") from None
         except UnicodeDecodeError as error:
-            raise ModelError(f"{self.path}: a name in the file is not text ({error.reason}): it is damaged") from error
+            raise ModelError(
+                f"{self.path}: names in the file must be UTF-8 ({error.reason}): it is damaged, fetch it again"
+            ) from error
         self._next_names = [NEXT_PREFIX + name.removeprefix(STATE_PREFIX) for name in self._initial_state]
         self._output_names = ["tokens", "frames", "scores", *self._next_names]
 
     def initial_state(self) -> State:
-        """State of a stream that has heard nothing: zeros. The arrays are shared and read-only."""
+        """State of a new stream: zeros. The arrays are shared and read-only."""
         return dict(self._initial_state)
 
-    def step(
+    def run_chunk(
         self, waveform: np.ndarray, state: State, *, look_ahead: int = 0, with_log_probs: bool = False
     ) -> ChunkResult:
         """Run one chunk.
@@ -95,15 +100,15 @@ class Model:
         Args:
             waveform: (N,) float32 mono at `info.sample_rate`, N a positive multiple of `info.samples_per_frame`.
             state: `initial_state()`, or the `state` of the chunk before.
-            look_ahead: frames at the chunk's end that are heard but not consumed: they give no tokens and leave no
-                trace in the state; the next chunk begins with them. Less than all; 0 if not `can_look_ahead`.
-            with_log_probs: also return the posteriors of every frame.
+            look_ahead: frames at the end of the chunk that are right context only: they give no tokens and do not
+                change the state; the next chunk begins with them. Less than all; 0 if not `can_look_ahead`.
+            with_log_probs: also return the log posteriors of every consumed frame.
 
         Returns:
-            The new tokens and the state to go on with; `state` itself is left as it is.
+            The new tokens and the next state; `state` itself is not changed.
 
         Raises:
-            ModelError: a chunk of the wrong size, or a model that gives what the contract forbids.
+            ModelError: a chunk of the wrong size, or output that the model format forbids.
         """
         n_frames = self._check_chunk(waveform, look_ahead)
         inputs = {"waveform": waveform, **state}
@@ -119,9 +124,11 @@ class Model:
         next_state = dict(zip(self._initial_state, outputs[3 : 3 + len(self._next_names)], strict=True))
         return ChunkResult(tokens, frames, scores, next_state, outputs[-1][:n_frames] if with_log_probs else None)
 
+    step = run_chunk  # the name in version 0.1; kept for its users
+
     @property
     def state_bytes(self) -> int:
-        """Memory that the state of one stream takes."""
+        """Size of the state of one stream."""
         return sum(tensor.nbytes for tensor in self._initial_state.values())
 
     @property
@@ -131,121 +138,38 @@ class Model:
 
     def _check_streaming(self) -> None:
         if not self.info.streaming and self._initial_state:
-            raise ModelError(f"says it does not stream, yet has the state inputs {sorted(self._initial_state)}")
+            raise ModelError(f"a model without streaming must have no state, got {sorted(self._initial_state)}")
         if self.info.streaming and not self._initial_state:
-            raise ModelError(f"says it streams, yet has no input named {STATE_PREFIX}*")
+            raise ModelError(f"a streaming model must have inputs named {STATE_PREFIX}*, got none")
 
     def _check_chunk(self, waveform: np.ndarray, look_ahead: int) -> int:
-        """Check a chunk; return the frames of it that are consumed."""
+        """Check a chunk; return the number of its frames that are consumed."""
         samples_per_frame = self.info.samples_per_frame
         if waveform.ndim != 1 or len(waveform) == 0 or len(waveform) % samples_per_frame:
             raise ModelError(
-                f"a chunk is expected to have a positive multiple of {samples_per_frame} samples; "
-                f"came the shape {waveform.shape}"
+                f"chunk length must be a positive multiple of {samples_per_frame} samples, got shape {waveform.shape}"
             )
         if self._pinned_samples not in (None, len(waveform)):
-            raise ModelError(
-                f"this model was opened for chunks of {self._pinned_samples} samples only; came {len(waveform)}"
-            )
+            raise ModelError(f"chunk length must be pinned_samples={self._pinned_samples}, got {len(waveform)}")
         n_frames = len(waveform) // samples_per_frame
         if not 0 <= look_ahead < n_frames or (look_ahead and not self.can_look_ahead):
             most = n_frames - 1 if self.can_look_ahead else 0
-            raise ModelError(
-                f"look_ahead is expected to be 0 to {most} for a chunk of {n_frames} frames; came {look_ahead}"
-            )
+            raise ModelError(f"look_ahead must be 0 to {most} for a chunk of {n_frames} frames, got {look_ahead}")
         return n_frames - look_ahead
 
     def _check_tokens(self, tokens: np.ndarray, frames: np.ndarray, scores: np.ndarray, n_frames: int) -> None:
         if not len(tokens) == len(frames) == len(scores):
-            raise ModelError(
-                f"{self.path}: tokens, frames and scores are expected to be of one length; "
-                f"came {len(tokens)}, {len(frames)} and {len(scores)}"
-            )
+            lengths = f"{len(tokens)}, {len(frames)} and {len(scores)}"
+            raise ModelError(f"{self.path}: tokens, frames and scores must have one length, got {lengths}")
         if len(tokens) == 0:
             return
         if not np.isfinite(scores).all():
-            raise ModelError(f"{self.path}: the model gave a score that is not a number: its weights are damaged")
+            raise ModelError(f"{self.path}: scores must be finite, got NaN or infinity: the weights are damaged")
         if tokens.min() < 0 or tokens.max() >= len(self.info.vocabulary):
-            raise ModelError(f"{self.path}: the model gave a token outside its vocabulary: {tokens.tolist()}")
+            size = len(self.info.vocabulary)
+            raise ModelError(f"{self.path}: tokens must be less than the vocabulary's {size}, got {tokens.tolist()}")
         if frames[0] < 0 or frames[-1] >= n_frames or (np.diff(frames) < 0).any():
-            raise ModelError(
-                f"{self.path}: token frames are expected in order and below {n_frames}; came {frames.tolist()}"
-            )
-
-
-def _open_session(path: Path, threads: int | None, pinned_samples: int | None) -> ort.InferenceSession:
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise OptionError(f"threads is expected to be a whole number from 1, or None for all cores; came {threads!r}")
-    if pinned_samples is not None and pinned_samples < 1:
-        raise OptionError(f"pinned_samples is expected to be positive; came {pinned_samples!r}")
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise ModelNotFoundError(f"{path} {what}; a model file (.onnx or .onnx.gz) is expected")
-    # From 1.29 on, onnxruntime's wheels report their use to Microsoft and keep an identifier in the user's cache. That
-    # nothing leaves the device is the point of this package. Only an environment variable stops all of it, and only
-    # before onnxruntime is first imported; a value that the user has set stands.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors come as exceptions
-    # Small boards: give memory back after a chunk of unusual size, and let idle threads sleep.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if pinned_samples is not None:
-        options.add_free_dimension_override_by_name("samples", pinned_samples)
-    source = source_of(path)
-    try:
-        # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
-        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-    except Exception as error:  # onnxruntime's errors share no base class of their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(
-            f"{path} cannot be opened as an ONNX model ({path.stat().st_size} bytes): it is another kind of file, "
-            f"damaged, or incomplete. onnxruntime says: {reason}"
-        ) from error
-    if isinstance(source, bytes):
-        session._model_bytes = None  # onnxruntime keeps them for a fallback that is off
-    del source
-    give_memory_back()
-    return session
-
-
-def source_of(path: Path) -> str | bytes:
-    """What onnxruntime opens: the file's path or, where the file is gzip, whatever its name, what it holds.
-
-    Raises:
-        ModelError: no permission; or gzip that is damaged, cut short, or holds more than `LARGEST_BYTES`.
-    """
-    try:
-        with path.open("rb") as file:
-            if file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
-                return os.fspath(path)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    import gzip
-    import zlib
-
-    try:
-        with gzip.open(path) as file:
-            data = file.read(LARGEST_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ModelError(f"{path} is compressed, and damaged or incomplete ({error}): fetch it again") from error
-    if len(data) > LARGEST_BYTES:
-        raise ModelError(f"{path} unpacks to more than {LARGEST_BYTES >> 20} MB: it is no model of this package")
-    return data
-
-
-def give_memory_back() -> None:
-    """Return to the system what loading has freed and glibc keeps: 14 of en-base's 42 MB. Elsewhere, do nothing."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library, or Windows
-        return
-    trim(ctypes.c_size_t(0))
+            raise ModelError(f"{self.path}: frames must be in order and less than {n_frames}, got {frames.tolist()}")
 
 
 def _check_inputs(inputs: list[ort.NodeArg]) -> State:
@@ -253,22 +177,16 @@ def _check_inputs(inputs: list[ort.NodeArg]) -> State:
     by_name = {arg.name: arg for arg in inputs}
     waveform = by_name.pop("waveform", None)
     if waveform is None or waveform.type != "tensor(float)" or len(waveform.shape) != 1:
-        raise ModelError("an input 'waveform', float32 (samples,), is expected; " + _described("inputs", inputs))
+        raise ModelError(f"a model must have an input 'waveform', float32 (samples,), got {_described(inputs)}")
     look_ahead = by_name.pop(LOOK_AHEAD, None)
     if look_ahead is not None and (look_ahead.type != "tensor(int64)" or look_ahead.shape != [1]):
-        raise ModelError(
-            f"input {LOOK_AHEAD!r} is expected to be int64 (1,); came {look_ahead.type} {look_ahead.shape}"
-        )
+        raise ModelError(f"input {LOOK_AHEAD!r} must be int64 (1,), got {look_ahead.type} {look_ahead.shape}")
     state = {}
     for name, arg in by_name.items():
         if not name.startswith(STATE_PREFIX):
-            raise ModelError(
-                f"inputs are expected to be 'waveform', '{LOOK_AHEAD}' and '{STATE_PREFIX}*'; came {name!r}"
-            )
+            raise ModelError(f"inputs must be 'waveform', '{LOOK_AHEAD}' and '{STATE_PREFIX}*', got {name!r}")
         if arg.type not in _DTYPES or not all(isinstance(size, int) and size >= 0 for size in arg.shape):
-            raise ModelError(
-                f"input {name!r} is expected to be float32 or int64 with fixed dimensions; came {arg.type} {arg.shape}"
-            )
+            raise ModelError(f"input {name!r} must be float32 or int64 of fixed size, got {arg.type} {arg.shape}")
         state[name] = np.zeros(arg.shape, _DTYPES[arg.type])
         state[name].flags.writeable = False
     return state
@@ -279,22 +197,20 @@ def _check_outputs(outputs: list[ort.NodeArg], state: State) -> None:
     for name, (dtype, rank) in _OUTPUTS.items():
         arg = by_name.get(name)
         if arg is None or arg.type != dtype or len(arg.shape) != rank:
-            found = _described("outputs", outputs)
-            raise ModelError(f"an output {name!r}, {dtype} of rank {rank}, is expected; {found}")
+            raise ModelError(f"a model must have an output {name!r}, {dtype} of rank {rank}, got {_described(outputs)}")
     for name, tensor in state.items():
-        arg = by_name.get(NEXT_PREFIX + name.removeprefix(STATE_PREFIX))
+        wanted = NEXT_PREFIX + name.removeprefix(STATE_PREFIX)
+        arg = by_name.get(wanted)
         if arg is None:
-            raise ModelError(f"state {name!r} has no output '{NEXT_PREFIX}{name.removeprefix(STATE_PREFIX)}'")
-        # The exporter may leave an output's dimensions symbolic; those it states must be the state's.
+            raise ModelError(f"state {name!r} must have an output {wanted!r}, got {_described(outputs)}")
+        # The exporter may leave dimensions of an output symbolic; fixed ones must be the state's.
         agree = len(arg.shape) == tensor.ndim and all(
             given == expected for given, expected in zip(arg.shape, tensor.shape, strict=True) if isinstance(given, int)
         )
         if _DTYPES.get(arg.type) != tensor.dtype or not agree:
-            raise ModelError(
-                f"output {arg.name!r} is expected to be like {name!r}, {tensor.dtype} {list(tensor.shape)}; "
-                f"came {arg.type} {arg.shape}"
-            )
+            state_type = f"{tensor.dtype} {list(tensor.shape)}"
+            raise ModelError(f"output {wanted!r} must be {state_type} like {name!r}, got {arg.type} {arg.shape}")
 
 
-def _described(what: str, args: list[ort.NodeArg]) -> str:
-    return f"the {what} are " + ", ".join(f"{arg.name} {arg.type} {arg.shape}" for arg in args)
+def _described(args: list[ort.NodeArg]) -> str:
+    return ", ".join(f"{arg.name} {arg.type} {arg.shape}" for arg in args)

@@ -1,4 +1,4 @@
-"""What a model file says of itself: the metadata of contract version 1 (docs/MODEL_FORMAT.md), read and checked."""
+"""The metadata inside a model file, read and checked: model format 1 (docs/MODEL_FORMAT.md)."""
 
 from __future__ import annotations
 
@@ -7,52 +7,66 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lwasr_edge.errors import ModelError, ModelVersionError
+from lwasr_edge.validate import whole_number
 
-FORMAT_VERSION = 1
-FORMAT_KEY = "lwasr.contract"
+FORMAT_VERSION = 1  # newest model format that this version reads
+FORMAT_KEY = "lwasr.contract"  # metadata key of the format version; its name is older than the term
 MODEL_KEY = "lwasr.model"
-LOOK_AHEAD = "look_ahead"  # input: frames at a chunk's end that are heard but not consumed
+LOOK_AHEAD = "look_ahead"  # input: frames at the end of a chunk that are right context only
+
+_MINIMA: dict[str, int | None] = {"sample_rate": 1, "samples_per_frame": 1, "max_chunk_frames": 1}
+_MINIMA |= {"format_version": 1, "flush_samples": 0, "blank_id": 0, "frame_delay_samples": None}
+_TEXTS = ("name", "language", "precision", "licence", "attribution", "created", "source")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The description inside a model file. Fields without a default must be there."""
+    """The metadata of a model file. Fields without a default are required.
+
+    Raises:
+        ModelError: a field has an invalid value.
+    """
 
     sample_rate: int  # Hz of the waveform input
-    samples_per_frame: int  # one output frame for so many samples
+    samples_per_frame: int  # samples for one output frame
     frame_delay_samples: int  # frame u is centred at sample u * samples_per_frame - frame_delay_samples
-    flush_samples: int  # zeros that must follow the last sample for the last token to come out
+    flush_samples: int  # zeros after the last sample that complete the last token
     blank_id: int
     vocabulary: tuple[str, ...] = field(repr=False)  # piece of each token id; U+2581 starts a word
-    streaming: bool = True  # False: whole recordings only, no state
+    streaming: bool = True  # False: full context only, no state
     chunk_frames: tuple[int, ...] = ()  # chunk sizes the model was trained for
-    max_chunk_frames: int = 250  # largest chunk worth using on files
+    max_chunk_frames: int = 250  # largest chunk that improves accuracy on files
     left_context_frames: int | None = None
     name: str = "unnamed"
     language: str = ""
     precision: str = ""
     layers: int | None = None
     parameters: int | None = None
-    multiplications: tuple[int, int] | None = None  # a second of audio: of front and head, and of the layers
+    multiplications: tuple[int, int] | None = None  # MACs per second of audio: subsampling and CTC head; layers
     licence: str = ""
     attribution: str = ""
     created: str = ""
     source: str = ""  # SHA-256 of the checkpoint it was exported from
+    format_version: int = FORMAT_VERSION  # of the file
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "samples_per_frame", "max_chunk_frames"):
-            _check_integer(name, getattr(self, name), minimum=1)
-        for name in ("flush_samples", "blank_id"):
-            _check_integer(name, getattr(self, name), minimum=0)
-        _check_integer("frame_delay_samples", self.frame_delay_samples, minimum=None)
-        for frames in self.chunk_frames:
-            _check_integer("chunk_frames", frames, minimum=1)
-        if len(self.vocabulary) < 2 or not all(isinstance(piece, str) for piece in self.vocabulary):
-            raise ModelError("the model's vocabulary is expected to be a list of at least two strings")
-        if self.blank_id >= len(self.vocabulary):
-            raise ModelError(
-                f"the model's blank_id is {self.blank_id}, outside its vocabulary of {len(self.vocabulary)} pieces"
-            )
+        integers = [(name, getattr(self, name), minimum) for name, minimum in _MINIMA.items()]
+        for name in ("chunk_frames", "vocabulary"):
+            self._require(name, isinstance(getattr(self, name), (tuple, list)), "a list")
+        for name, value, minimum in [*integers, *(("chunk_frames", frames, 1) for frames in self.chunk_frames)]:
+            whole_number(f"the model's {name}", value, minimum, error=ModelError, hint="export it again")
+        for name in _TEXTS:
+            self._require(name, isinstance(getattr(self, name), str), "a string")
+        self._require("streaming", isinstance(self.streaming, bool), "true or false")
+        is_text = len(self.vocabulary) >= 2 and all(isinstance(piece, str) for piece in self.vocabulary)
+        self._require("vocabulary", is_text, "a list of at least two strings")
+        size = len(self.vocabulary)
+        self._require("blank_id", self.blank_id < size, f"less than {size}, the size of its vocabulary")
+
+    def _require(self, name: str, is_valid: bool, kind: str) -> None:
+        if not is_valid:
+            value = repr(getattr(self, name))[:60]
+            raise ModelError(f"the model's {name} must be {kind}, got {value}: export it again")
 
     @property
     def frame_ms(self) -> float:
@@ -64,50 +78,46 @@ class ModelInfo:
         """Read the `metadata_props` of an ONNX file.
 
         Raises:
-            ModelVersionError: written for a newer contract.
-            ModelError: no such metadata, or impossible values in it.
+            ModelVersionError: the model format is newer than this version supports.
+            ModelError: no such metadata, or invalid values in it.
         """
-        check_format_version(metadata)
+        format_version = check_format_version(metadata)
         try:
             described = json.loads(metadata[MODEL_KEY])
         except KeyError:
             raise ModelError(f"the model has no {MODEL_KEY!r} in its metadata: export it again") from None
-        except ValueError as error:
-            raise ModelError(f"the model's {MODEL_KEY!r} is not JSON ({error}): export it again") from None
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"the model's {MODEL_KEY!r} must be JSON ({error}): export it again") from None
         if not isinstance(described, dict):
-            raise ModelError(f"the model's {MODEL_KEY!r} is expected to be a JSON object: export it again")
+            raise ModelError(f"the model's {MODEL_KEY!r} must be a JSON object: export it again")
         known = {f.name: _tuple_if_list(described[f.name]) for f in fields(cls) if f.name in described}
         try:
-            return cls(**known)
+            return cls(**{**known, "format_version": format_version})
         except TypeError as error:
             raise ModelError(f"the model's {MODEL_KEY!r} is incomplete ({error}): export it again") from None
 
 
-def check_format_version(metadata: dict[str, str]) -> None:
-    """Refuse a file without a contract, or with a newer one.
+def check_format_version(metadata: dict[str, str]) -> int:
+    """Return the model format of a file that this version can read.
 
     Raises:
-        ModelError, ModelVersionError
+        ModelVersionError: the format is newer than this version supports.
+        ModelError: no format version in the metadata, or an invalid one.
     """
     if FORMAT_KEY not in metadata:
         raise ModelError(
-            f"an ONNX file without {FORMAT_KEY!r} in its metadata is not a model of this project: "
-            "make one with lwasr-export CHECKPOINT -o MODEL.onnx"
+            f"a model must have {FORMAT_KEY!r} in its metadata, got an ONNX file without it: "
+            "make a model with lwasr-export CHECKPOINT -o MODEL.onnx"
         )
     text = metadata[FORMAT_KEY]
-    if not text.isdecimal() or int(text) < 1:
-        raise ModelError(f"{FORMAT_KEY!r} is expected to be a whole number from 1; came {text!r}")
-    if int(text) > FORMAT_VERSION:
+    if not text.isdecimal() or not text.strip("0"):
+        raise ModelError(f"{FORMAT_KEY!r} must be a whole number >= 1, got {text[:20]!r}: export the model again")
+    if len(text) > 9 or int(text) > FORMAT_VERSION:
         raise ModelVersionError(
-            f"the model obeys contract {text}; this runtime knows contracts up to {FORMAT_VERSION}: "
+            f"model format {text[:20]} is newer than this version supports ({FORMAT_VERSION}): "
             "pip install --upgrade lwasr-edge"
         )
-
-
-def _check_integer(name: str, value: Any, minimum: int | None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or (minimum is not None and value < minimum):
-        limit = "" if minimum is None else f" from {minimum}"
-        raise ModelError(f"the model's {name} is expected to be a whole number{limit}; came {value!r}")
+    return int(text)
 
 
 def _tuple_if_list(value: Any) -> Any:

@@ -1,11 +1,17 @@
-"""The way in: a Recognizer transcribes recordings and opens streams."""
+"""The entry point: a Recognizer transcribes recordings and opens streams.
+
+From samples to words: `Recognizer.transcribe` (here) reads blocks with `AudioReader` (audio/reader.py), gives them to
+`Stream.accept` (stream.py), which calls `Model.run_chunk` (model.py), which calls onnxruntime's `session.run`;
+`UtteranceTracker` (utterance.py) makes words and events of the tokens.
+"""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lwasr_edge.audio.reader import AudioReader, load_audio
@@ -27,17 +33,17 @@ if TYPE_CHECKING:
     from lwasr_edge.microphone.listener import Listener
     from lwasr_edge.model_info import ModelInfo
 
-Progress = Callable[[float, float], None]  # seconds done, seconds in all
+Progress = Callable[[float, float], None]  # seconds done, seconds in total
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said in one recording."""
+    """The recognised text of one recording."""
 
     words: tuple[Word, ...]
     duration_s: float
-    model: str  # name of the model that heard it
-    alternatives: tuple[Alternative, ...] = ()  # the likeliest first; with phrases, a beam or a language model only
+    model: str  # name of the model
+    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or a language model
 
     @property
     def text(self) -> str:
@@ -61,20 +67,21 @@ class Recognizer:
     """Speech to text with one model. Load it once; use it from any number of threads.
 
     Args:
-        model: a name from `lwasr models list`, the path of a model file or of its directory, or None for the default.
-        threads: processor threads for one recording or stream; None for all cores.
-        chunk_ms: how much sound a stream gives the model at a time, unless the stream asks for something else.
-        phrases: what may be said: a list of commands, or a `PhraseList`.
-        beam: search for the likeliest texts: a number of hypotheses, or a `BeamSearch`. Phrases in mode "one" are all
-            scored without a search, and take the number of alternatives from it alone.
-        lm: weigh words by an n-gram: the path of an ARPA file, or a `LanguageModel`.
+        model: a name from `lwasr models list`, the path of a model file or of its folder, or None for the default. A
+            string is a path if it has a separator or ends in .onnx or .onnx.gz; see `find_model`.
+        threads: CPU threads for one recording or stream; None for all cores.
+        chunk_ms: default chunk of streams; see `stream`.
+        phrases: phrases to recognise or to prefer: a list of commands, or a `PhraseList`.
+        beam: search for the most likely texts: a number of hypotheses, or a `BeamSearch`. Phrases in mode "one" are all
+            scored without a search; of the `BeamSearch` only the number of alternatives is used.
+        lm: n-gram language model: the path of an ARPA file, or a `LanguageModel`.
 
-    Without the last three, text is decoded greedily inside the model file, which costs next to nothing. With one of
-    them, every utterance is decoded a second time when it is over.
+    Without the last three, decoding is greedy, inside the model file, at almost no cost. With one of them, every
+    utterance is decoded a second time at its end.
 
     Raises:
         ModelNotFoundError, ModelVersionError, ModelError: see `Model`.
-        OptionError: impossible `threads`, `chunk_ms`, `phrases` or `beam`; a phrase that the model cannot write.
+        OptionError: invalid `threads`, `chunk_ms`, `phrases` or `beam`; a phrase that the model's pieces cannot spell.
         LanguageModelError: no such ARPA file, or a malformed one.
     """
 
@@ -101,22 +108,22 @@ class Recognizer:
         beam: int | BeamSearch | None = None,
         lm: str | os.PathLike[str] | LanguageModel | None = None,
     ) -> Recognizer:
-        """A recogniser with the same model in memory that decodes otherwise, as when a menu changes.
+        """Return a Recognizer with other decoding options that shares this one's model in memory.
 
         Args:
-            phrases, beam, lm: as for the class; what is left out is not inherited.
+            phrases, beam, lm: as for the class; omitted ones are not inherited.
         """
         return self.with_decoder(self._make_decoder(phrases, beam, lm))
 
     def with_decoder(self, decoder: Decoder | None) -> Recognizer:
-        """A recogniser with the same model in memory and a decoder of one's own; None for greedy decoding alone."""
+        """Return a Recognizer with a custom decoder that shares this one's model; None for greedy decoding alone."""
         other = copy.copy(self)
         other._decoder = decoder
         return other
 
     @property
     def info(self) -> ModelInfo:
-        """What the model file says of itself."""
+        """The metadata of the model file."""
         return self._model.info
 
     def transcribe(
@@ -128,31 +135,31 @@ class Recognizer:
         look_ahead_ms: float | None = None,
         progress: Progress | None = None,
     ) -> Transcript:
-        """Transcribe a recording of any length, in memory that does not grow with it.
+        """Transcribe a recording of any length in constant memory.
 
-        What comes through a pipe is first kept in a temporary file. A model for whole recordings takes all at once.
+        A pipe is first copied to a temporary file. A model without streaming processes the recording in one chunk, in
+        memory that grows with it.
 
         Args:
             source: path, bytes of an audio file, binary file object, array, or (array, sample_rate).
             sample_rate: Hz, for an array.
-            chunk_ms: give the model so much at a time; the words are then those of a stream with this chunk. The
-                default is the largest chunk worth using.
-            look_ahead_ms: as for `stream`; without `chunk_ms`, more by default.
-            progress: called after each block with the seconds done and the seconds in all; once, at the end, with a
-                model for whole recordings.
+            chunk_ms: chunk length in milliseconds; the words are then those of a stream with this chunk. None for the
+                largest chunk that improves accuracy.
+            look_ahead_ms: as for `stream`, but 640 ms by default if `chunk_ms` is None.
+            progress: called after each block with the seconds done and the seconds in total; with a model without
+                streaming, once at the end.
 
         Raises:
-            AudioError: the audio cannot be used (AudioFileNotFoundError, AudioFormatError among them).
-            OptionError: impossible `chunk_ms` or `look_ahead_ms`.
+            AudioError: the audio cannot be used (also AudioFileNotFoundError, AudioFormatError).
+            OptionError: invalid `chunk_ms` or `look_ahead_ms`.
         """
         if not self.info.streaming:
             for name, value in (("chunk_ms", chunk_ms), ("look_ahead_ms", look_ahead_ms or None)):
                 if value is not None:
-                    raise OptionError(f"the model {self.info.name!r} takes whole recordings only: leave {name} out")
-            transcript = self._transcribe_at_once(source, sample_rate)
-            if progress is not None:
-                progress(transcript.duration_s, transcript.duration_s)
-            return transcript
+                    raise OptionError(
+                        f"{name} must be None with the model {self.info.name!r}, which does not stream, got {value!r}"
+                    )
+            return self._transcribe_full_context(source, sample_rate, progress)
         if chunk_ms is None:
             chunking = Chunking.for_files(self.info, look_ahead_ms, can_look_ahead=self._model.can_look_ahead)
         else:
@@ -163,7 +170,7 @@ class Recognizer:
             for block in audio.blocks():
                 finals += _finals(stream.accept(block))
                 if progress is not None:
-                    progress(stream.time_s, audio.seconds_in_all())
+                    progress(stream.time_s, audio.estimated_duration_s())
         return self._transcript([*finals, *_finals(stream.flush())], stream.time_s)
 
     def stream(
@@ -177,20 +184,20 @@ class Recognizer:
         """Open a stream.
 
         Args:
-            sample_rate: Hz of the samples that will come; any rate is resampled.
-            chunk_ms: how much sound the model hears at a time, a multiple of its frame (`info.frame_ms`). Small: words
-                come sooner. Large: fewer errors, less work. None takes the Recognizer's.
-            look_ahead_ms: how much of the chunk's end is context only, heard again at the beginning of the next chunk.
-                More: fewer errors, more work; words come no later than a chunk after they were spoken, whatever it is.
-                None: 320 ms, at most half of the chunk, where the model can look ahead.
+            sample_rate: Hz of the samples; any rate is resampled.
+            chunk_ms: audio of one model call, a multiple of the model's frame (`info.frame_ms`). Small values give
+                words sooner; large values are more accurate and use less CPU. None for the Recognizer's.
+            look_ahead_ms: end of each chunk that is right context only and begins the next chunk. Larger values are
+                more accurate and use more CPU; words come at most one chunk after they were spoken, whatever the value.
+                None for 320 ms, at most half of the chunk; 0 where the model cannot look ahead.
             endpoint: when an utterance is over; None for only at `flush`.
 
         Raises:
-            StreamError: the model takes whole recordings only.
-            AudioError, OptionError: impossible settings.
+            StreamError: the model does not stream.
+            AudioError, OptionError: invalid options.
         """
         if not self.info.streaming:
-            raise StreamError(f"the model {self.info.name!r} takes whole recordings only: use transcribe()")
+            raise StreamError(f"the model {self.info.name!r} does not stream: use transcribe()")
         return Stream(
             self._model,
             sample_rate=sample_rate,
@@ -207,46 +214,46 @@ class Recognizer:
         look_ahead_ms: float | None = None,
         endpoint: EndpointRules | None = EndpointRules(),  # noqa: B008 - immutable
     ) -> Listener:
-        """Listen to a microphone: iterate over the result for events.
+        """Open a microphone; iterate over the result for events.
 
         Args:
-            device: index or part of the name, as `lwasr listen --list-devices` prints them; None for the default.
+            device: index or part of the name, see `lwasr listen --list-devices`; None for the default.
             chunk_ms, look_ahead_ms: as for `stream`.
             endpoint: as for `stream`.
 
         Raises:
             MissingExtraError: sounddevice or PortAudio is not installed.
-            AudioDeviceError: the device cannot be opened.
+            AudioDeviceError: no such device, or it cannot be opened.
         """
         from lwasr_edge.microphone.listener import Listener
 
-        def open_stream(rate: int) -> Stream:
-            return self.stream(rate, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, endpoint=endpoint)
-
+        open_stream = partial(self.stream, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, endpoint=endpoint)
         return Listener(open_stream, device)
 
-    def _transcribe_at_once(self, source: AudioSource, sample_rate: int | None) -> Transcript:
-        """For a model without state: the whole recording is its one chunk."""
+    def _transcribe_full_context(
+        self, source: AudioSource, sample_rate: int | None, progress: Progress | None
+    ) -> Transcript:
+        """Transcribe with a model without state: the recording is its one chunk."""
         waveform = load_audio(source, sample_rate, self.info.sample_rate)
         chunk_frames = -(-(len(waveform) + self.info.flush_samples) // self.info.samples_per_frame)
         stream = self._file_stream(self.info.sample_rate, Chunking(chunk_frames))
         finals = _finals([*stream.accept(waveform), *stream.flush()])
+        if progress is not None:
+            progress(stream.time_s, stream.time_s)
         return self._transcript(finals, stream.time_s)
 
     def _file_stream(self, sample_rate: int, chunking: Chunking) -> Stream:
-        """Greedy decoding needs no end-points, and then nothing is final before the flush. Decoders take utterances."""
+        """A stream without endpoints, as greedy decoding needs none; other decoders work on utterances."""
         endpoint = None if self._decoder is None else EndpointRules()
-        return Stream(
-            self._model,
-            sample_rate=sample_rate,
-            chunking=chunking,
-            endpoint=endpoint,
-            decoder=self._decoder,
-        )
+        return Stream(self._model, sample_rate=sample_rate, chunking=chunking, endpoint=endpoint, decoder=self._decoder)
 
     def _transcript(self, finals: list[Final], duration_s: float) -> Transcript:
         words = tuple(word for final in finals for word in final.words)
-        return Transcript(words, duration_s, self.info.name, _joined_alternatives(finals))
+        if self._decoder is None:
+            return Transcript(words, duration_s, self.info.name)
+        from lwasr_edge.decoding.decoder import join_alternatives
+
+        return Transcript(words, duration_s, self.info.name, join_alternatives([f.alternatives for f in finals]))
 
     def _make_decoder(
         self,
@@ -256,7 +263,7 @@ class Recognizer:
     ) -> Decoder | None:
         if phrases is None and beam is None and lm is None:
             return None
-        from lwasr_edge.decoding.decoder import make_decoder  # greedy decoding does not even load it
+        from lwasr_edge.decoding.decoder import make_decoder  # not loaded for greedy decoding
 
         return make_decoder(self.info, phrases, beam, lm)
 
@@ -266,24 +273,3 @@ class Recognizer:
 
 def _finals(events: list[Event]) -> list[Final]:
     return [event for event in events if isinstance(event, Final)]
-
-
-def _joined_alternatives(finals: list[Final]) -> tuple[Alternative, ...]:
-    """The likeliest combinations of what was said in each utterance: scores add up, confidences multiply."""
-    nbest = max((len(final.alternatives) for final in finals), default=0)
-    joined: list[Alternative] = []
-    for final in finals:
-        if not joined:
-            joined = list(final.alternatives)
-            continue
-        pairs = [(before, after) for before in joined for after in final.alternatives]
-        joined = [
-            replace(
-                before,
-                text=" ".join(text for text in (before.text, after.text) if text),
-                score=before.score + after.score,
-                confidence=before.confidence * after.confidence,
-            )
-            for before, after in sorted(pairs, key=lambda pair: -pair[0].confidence * pair[1].confidence)[:nbest]
-        ]
-    return tuple(joined)

@@ -1,4 +1,4 @@
-"""A stream: samples in, in blocks of any size; events out. Files go through here too."""
+"""A stream: blocks of samples of any size in, events out. Files are transcribed with one too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lwasr_edge.audio.samples import StreamResampler, check_sample_rate, to_mono
 from lwasr_edge.decoding.second_pass import SecondPass
 from lwasr_edge.errors import OptionError, StreamError
 from lwasr_edge.utterance import NO_ENDPOINTS, EndpointRules, UtteranceTracker
+from lwasr_edge.validate import whole_number
 
 if TYPE_CHECKING:
     from lwasr_edge.chunking import Chunking
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """One recording or one microphone, from its first sample to its last. Made by `Recognizer.stream`.
+    """Recognise one recording or one microphone. Made by `Recognizer.stream`.
 
         with recognizer.stream(sample_rate=48000) as stream:
             for block in blocks:
@@ -30,25 +31,29 @@ class Stream:
             for event in stream.flush():
                 ...
 
-    Samples are gathered into chunks of one size before the model hears them, so the words do not depend on how the
-    samples were cut into blocks. If the stream looks ahead, the end of a chunk is heard but not consumed: it is context
-    for what comes before it, and the next chunk begins with it. Times count from the first sample, through end-points.
-    Memory is constant; only without end-points do the words add up until `flush`, and the posteriors for a decoder.
+    `accept` resamples, fills chunks of one size and calls `Model.run_chunk` for each; `UtteranceTracker` makes events
+    of the tokens. The words do not depend on the size of the blocks. With look-ahead, the end of a chunk is only right
+    context, and the next chunk begins with it. Times count from the first sample, through endpoints. Memory is
+    constant; only without endpoints do words, and the posteriors for a decoder, accumulate until `flush`.
 
-    At an end-point only the utterance ends. The model's acoustic state goes on: it holds the running level of the sound
-    and the context that the next words are understood in, and zeros would mean "the recording starts here".
+    At an endpoint the utterance ends, but the model's state is kept: it holds the running mean of the features and the
+    left context of the next words, and zeros would mean "the recording starts here".
 
     Threads: a stream belongs to the thread that first uses it; streams of one Recognizer may run in different threads.
-    Another thread's use raises StreamError, unless the owner has ended or has called `release_thread`. `close` may come
-    from anywhere.
+    A call from another thread raises StreamError, unless the owner has ended or has called `release_thread`. `close`
+    may be called from any thread.
 
     Args:
         model: shared between streams.
-        sample_rate: Hz of what `accept` is given.
+        sample_rate: Hz of the samples given to `accept`.
         chunking: size of a model call, and how much of it is look-ahead.
-        endpoint: when an utterance is over; None for never, so that all words come in one `Final` at `flush`.
-        decoder: hears every utterance again when greedy decoding has found its end; None for greedy decoding alone,
-            which asks the model for no posteriors.
+        endpoint: when an utterance is over; None for never: all words come in one `Final` at `flush`.
+        decoder: decodes every utterance again at its end (second pass); None for greedy decoding alone, which needs no
+            posteriors from the model.
+
+    Raises:
+        AudioError: invalid `sample_rate`.
+        OptionError: `endpoint` is of another type.
     """
 
     def __init__(
@@ -61,7 +66,7 @@ class Stream:
         decoder: Decoder | None = None,
     ) -> None:
         if endpoint is not None and not isinstance(endpoint, EndpointRules):
-            raise OptionError(f"endpoint is expected to be EndpointRules(...) or None; came {endpoint!r}")
+            raise OptionError(f"endpoint must be EndpointRules(...) or None, got {endpoint!r}")
         self.sample_rate = check_sample_rate(sample_rate)
         self._model = model
         self._rules = endpoint or NO_ENDPOINTS
@@ -72,45 +77,45 @@ class Stream:
         self._owner_lock = threading.Lock()
         self._closed = False
         self._flushed = False
-        self._start_anew()
+        self._restart()
 
     @property
     def time_s(self) -> float:
-        """Seconds of sound accepted or skipped since the start or the last `reset`."""
+        """Seconds of audio accepted or skipped since the start or the last `reset`."""
         return self._samples_accepted / self.sample_rate
 
     @property
     def chunk_ms(self) -> float:
-        """Milliseconds of sound that the model hears at a time."""
+        """Length of a chunk in milliseconds, look-ahead included."""
         return self._chunking.chunk_frames * self._model.info.frame_ms
 
     @property
     def hop_ms(self) -> float:
-        """Milliseconds of sound from one chunk to the next: what is heard without the look ahead."""
+        """Milliseconds from the start of one chunk to the next: a chunk without its look-ahead."""
         return self._chunking.hop_frames * self._model.info.frame_ms
 
     def accept(self, samples: np.ndarray) -> list[Event]:
-        """Take the next samples.
+        """Recognise the next samples.
 
         Args:
-            samples: (N,) or (N, channels), N from 0, at the stream's rate: int16, int32, or floats in [-1, 1].
+            samples: (N,) or (N, channels), N >= 0, at the stream's rate: int16, int32, or floats in [-1, 1].
 
         Returns:
             The events they caused, in order of time; often none.
 
         Raises:
-            AudioError: samples of another kind; none of them was taken.
+            AudioError: samples of another type or shape, or not finite; none of them was used.
             StreamError: the stream is closed, flushed, or another thread's.
         """
         self._check_usable()
         mono = to_mono_float32(samples, first_sample=self._samples_accepted)
         self._samples_accepted += len(mono)
-        return self._hear(self._resampler.process(mono))
+        return self._fill_chunks(self._resampler.process(mono))
 
     def flush(self) -> list[Event]:
-        """End the recording: everything accepted is recognised, the last word included.
+        """End the recording: recognise everything accepted, the last word included.
 
-        The model is given the zeros it needs to finish its last word. After this the stream takes no more samples until
+        The model gets the zeros it needs to complete the last word. After this the stream accepts no samples until
         `reset`. A second call returns nothing.
 
         Raises:
@@ -123,26 +128,25 @@ class Stream:
         return self._finish("flush")
 
     def skip(self, n_samples: int) -> list[Event]:
-        """Pass over samples that are missing, as when a recorder lost them: they are not recognised, however many.
+        """Skip samples that are missing, for example lost by a recorder.
 
-        The utterance under way ends before them, with the reason "gap" and whatever the end-point rules say, and the
-        model begins behind them as with a new recording. Times count on through them.
+        The current utterance ends before them with the reason "gap", whatever the endpoint rules, and the model starts
+        after them as with a new recording. Times include the missing samples.
 
         Args:
-            n_samples: how many are missing, at the stream's rate; with 0, the utterance ends all the same.
+            n_samples: missing samples at the stream's rate; with 0, the utterance ends all the same.
 
         Returns:
             The events of what was accepted before.
 
         Raises:
-            OptionError: not a whole number from 0.
+            OptionError: not a whole number >= 0.
             StreamError: the stream is closed, flushed, or another thread's.
         """
         self._check_usable()
-        if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)) or n_samples < 0:
-            raise OptionError(f"samples to skip are expected to be a whole number from 0; came {n_samples!r}")
+        n_samples = whole_number("n_samples", n_samples, 0)
         events = self._finish("gap")
-        self._start_anew(self._samples_accepted + int(n_samples))
+        self._restart(self._samples_accepted + n_samples)
         return events
 
     def reset(self) -> None:
@@ -152,10 +156,10 @@ class Stream:
             StreamError: the stream is closed, or another thread's.
         """
         self._check_usable(allow_flushed=True)
-        self._start_anew()
+        self._restart()
 
     def release_thread(self) -> None:
-        """Let the thread that uses the stream next own it (for pools, where each block may meet another thread).
+        """Let the next thread that uses the stream own it (for thread pools).
 
         Raises:
             StreamError: the stream is closed, or another thread's.
@@ -164,7 +168,7 @@ class Stream:
         self._owner = None
 
     def close(self) -> None:
-        """Give the stream up; nothing is recognised any more. Call `flush` before, for the last words."""
+        """Close the stream without recognising the rest; call `flush` before for the last words."""
         self._closed = True
 
     def __enter__(self) -> Stream:
@@ -174,11 +178,11 @@ class Stream:
         self.close()
 
     def _finish(self, reason: EndReason) -> list[Event]:
-        """Recognise everything accepted, to the last word, and end the utterance."""
-        if self._samples_accepted == self._began_at:
+        """Recognise everything accepted, the last word included, and end the utterance."""
+        if self._samples_accepted == self._start_sample:
             return []
-        events = self._hear(self._resampler.flush())
-        events += self._hear(np.zeros(self._model.info.flush_samples, np.float32))
+        events = self._fill_chunks(self._resampler.flush())
+        events += self._fill_chunks(np.zeros(self._model.info.flush_samples, np.float32))
         samples_per_frame = self._model.info.samples_per_frame
         padded = -(-self._filled // samples_per_frame) * samples_per_frame
         self._chunk[self._filled : padded] = 0.0
@@ -186,8 +190,8 @@ class Stream:
         last = self._tracker.finish(self.time_s, reason)
         return events + (last if self._second_pass is None else self._second_pass.finish(last, self.time_s, reason))
 
-    def _start_anew(self, at: int = 0) -> None:
-        """Begin at a sample, counted at the stream's rate; zeros stand for the part of a frame before it."""
+    def _restart(self, at: int = 0) -> None:
+        """Reset the state at sample `at` (of the stream's rate); zeros fill the part of a frame before it."""
         info = self._model.info
         first_frame, self._filled = divmod(at * info.sample_rate // self.sample_rate, info.samples_per_frame)
         self._chunk[: self._filled] = 0.0
@@ -197,12 +201,12 @@ class Stream:
             info, self._rules, revisable=self._decoder is not None, first_frame=first_frame
         )
         self._second_pass = None if self._decoder is None else SecondPass(info, self._decoder, first_frame=first_frame)
-        self._peek_at: float = math.inf
-        self._began_at = self._samples_accepted = at
+        self._peek_at: float = math.inf  # samples in the chunk at which an early look for an endpoint is due
+        self._start_sample = self._samples_accepted = at
         self._flushed = False
 
-    def _hear(self, waveform: np.ndarray) -> list[Event]:
-        """Put (n,) samples at the model's rate into the chunk; run it whenever it is full."""
+    def _fill_chunks(self, waveform: np.ndarray) -> list[Event]:
+        """Add (n,) samples at the model's rate to the chunk; run it whenever it is full."""
         events: list[Event] = []
         taken = 0
         while taken < len(waveform):
@@ -218,33 +222,32 @@ class Stream:
         return events
 
     def _peek(self) -> list[Event]:
-        """Look whether the silence asked for has passed, though the chunk is not full yet.
+        """Check for an endpoint before the chunk is full; otherwise a `Final` could come a chunk late.
 
-        Otherwise a final text would come up to a whole chunk late. The state that the look gives is thrown away, and
-        the full chunk is run when it is there: tokens do not depend on end-point rules.
+        The resulting state is discarded and the full chunk is run later: tokens do not depend on endpoint rules.
         """
         second_pass = self._second_pass
-        result = self._model.step(self._chunk[: self._filled], self._state, with_log_probs=second_pass is not None)
+        result = self._model.run_chunk(self._chunk[: self._filled], self._state, with_log_probs=second_pass is not None)
         if len(result.tokens) > 0:
             return []
         events = self._tracker.endpoint_after_silence(self._filled // self._model.info.samples_per_frame)
         return events if second_pass is None else second_pass.revise(events, self.time_s, ahead=result.log_probs)
 
     def _run(self, n_samples: int, look_ahead_frames: int = 0) -> list[Event]:
-        """Run the first samples of the chunk; what was only looked ahead to begins the next."""
+        """Run the first samples of the chunk; its look-ahead frames begin the next chunk."""
         if n_samples == 0:
             return []
         samples_per_frame = self._model.info.samples_per_frame
         consumed = n_samples // samples_per_frame - look_ahead_frames
         second_pass = self._second_pass
-        result = self._model.step(
+        result = self._model.run_chunk(
             self._chunk[:n_samples],
             self._state,
             look_ahead=look_ahead_frames,
             with_log_probs=second_pass is not None,
         )
         kept = self._chunk[consumed * samples_per_frame : n_samples].copy()
-        # Not before the step is over: what Ctrl-C interrupts there is still to be heard by `flush`.
+        # Not before run_chunk has returned: if Ctrl-C interrupts it, `flush` still recognises the chunk.
         self._chunk[: len(kept)] = kept
         self._filled = len(kept)
         self._state = result.state
@@ -269,7 +272,7 @@ class Stream:
             owner = self._owner
         if owner is not thread:
             raise StreamError(
-                f"a stream belongs to one thread: {owner.name!r} uses it, and {thread.name!r} called it: open a stream "
+                f"a stream must be used by one thread, {owner.name!r}, got a call from {thread.name!r}: open a stream "
                 "for each thread, or call release_thread() in the owner first"
             )
         if self._flushed and not allow_flushed:

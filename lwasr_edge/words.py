@@ -1,4 +1,4 @@
-"""Tokens become words with times and a confidence."""
+"""Tokens to words, with times and a confidence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Word:
     confidence: float  # 0..1, see WordBuilder
 
     def clamped(self, end_s: float) -> Word:
-        """This word, not reaching past `end_s`."""
+        """This word, cut at `end_s`."""
         if self.end_s <= end_s:
             return self
         return replace(self, start_s=min(self.start_s, end_s), end_s=end_s)
@@ -37,15 +37,15 @@ def join_words(words: Iterable[Word]) -> str:
 
 
 class WordBuilder:
-    """Collect tokens into words; the newest word stays open, because its next piece may be still to come.
+    """Collect tokens into words; the newest word stays open, because its next piece may still come.
 
     Frame u covers samples_per_frame samples around its centre, u * samples_per_frame - frame_delay_samples. A word
-    lasts from the beginning of its first token's frame to the end of its last token's frame. A greedy CTC decoder gives
-    at most one token a frame, so words never overlap.
+    lasts from the start of its first token's frame to the end of its last token's frame. A greedy CTC decoder gives at
+    most one token per frame, so words never overlap.
 
-    A word's confidence is the geometric mean of its tokens' posteriors. Their product would be the probability of the
-    word's path, but it shrinks with the number of pieces; the mean of the logarithms makes long and short words
-    comparable, and one doubtful piece still lowers it more than it would an arithmetic mean.
+    A word's confidence is the geometric mean of its tokens' posteriors. Their product, the probability of the word's
+    path, shrinks with the number of pieces; the geometric mean makes long and short words comparable, and one unlikely
+    piece lowers it more than an arithmetic mean.
     """
 
     def __init__(self, info: ModelInfo) -> None:
@@ -57,7 +57,7 @@ class WordBuilder:
         self._last_frame = 0
 
     def add(self, token: int, frame: int, score: float) -> Word | None:
-        """Take the next token.
+        """Add the next token.
 
         Args:
             token: id in the vocabulary.
@@ -65,7 +65,7 @@ class WordBuilder:
             score: its posterior, 0..1.
 
         Returns:
-            The word that this token completes by starting another, if it does.
+            The word before, if this token starts another.
         """
         piece = self._vocabulary[token]
         completed = self.close() if piece.startswith(WORD_START) else None
@@ -78,7 +78,7 @@ class WordBuilder:
         return completed
 
     def open_word(self) -> Word | None:
-        """The word under way, as far as it is known; None if there is none."""
+        """The open word so far; None if there is none."""
         text = "".join(self._pieces)
         if not text:  # a lone word mark
             return None
@@ -88,7 +88,7 @@ class WordBuilder:
         return Word(text, start_s, end_s, min(1.0, confidence))
 
     def close(self) -> Word | None:
-        """Return the open word as complete; the next token starts another."""
+        """Return the open word as complete; the next token starts a new one."""
         word = self.open_word()
         self._pieces = []
         self._log_scores = []
@@ -96,6 +96,6 @@ class WordBuilder:
 
 
 def frame_start_s(info: ModelInfo, frame: int) -> float:
-    """Second at which the span of a frame begins: half a frame before its centre, and not before 0."""
+    """Start of a frame in seconds: half a frame before its centre, at least 0."""
     start_samples = frame * info.samples_per_frame - info.frame_delay_samples - info.samples_per_frame / 2
     return max(0.0, start_samples / info.sample_rate)

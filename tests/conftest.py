@@ -1,4 +1,4 @@
-"""What the runtime's tests share: the tiny model, and the tones it takes for words."""
+"""Fixtures of the runtime's tests: the tiny model, and tones that it recognises as words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lwasr_edge import Recognizer
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C even where a shell started the tests in the background: it lets them ignore it, and theirs too."""
+    """Handle Ctrl-C even if a background shell started the tests with SIGINT ignored, as their children would be."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -26,7 +26,7 @@ def speak(*spoken: str | float, sample_rate: int = 16_000, level: float = 0.3) -
     """Make audio for the tiny model.
 
     Args:
-        *spoken: a piece of its vocabulary, as 0.12 s of its tone; or a number, as so many seconds of silence.
+        *spoken: a piece of its vocabulary, for 0.12 s of its tone; or a number, for seconds of silence.
         sample_rate: Hz.
         level: amplitude of the tones.
 
@@ -50,10 +50,10 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model without state: whole recordings only."""
-    path = tmp_path_factory.mktemp("model") / "tiny-whole.onnx"
-    onnx.save(tiny_model.build_model(streaming=False, name="tiny-whole"), path)
+def offline_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model without streaming."""
+    path = tmp_path_factory.mktemp("model") / "tiny-offline.onnx"
+    onnx.save(tiny_model.build_model(streaming=False, name="tiny-offline"), path)
     return path
 
 
@@ -64,7 +64,7 @@ def recognizer(model_path: Path) -> Recognizer:
 
 
 def write_model_dir(directory: Path, name: str = "tiny", *, default: bool = False) -> Path:
-    """Make a model directory with the tiny model and its card."""
+    """Make a model's folder with the tiny model and its card."""
     directory.mkdir(parents=True)
     data = tiny_model.build_model(name=name).SerializeToString()
     (directory / "model.onnx").write_bytes(data)

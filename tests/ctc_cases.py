@@ -23,7 +23,7 @@ def random_log_probs(
 
 
 def spelled_probabilities(log_probs: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """For every text that the pieces spell: its probability, and that of its best path."""
+    """For every text that the pieces spell: its probability, and the probability of its best path."""
     total: dict[str, float] = defaultdict(float)
     best: dict[str, float] = defaultdict(float)
     by_frame = log_probs.tolist()

@@ -1,4 +1,4 @@
-"""Small untrained checkpoints for the tests of export: every kind of layer, in sizes that divide badly."""
+"""Small untrained models for the tests of export: every kind of layer, with odd sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def random_model(
     left_context_frames: int = 10,
     seed: int = 0,
 ) -> AcousticModel:
-    """Two layers of random weights, statistics included, that answer loudly enough to emit tokens."""
+    """Two layers of random weights and statistics, large enough to emit tokens."""
     torch.manual_seed(seed)
     config = ModelConfig(
         FrontendConfig(normalization=normalization, n_mels=n_mels),

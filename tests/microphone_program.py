@@ -1,4 +1,4 @@
-"""What a user's program does with a microphone; prints its events as lines of JSON, and how it ended.
+"""A user's program with a microphone; prints its events and how it ended as JSON lines.
 
 python tests/microphone_program.py MODEL DEVICE [--rate HZ] [--nap-s S] [--queue-s S]
 """
@@ -20,8 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("device")
-    parser.add_argument("--rate", type=int, help="pretend that this is the device's own rate")
-    parser.add_argument("--nap-s", type=float, help="after the first event, fall behind by so much")
+    parser.add_argument("--rate", type=int, help="treat this as the device's default rate")
+    parser.add_argument("--nap-s", type=float, help="pause this long after the first event")
     parser.add_argument("--queue-s", type=float, default=microphone.QUEUE_S)
     args = parser.parse_args()
     microphone.QUEUE_S = args.queue_s

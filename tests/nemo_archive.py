@@ -1,11 +1,11 @@
-"""NeMo archives of small models, for tests of their import."""
+"""NeMo archives of small models, for tests of the import."""
 
 from __future__ import annotations
 
 import io
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -15,7 +15,7 @@ from lwasr_edge.training.model.nemo import LAYER_NAMES, MODEL_NAMES
 
 
 def nemo_state(model: AcousticModel) -> dict[str, torch.Tensor]:
-    """The model's weights as NeMo names and shapes them."""
+    """The model's weights with NeMo's names and shapes."""
     layer_names = {ours: theirs for theirs, ours in LAYER_NAMES.items()}
     model_names = {ours: theirs for theirs, ours in MODEL_NAMES.items()}
     state = {}
@@ -75,13 +75,15 @@ def nemo_config(model: AcousticModel) -> dict[str, Any]:
     }
 
 
-def write_archive(path: Path, config: object, state: object, tokenizer: bytes | None = None) -> Path:
+def write_archive(
+    path: Path, config: object, state: object, tokenizer: bytes | None = None, mode: Literal["w", "w:gz"] = "w:gz"
+) -> Path:
     weights = io.BytesIO()
     torch.save(state, weights)
     parts = {"./model_config.yaml": yaml.safe_dump(config).encode(), "./model_weights.ckpt": weights.getvalue()}
     if tokenizer is not None:
         parts["./0a1b2c_tokenizer.model"] = tokenizer
-    with tarfile.open(path, "w:gz") as archive:
+    with tarfile.open(path, mode) as archive:
         for name, data in parts.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)

@@ -1,4 +1,4 @@
-"""Small things to train in tests: a tokenizer of letters, random models, the recordings of tests/data."""
+"""Small inputs for tests of training: a tokenizer of letters, random models, the recordings of tests/data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import torch
 from locations import DATA
 
 from lwasr_edge.chunking import Chunking
-from lwasr_edge.training.data.augment import AugmentConfig
-from lwasr_edge.training.data.manifest import Corpus, load_corpus, read_manifest
+from lwasr_edge.training.data.augment_config import AugmentConfig
+from lwasr_edge.training.data.corpus import Corpus, load_corpus
+from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
 
@@ -57,7 +58,7 @@ def letters() -> sentencepiece.SentencePieceProcessor:
 
 
 def small_config(**encoder: object) -> ModelConfig:
-    """Width 16 behind the front end of every model; ``encoder`` replaces fields of its config."""
+    """Width 16 with the features of every model; ``encoder`` replaces fields of the encoder config."""
     sizes = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_feed_forward": 32, "conv_kernel": 5}
     sizes |= {"subsampling_channels": 8, "left_context_frames": 6}
     pieces = letters()
@@ -66,7 +67,7 @@ def small_config(**encoder: object) -> ModelConfig:
 
 
 def small_model(seed: int = 0, normalization: str = "utterance", **encoder: object) -> AcousticModel:
-    """A random model; also what starts at 0 or 1, so that nothing is tested at a special point."""
+    """A random model; parameters that start at 0 or 1 are random too, so that no special case is tested."""
     config = small_config(**encoder)
     config = ModelConfig(FrontendConfig(normalization=normalization), config.encoder, config.vocabulary)
     torch.manual_seed(seed)
@@ -78,7 +79,7 @@ def small_model(seed: int = 0, normalization: str = "utterance", **encoder: obje
 
 
 def chunking(frames: int | None) -> Chunking | None:
-    """Chunks of so many frames without look-ahead; None for full context."""
+    """Chunks without look-ahead; None for full context."""
     return None if frames is None else Chunking(frames)
 
 
@@ -95,6 +96,6 @@ def write_test_manifest(folder: Path, names: tuple[str, ...] = tuple(TRANSCRIPTS
 
 
 def two_utterances(folder: Path, longest_s: float = 10.0) -> Corpus:
-    """Two recordings of tests/data, or what comes first of them."""
+    """Two recordings of tests/data, cut to ``longest_s``."""
     corpus = load_corpus(read_manifest(write_test_manifest(folder, ("rms_16k.opus", "slt_16k.flac"))))
     return dataclasses.replace(corpus, lengths=np.minimum(corpus.lengths, int(16_000 * longest_s)))

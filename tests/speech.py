@@ -1,4 +1,4 @@
-"""Real speech for tests: the recordings of tests/data, those of ../shared/speech where it is, and the default model."""
+"""Real speech for tests: the recordings of tests/data, those of ../shared/speech if present, and the default model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lwasr_edge.hub.catalog import find_model
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recording and what is said in it."""
+    """A recording and its reference text."""
 
     path: Path
     text: str
@@ -33,17 +33,17 @@ def own_utterances() -> list[Utterance]:
 
 
 def shared_utterances(count: int, corpus: str = "librispeech-dev") -> list[Utterance]:
-    """Utterances of a corpus of ../shared/speech, evenly spread over it; skips the test where it is not."""
+    """Evenly spaced utterances of a corpus in ../shared/speech; skips the test if it is missing."""
     manifest = SHARED_SPEECH / f"{corpus}.jsonl"
     if not manifest.is_file():
-        pytest.skip("../shared/speech is not here")
+        pytest.skip("needs ../shared/speech")
     entries = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     chosen = [entries[i * len(entries) // count] for i in range(count)]
     return [Utterance(SHARED_SPEECH / entry["audio_filepath"], entry["text"]) for entry in chosen]
 
 
 def default_recognizer() -> Recognizer:
-    """The default model; skips the test where none is installed."""
+    """The default model; skips the test if none is installed."""
     try:
         path = find_model(None)
     except ModelNotFoundError as error:

@@ -1,11 +1,11 @@
-"""Build a tiny model that obeys contract version 1: tones in, words out.
+"""Build a tiny model in model format 1: tones in, words out.
 
     python tests/tiny_model.py MODEL.onnx
 
 Piece i of the vocabulary is a tone of `tone_hz(i)`. A frame emits a piece if more than half of its energy is that tone,
-whatever the level. The model keeps what a real one keeps between chunks: the tail of the audio (its frames reach back
-over the chunk's border) and the last token (so that a tone lasting over a border is one token, not two). What a test
-plays is thus known to the word, the frame and the sample.
+whatever the level. The model has the state of a real one: the tail of the audio (frames begin before the chunk) and the
+last token (so that a tone across a boundary is one token, not two). So a test knows the expected words, frames and
+samples exactly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = 640
 FRAME_DELAY_SAMPLES = 40
-TAIL_SAMPLES = 360  # frame u is made of samples u * 640 - 360 to u * 640 + 280: its centre is u * 640 - 40
+TAIL_SAMPLES = 360  # frame u consists of samples u * 640 - 360 to u * 640 + 280: its centre is u * 640 - 40
 FLUSH_SAMPLES = 640
 PIECES = ["\u2581one", "\u2581two", "\u2581three", "\u2581four", "teen", "s", "<unk>", "\u2581"]
 VOCABULARY = [*PIECES, "<blank>"]
@@ -50,7 +50,7 @@ INFO = {
 
 
 def tone_hz(piece: str) -> float:
-    """The tone of a piece: 400, 600, 800 ... Hz, whole periods in a frame."""
+    """The tone of a piece: 400, 600, 800 ... Hz, an integer number of periods in a frame."""
     return 400.0 + 200.0 * PIECES.index(piece)
 
 
@@ -60,12 +60,12 @@ def build_model(
     """Make the model.
 
     Args:
-        streaming: False leaves the state out: the model takes whole recordings only.
-        look_ahead: give it the input of that name; else every chunk is consumed whole.
-        contract: the version written into the file.
-        **info: fields of the description that shall be different.
+        streaming: False for a model without state, which does not stream.
+        look_ahead: add the input of that name; else every frame of a chunk is consumed.
+        contract: version of the model format in the file.
+        **info: fields of the metadata to change.
     """
-    nodes = _front_nodes(streaming) + _token_nodes(streaming)
+    nodes = _posterior_nodes(streaming) + _token_nodes(streaming)
     inputs = [helper.make_tensor_value_info("waveform", TensorProto.FLOAT, ["samples"])]
     if look_ahead:
         inputs.append(helper.make_tensor_value_info("look_ahead", TensorProto.INT64, [1]))
@@ -83,8 +83,8 @@ def build_model(
             values.append(helper.make_tensor_value_info(f"{prefix}last", TensorProto.INT64, [1]))
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializer=_constants())
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    described = {**INFO, "streaming": streaming, **info}
-    helper.set_model_props(model, {"lwasr.contract": contract, "lwasr.model": json.dumps(described)})
+    metadata = {**INFO, "streaming": streaming, **info}
+    helper.set_model_props(model, {"lwasr.contract": contract, "lwasr.model": json.dumps(metadata)})
     onnx.checker.check_model(model)
     return model
 
@@ -115,7 +115,7 @@ def _constants() -> list[onnx.TensorProto]:
     return [numpy_helper.from_array(array, name) for name, array in arrays.items()]
 
 
-def _front_nodes(streaming: bool) -> list[onnx.NodeProto]:
+def _posterior_nodes(streaming: bool) -> list[onnx.NodeProto]:
     """Waveform (N,) to log_probs (N / 640, V)."""
     node = helper.make_node
     return [

@@ -1,6 +1,6 @@
-"""A microphone that hears recordings: a PulseAudio server of our own, whose silent sink is recorded from.
+"""A microphone that plays recordings: a private PulseAudio server, whose null sink is recorded.
 
-PortAudio reaches it as it reaches any microphone of a Linux board: sounddevice -> PortAudio -> ALSA -> PulseAudio.
+PortAudio opens it like any microphone of a Linux board: sounddevice -> PortAudio -> ALSA -> PulseAudio.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ ALSA_PLUGIN = "libasound_module_pcm_pulse.so"
 
 @functools.cache
 def why_missing() -> str | None:
-    """What keeps this machine from having a virtual microphone; None if nothing does."""
+    """Why this machine cannot have a virtual microphone; None if it can."""
     if not sys.platform.startswith("linux"):
         return "the virtual microphone needs Linux"
     if importlib.util.find_spec("sounddevice") is None:
         return "sounddevice is not installed"
-    lacks = [name for name in PROGRAMS if shutil.which(name) is None]
-    lacks += [] if find_library("portaudio") else ["PortAudio"]
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing += [] if find_library("portaudio") else ["PortAudio"]
     has_plugin = any(any(Path("/usr").glob(f"{folder}/alsa-lib/{ALSA_PLUGIN}")) for folder in ("lib*", "lib/*"))
-    lacks += [] if has_plugin else [ALSA_PLUGIN]
-    return f"no {', '.join(lacks)}: sudo apt install {PACKAGES}" if lacks else None
+    missing += [] if has_plugin else [ALSA_PLUGIN]
+    return f"no {', '.join(missing)}: sudo apt install {PACKAGES}" if missing else None
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
-    """Poll until something is so.
+    """Poll until the condition is true.
 
     Raises:
-        TimeoutError: it was not so in time.
+        TimeoutError: it was not true in time.
     """
     give_up_at = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > give_up_at:
-            raise TimeoutError(f"after {timeout_s:g} s still not so: {what}")
+            raise TimeoutError(f"not true after {timeout_s:g} s: {what}")
         time.sleep(0.02)
 
 
 class VirtualMicrophone:
-    """Starts and ends its server as a context manager.
+    """A context manager that starts and stops the server.
 
     Attributes:
-        env: environment of programs that are to find the microphone, as the device `DEVICE`.
+        env: environment in which programs find the microphone, as the device `DEVICE`.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class VirtualMicrophone:
             f'pcm.{DEVICE} {{ type pulse; device "{DEVICE}.monitor" }}\n'
             f"pcm.!default {{ type pulse }}\n"
         )
-        # norewinds keeps the sink's steps short; otherwise an idle one moves, and delivers, two seconds at a time.
+        # norewinds keeps the sink's blocks short; otherwise an idle sink delivers two seconds at a time.
         (self._folder / "server.pa").write_text(
             f"load-module module-native-protocol-unix auth-anonymous=1 socket={socket}\n"
             f"load-module module-null-sink sink_name={DEVICE} rate=48000 channels=2 norewinds=1\n"
@@ -79,7 +79,7 @@ class VirtualMicrophone:
             "XDG_CONFIG_HOME": str(self._folder / "config"),
             "PULSE_SERVER": f"unix:{socket}",
             "ALSA_CONFIG_PATH": str(alsa),
-            # Only one server may have PulseAudio's name on a session's bus: ours stays off it.
+            # Only one server may have PulseAudio's name on a session bus: this one does not use it.
             "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self._folder}/none",
         }
         self._server: subprocess.Popen | None = None
@@ -99,23 +99,23 @@ class VirtualMicrophone:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def play(self, path: Path) -> None:
-        """Play a recording; return when it is over."""
+        """Play a recording; return at its end."""
         subprocess.run(["paplay", f"--device={DEVICE}", str(path)], env=self.env, check=True, timeout=60)
 
     def kill(self) -> None:
-        """The sound server is gone, as when it crashes."""
+        """End the sound server, as in a crash."""
         self._signal(signal.SIGKILL)
 
     def hang(self) -> None:
-        """The sound server no longer answers."""
+        """Stop the sound server, so that it no longer answers."""
         self._signal(signal.SIGSTOP)
 
     def unplug(self) -> None:
-        """The device is gone; the server goes on."""
+        """Remove the device; the server continues."""
         self._pactl("unload-module", "module-null-sink")
 
     def suspend(self) -> None:
-        """The device is there, and delivers nothing."""
+        """Suspend the device, so that it delivers nothing."""
         self._pactl("suspend-sink", DEVICE, "1")
 
     def _start_server(self) -> None:

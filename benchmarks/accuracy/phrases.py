@@ -27,9 +27,9 @@ from benchmarks.accuracy.train_ngram import train_arpa
 from benchmarks.page.markdown import provenance_line, table
 from benchmarks.page.provenance import CHECKOUT, write_json
 from lwasr_edge import LanguageModel, ModelInfo, PhraseList, Recognizer
+from lwasr_edge.bench.manifest import ManifestEntry, read_manifest_lines
 from lwasr_edge.decoding.decoder import Decoded, Decoder, make_decoder
 from lwasr_edge.decoding.ngram import NGram
-from lwasr_edge.manifest import ManifestEntry, read_manifest_lines
 from lwasr_edge.wer import word_errors
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from lwasr_edge.bench.manifest import read_manifest_lines
 from lwasr_edge.files import write_file
-from lwasr_edge.manifest import read_manifest_lines
 from lwasr_edge.wer import normalize_text
 
 Gram = tuple[str, ...]

@@ -167,7 +167,7 @@ def main() -> None:
     args = parser.parse_args()
     model, _ = load_checkpoint(args.checkpoint)
     exported = exported_model(model)
-    proto, metadata, steps = trace(exported), describe(model, Description("int8"), "int8", ""), scales_of(exported)
+    proto, metadata, scales = trace(exported), describe(model, Description("int8"), "int8", ""), scales_of(exported)
     rate = model.config.frontend.sample_rate
     measured_on = RecordingSet(args.manifest.stem, read_recordings(args.manifest, rate, args.limit))
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +177,7 @@ def main() -> None:
         percentile, min_max = CalibrationMethod.Percentile, CalibrationMethod.MinMax
         variants: dict[str, Write] = {
             "float": lambda proto, target: onnx.save(proto, target),
-            "dynamic, QAT scales": lambda proto, target: onnx.save(quantize(proto, steps=steps), target),
+            "dynamic, QAT scales": lambda proto, target: onnx.save(quantize(proto, scales=scales), target),
             "dynamic, pairs": lambda proto, target: onnx.save(quantize(proto), target),
             "dynamic, 7 bits": dynamic(weight_type=QuantType.QInt8, reduce_range=True),
             "dynamic, 8 bits": dynamic(weight_type=QuantType.QInt8),
@@ -186,7 +186,7 @@ def main() -> None:
             "static, 7 bits, 99.99 %": static(float_path, calibration, percentile, True),
             "static, 8 bits, min/max": static(float_path, calibration, min_max, False),
         }
-        if not steps:
+        if not scales:
             del variants["dynamic, QAT scales"]
         rows, models = [], {}
         for number, (name, write) in enumerate(variants.items()):

@@ -25,11 +25,12 @@ import torch
 from benchmarks.page.markdown import provenance_line, table
 from benchmarks.page.provenance import write_json
 from lwasr_edge.audio.reader import load_audio
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.files import read_json_lines
-from lwasr_edge.manifest import evenly_spaced
 from lwasr_edge.training.data.manifest import Utterance, read_manifest, write_manifest
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
+from lwasr_edge.training.scoring.dev_sets import DevSets
 
 RATE = 16_000
 GENERAL_TRAIN = ("librispeech-train", "commonvoice-train")

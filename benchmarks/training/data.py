@@ -25,9 +25,11 @@ from lhotse.dataset import DynamicBucketingSampler, cut_transforms
 
 from benchmarks.page.markdown import table
 from benchmarks.page.provenance import CHECKOUT
-from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
+from lwasr_edge.training.data.augment import Augmenter
+from lwasr_edge.training.data.augment_config import AugmentConfig
 from lwasr_edge.training.data.batches import Batches, WaveformStore
-from lwasr_edge.training.data.manifest import Corpus, Utterance, load_corpus, read_audio_folder, read_manifest
+from lwasr_edge.training.data.corpus import Corpus, load_corpus, read_audio_folder
+from lwasr_edge.training.data.manifest import Utterance, read_manifest
 
 RATE = 16_000
 NONE = {"speeds": (1.0,), "pause_probability": 0.0, "noise_probability": 0.0, "room_probability": 0.0}

@@ -1,1 +1,1 @@
-"""Recordings and samples: from files, bytes and arrays to mono float32."""
+"""Files, bytes and arrays to mono float32 samples."""

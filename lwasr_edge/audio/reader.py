@@ -1,7 +1,4 @@
-"""Recordings: files, bytes and arrays become blocks of mono float32 samples at their own rate.
-
-Nothing here reads a recording as a whole unless asked to (`load_audio`): an hour-long file passes block by block.
-"""
+"""Recordings as blocks of mono float32 samples: files, bytes and arrays, of any length in constant memory."""
 
 from __future__ import annotations
 
@@ -19,20 +16,20 @@ from lwasr_edge.errors import AudioError, AudioWarning
 if TYPE_CHECKING:
     AudioSource = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int]
 
-BLOCK_SAMPLES = 4096  # read at once; of a damaged file, what comes before the damaged block is kept
+BLOCK_SAMPLES = 4096  # read at once; of a damaged file, everything before the damaged block is used
 
 
 class AudioReader:
-    """A source of audio, opened: its rate, its length if known, and its samples block by block.
+    """An open source of audio: its rate, its length if known, and its samples block by block.
 
     Args:
         source: path; bytes of an audio file; binary file object; array (with `sample_rate`); (array, sample_rate).
-        sample_rate: Hz, for an array. A file states its own: given one that differs, it is refused.
+        sample_rate: Hz, for an array. A file has its own; another value is refused.
 
     Attributes:
         name: for messages.
-        sample_rate: Hz, the source's own.
-        total_samples: per channel, as announced by the source; 0 if it does not say.
+        sample_rate: Hz, of the source.
+        total_samples: per channel, as declared by the source; 0 if unknown.
 
     Raises:
         AudioFileNotFoundError, AudioFormatError, AudioError
@@ -47,14 +44,14 @@ class AudioReader:
         if isinstance(source, np.ndarray) or hasattr(source, "__array__"):
             self.name = "the array"
             if sample_rate is None:
-                raise AudioError("an array does not know its sample rate: pass sample_rate=16000, or whatever it is")
+                raise AudioError("an array must have a sample rate, got None: pass sample_rate=16000, or its own")
             self.sample_rate = check_sample_rate(sample_rate)
             self._array = source if isinstance(source, np.ndarray) else np.asarray(source)
             self.total_samples = self._array.shape[0] if self._array.ndim else 0
             return
         self._file = RecordingFile(source)
         self.name = self._file.name
-        self.total_samples = self._file.announced_samples
+        self.total_samples = self._file.declared_samples
         try:
             self.sample_rate = _rate_of_file(self._file, sample_rate)
         except AudioError:
@@ -62,9 +59,9 @@ class AudioReader:
             raise
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield (n,) float32 mono blocks at the source's own rate; together, the whole recording.
+        """Yield the recording as (n,) float32 mono blocks at the source's rate.
 
-        A file that ends early, or goes on with what cannot be decoded, gives what is there and an `AudioWarning`.
+        Truncated or damaged files are read as far as they can be decoded, with an `AudioWarning`.
 
         Raises:
             AudioError: no samples at all, or samples that are not finite.
@@ -83,11 +80,11 @@ class AudioReader:
         if self._file is not None and (fault := self._file.fault(self._samples_read)):
             warnings.warn(f"{self.name} {fault}", AudioWarning, stacklevel=2)
 
-    def seconds_in_all(self) -> float:
-        """How long the recording is, as far as is known by now: announced, or guessed from the part that was read."""
+    def estimated_duration_s(self) -> float:
+        """Duration of the recording: declared, or estimated from the part read so far."""
         if self._file is None:
             return self.total_samples / self.sample_rate
-        return self._file.seconds_in_all(self._samples_read)
+        return self._file.estimated_duration_s(self._samples_read)
 
     def close(self) -> None:
         """Close the file, if there is one."""
@@ -102,7 +99,7 @@ class AudioReader:
 
 
 def load_audio(source: AudioSource, sample_rate: int | None = None, target_hz: int = 16_000) -> np.ndarray:
-    """Read a whole recording into memory.
+    """Read a recording into memory.
 
     Args:
         source: see `AudioReader`.
@@ -113,8 +110,9 @@ def load_audio(source: AudioSource, sample_rate: int | None = None, target_hz: i
         (N,) float32 mono at `target_hz`.
 
     Raises:
-        AudioError: see `AudioReader`.
+        AudioError: see `AudioReader`; or an invalid `target_hz`.
     """
+    target_hz = check_sample_rate(target_hz, "target_hz")
     with AudioReader(source, sample_rate) as audio:
         resampler = StreamResampler(audio.sample_rate, target_hz)
         parts = [resampler.process(block) for block in audio.blocks()]
@@ -122,7 +120,7 @@ def load_audio(source: AudioSource, sample_rate: int | None = None, target_hz: i
 
 
 def _array_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    to_mono_float32(array[:0] if array.ndim else array)  # shape and type, before the first block is cut from it
+    to_mono_float32(array[:0] if array.ndim else array)  # check shape and type first
     for start in range(0, len(array), BLOCK_SAMPLES):
         yield array[start : start + BLOCK_SAMPLES]
 
@@ -134,15 +132,14 @@ def _rate_of_file(file: RecordingFile, wanted: int | None) -> int:
         raise AudioError(f"{file.name}: {error}") from None
     if wanted is not None and check_sample_rate(wanted) != sample_rate:
         raise AudioError(
-            f"{file.name} says it has {sample_rate} Hz; sample_rate={wanted} was passed: leave it out for files, they "
-            "are resampled as needed"
+            f"sample_rate must be {sample_rate} Hz, the rate of {file.name}, got {wanted}: leave it out for files"
         )
     return sample_rate
 
 
 def _unpack_pair(pair: tuple[Any, ...], sample_rate: int | None) -> tuple[np.ndarray, int]:
     if len(pair) != 2 or not hasattr(pair[0], "__array__") or np.ndim(pair[0]) == 0:
-        raise AudioError("a tuple is expected to be (array, sample_rate), in this order")
+        raise AudioError("a tuple must be (array, sample_rate), in this order")
     if sample_rate is not None and sample_rate != pair[1]:
-        raise AudioError(f"the tuple says {pair[1]} Hz and sample_rate says {sample_rate} Hz: pass one of them")
+        raise AudioError(f"sample_rate must be {pair[1]} Hz, as in the tuple, got {sample_rate} Hz: pass one of them")
     return pair[0], pair[1]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lwasr_edge.bench.manifest import read_manifest_lines
 from lwasr_edge.errors import AudioFileNotFoundError, ManifestError, OptionError
-from lwasr_edge.manifest import read_manifest_lines
 from lwasr_edge.wer import normalize_text
 
 CLIP = Path(__file__).with_name("speech.flac")

@@ -20,8 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    from lwasr_edge.bench import cli as bench
-    from lwasr_edge.cli import info, listen, models, transcribe
+    from lwasr_edge.cli import bench, info, listen, models, transcribe
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(

@@ -1,8 +1,8 @@
-"""CTC prefix beam search, with words weighed by whoever knows something of them.
+"""CTC prefix beam search with scorers for phrases and language models.
 
-Graves 2012 (section 7.5.2), Hannun et al. 2014 and Maas et al. 2015: of every text so far, the probabilities of all
-alignments that end in a blank and of all that end in its last piece are added up apart; the best texts go on. Here a
-hypothesis is a text and its last piece, not a sequence of pieces: spellings of the same text add up too.
+Graves 2012 (section 7.5.2), Hannun et al. 2014 and Maas et al. 2015: each hypothesis has two probabilities, the sum
+over alignments that end in a blank and the sum over those that end in its last piece; the best hypotheses are kept.
+Here a hypothesis is a text and its last piece, not a sequence of pieces, so spellings of the same text are summed too.
 """
 
 from __future__ import annotations
@@ -15,55 +15,53 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from lwasr_edge.decoding.spelling import unmark_words
-from lwasr_edge.errors import OptionError
+from lwasr_edge.validate import number, whole_number
 
-State = Any  # a scorer's own, immutable
+State = Any  # of a scorer, immutable
 _MINUS_INFINITY = -math.inf
 
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """How hard to search.
+    """Options of the beam search. Larger values are more accurate and use more CPU.
 
     Raises:
-        OptionError: an impossible value.
+        OptionError: an invalid value.
     """
 
     width: int = 8  # hypotheses kept from frame to frame
     nbest: int = 5  # alternatives returned
-    min_posterior: float | None = None  # pieces less likely in a frame are not tried there; None for what suits
+    min_posterior: float | None = None  # pieces less likely in a frame are pruned; None: 1e-3, with sequences 1e-4
 
     def __post_init__(self) -> None:
         for name in ("width", "nbest"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise OptionError(f"the beam's {name} is expected to be a whole number from 1; came {value!r}")
-        if self.min_posterior is not None and not 0 <= self.min_posterior < 1:
-            raise OptionError(f"min_posterior is expected to be from 0 to below 1; came {self.min_posterior!r}")
+            object.__setattr__(self, name, whole_number(f"the beam's {name}", getattr(self, name), 1))
+        if self.min_posterior is not None:
+            object.__setattr__(self, "min_posterior", number("min_posterior", self.min_posterior, 0, below=1))
 
 
 class Scorer(Protocol):
-    """What is known of texts: adds to their log probability, or forbids them."""
+    """Adds to the log probability of texts, or forbids them."""
 
     def start(self) -> State:
         """State before the first piece."""
 
     def extend(self, state: State, token: int) -> State | None:
-        """State after one more piece; None if no allowed text goes on so."""
+        """State after one more piece; None if no allowed text continues with it."""
 
     def bonus(self, state: State) -> float:
-        """All that the text so far has earned, in nats; what it only hopes to earn may be taken back later."""
+        """Bonus of the text so far in nats; the part for incomplete words or phrases may be revoked later."""
 
     def final_bonus(self, state: State) -> float | None:
-        """All that the text has earned if it ends here; None if it must not."""
+        """Bonus of the text in nats if it ends here; None if it must not end here."""
 
 
 class Hypothesis(NamedTuple):
-    """A text found."""
+    """A text with its scores."""
 
     spelled: str  # its pieces, joined, with word marks
-    score: float  # natural log: sum over its alignments, and what the scorers gave
-    log_likelihood: float  # without what the scorers gave
+    score: float  # natural log: sum over its alignments, plus the scorers' bonuses
+    log_likelihood: float  # without the scorers' bonuses
 
     @property
     def text(self) -> str:
@@ -72,7 +70,7 @@ class Hypothesis(NamedTuple):
 
 
 class _Node:
-    """A text and its last piece; the same object wherever the search meets it again."""
+    """A text and its last piece; one object, by whichever path the search reaches it."""
 
     __slots__ = ("bonus", "children", "spelled", "states", "token")
 
@@ -88,11 +86,11 @@ class PrefixBeamSearch:
     """Search one utterance at a time.
 
     Args:
-        pieces: text of each token that may be used, see `spoken_pieces`.
+        pieces: text of each token that may be used, see `text_pieces`.
         blank_id: token of the blank.
         width: hypotheses kept from frame to frame.
-        min_posterior: pieces less likely in a frame are not tried there.
-        scorers: their bonuses add up; what one forbids is forbidden.
+        min_posterior: pieces less likely in a frame are pruned.
+        scorers: their bonuses are added; a text that one forbids is forbidden.
     """
 
     def __init__(
@@ -112,13 +110,13 @@ class PrefixBeamSearch:
         self._tokens = np.array(sorted(pieces), np.int64)
 
     def search(self, log_probs: np.ndarray) -> list[Hypothesis]:
-        """Find the likeliest texts.
+        """Find the most likely texts.
 
         Args:
             log_probs: (T, V) float32, log posteriors.
 
         Returns:
-            At most `width` texts, the best first; none if no allowed text was found.
+            At most `width` texts, the best first; empty if no allowed text was found.
         """
         root = _Node("", self._blank_id, tuple(s.start() for s in self._scorers), 0.0)
         nodes: dict[tuple[str, int], _Node] = {("", self._blank_id): root}
@@ -126,11 +124,11 @@ class PrefixBeamSearch:
         beam: dict[_Node, tuple[float, float]] = {root: (0.0, _MINUS_INFINITY)}
         blanks = log_probs[:, self._blank_id].tolist()
         for frame, blank, candidates in zip(log_probs, blanks, self._candidates(log_probs), strict=True):
-            beam = self._step(beam, nodes, blank, frame, candidates)
+            beam = self._advance(beam, nodes, blank, frame, candidates)
         return self._best(beam)
 
     def _candidates(self, log_probs: np.ndarray) -> list[list[tuple[int, float]]]:
-        """For each frame, the (token, log probability) worth trying."""
+        """For each frame, the (token, log probability) pairs that are not pruned."""
         allowed = log_probs[:, self._tokens]
         frames, columns = np.nonzero(allowed >= self._min_log_posterior)
         by_frame: list[list[tuple[int, float]]] = [[] for _ in log_probs]
@@ -140,7 +138,7 @@ class PrefixBeamSearch:
             by_frame[frame].append((token, value))
         return by_frame
 
-    def _step(
+    def _advance(
         self,
         beam: dict[_Node, tuple[float, float]],
         nodes: dict[tuple[str, int], _Node],
@@ -148,31 +146,31 @@ class PrefixBeamSearch:
         frame: np.ndarray,
         candidates: list[tuple[int, float]],
     ) -> dict[_Node, tuple[float, float]]:
-        """Let every hypothesis hear one frame; keep the best."""
+        """Extend every hypothesis by one frame; keep the best."""
         blank_ends: dict[_Node, float] = {}
         piece_ends: dict[_Node, float] = {}
         for node, (ends_blank, ends_piece) in beam.items():
             total = _log_add(ends_blank, ends_piece)
             blank_ends[node] = total + blank
-            if ends_piece != _MINUS_INFINITY:  # the last piece goes on
+            if ends_piece != _MINUS_INFINITY:  # the last piece continues
                 stays = ends_piece + float(frame[node.token])
                 piece_ends[node] = _log_add(piece_ends.get(node, _MINUS_INFINITY), stays)
             for token, log_prob in candidates:
                 child = node.children.get(token, node)
-                if child is node:  # not tried before: no node is its own child
+                if child is node:  # not tried before: a node is never its own child
                     child = node.children[token] = self._extend(node, token, nodes)
                 if child is not None:
-                    # The same piece again is a new one only after a blank.
+                    # A repeated piece is a new one only after a blank.
                     begins = (ends_blank if token == node.token else total) + log_prob
                     if begins != _MINUS_INFINITY:
                         piece_ends[child] = _log_add(piece_ends.get(child, _MINUS_INFINITY), begins)
-        heard = {
+        extended = {
             node: (blank_ends.get(node, _MINUS_INFINITY), piece_ends.get(node, _MINUS_INFINITY))
             for node in blank_ends.keys() | piece_ends.keys()
         }
-        if len(heard) <= self._width:
-            return heard
-        ranked = sorted(heard.items(), key=lambda item: -(_log_add(*item[1]) + item[0].bonus))
+        if len(extended) <= self._width:
+            return extended
+        ranked = sorted(extended.items(), key=lambda item: -(_log_add(*item[1]) + item[0].bonus))
         return dict(ranked[: self._width])
 
     def _extend(self, node: _Node, token: int, nodes: dict[tuple[str, int], _Node]) -> _Node | None:
@@ -191,7 +189,7 @@ class PrefixBeamSearch:
         return nodes[key]
 
     def _best(self, beam: dict[_Node, tuple[float, float]]) -> list[Hypothesis]:
-        """Add up the hypotheses that read the same, and sort them."""
+        """Sum the hypotheses with the same text, and sort them."""
         found: dict[str, Hypothesis] = {}
         for node, ends in beam.items():
             bonuses = [scorer.final_bonus(state) for scorer, state in zip(self._scorers, node.states, strict=True)]

@@ -1,7 +1,7 @@
-"""Decoders that hear an utterance a second time: with the user's phrases, with a beam, with a language model.
+"""Decoders of the second pass: phrases, beam search, language model.
 
-They are given the log posteriors of a whole utterance, return its text, and know nothing of streams. Greedy decoding is
-not here: it happens inside the model file and asks for no posteriors.
+They take the log posteriors of an utterance and return its text, independent of streams. Greedy decoding is not here:
+it is inside the model file and needs no posteriors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lwasr_edge.decoding.beam import BeamSearch, Hypothesis, PrefixBeamSearch, S
 from lwasr_edge.decoding.ctc_graph import AlignedToken, CtcGraph
 from lwasr_edge.decoding.language_model import LanguageModel, WordScorer
 from lwasr_edge.decoding.phrases import BiasScorer, PhraseList, SequenceScorer, phrase_trie
-from lwasr_edge.decoding.spelling import SpellingTrie, mark_words, spoken_pieces
+from lwasr_edge.decoding.spelling import SpellingTrie, mark_words, text_pieces
 from lwasr_edge.errors import OptionError
 
 if TYPE_CHECKING:
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 # Fitted on training sets: see `probability_of_any`.
 _NONE_MARGIN = 3.0
 _NONE_SLOPE = 1.5
-# Pieces less likely in a frame are not tried there; where the phrases leave few, unlikely ones are tried too.
+# Pieces less likely in a frame are pruned; sequences of phrases allow few pieces, so unlikely ones are tried too.
 _MIN_POSTERIOR = 1e-3
 _MIN_POSTERIOR_IN_SEQUENCES = 1e-4
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """One thing that may have been said."""
+    """One possible text of an utterance or a recording."""
 
     text: str  # empty: none of the phrases
-    score: float  # natural log: the model's probability of the text, and what phrases or language model added
-    confidence: float  # 0..1: among the alternatives; with phrases that restrict, the chance of none of them included
+    score: float  # natural log: the model's probability of the text, plus phrase and language model scores
+    confidence: float  # 0..1, among the alternatives; in modes "one" and "sequence", also against none of the phrases
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was said in one utterance."""
+    """The result of decoding one utterance."""
 
-    tokens: list[AlignedToken]  # of the text; none for none of the phrases
-    alternatives: tuple[Alternative, ...]  # the likeliest first
-    confidence: float | None  # of a phrase as a whole; None: the tokens' posteriors say it
+    tokens: list[AlignedToken]  # of the text; empty for none of the phrases
+    alternatives: tuple[Alternative, ...]  # most likely first
+    confidence: float | None  # of the phrase; None: words have the confidence of their tokens
 
 
 class Decoder(Protocol):
     """Immutable: streams in several threads share one."""
 
     def decode(self, log_probs: np.ndarray) -> Decoded:
-        """Hear (T, V) float32 log posteriors of one utterance, T from 1."""
+        """Decode (T, V) float32 log posteriors of one utterance, T >= 1."""
 
 
 def make_decoder(
@@ -64,21 +64,22 @@ def make_decoder(
     beam: BeamSearch | int | None = None,
     lm: LanguageModel | str | os.PathLike[str] | None = None,
 ) -> Decoder | None:
-    """The decoder for these wishes; None if there are none, for greedy decoding.
+    """Make the decoder for these options; None without any, for greedy decoding.
 
     Raises:
-        OptionError: impossible wishes, or a phrase that the model cannot write.
+        OptionError: an invalid option, or a phrase that the model's pieces cannot spell.
         LanguageModelError: no such ARPA file, or a malformed one.
     """
     if phrases is not None and not isinstance(phrases, PhraseList):
         phrases = PhraseList(phrases)
     if phrases is not None and phrases.mode == "one":
         if lm is not None:
-            raise OptionError("phrases in the mode 'one' leave nothing to a language model: weigh the phrases instead")
+            raise OptionError(
+                f"lm must be None with phrases in mode 'one', got {lm!r}: give the phrases weights instead"
+            )
         if beam is not None and (not isinstance(beam, BeamSearch) or beam != BeamSearch(nbest=beam.nbest)):
             raise OptionError(
-                "phrases in the mode 'one' are all scored, without a search: leave beam out, or give "
-                "BeamSearch(nbest=...) alone, for the number of alternatives"
+                f"beam must be None or BeamSearch(nbest=...) with phrases in mode 'one' (no search), got {beam!r}"
             )
         return PhraseDecoder(info, phrases, (beam or BeamSearch()).nbest)
     if beam is not None and not isinstance(beam, BeamSearch):
@@ -91,7 +92,7 @@ def make_decoder(
 
 
 class PhraseDecoder:
-    """Which one of the phrases was said? Each is scored exactly: all spellings, all alignments.
+    """The most likely one of the phrases. Each is scored exactly: all spellings, all alignments.
 
     Args:
         info: of the model.
@@ -100,7 +101,7 @@ class PhraseDecoder:
     """
 
     def __init__(self, info: ModelInfo, phrases: PhraseList, nbest: int) -> None:
-        self._pieces = spoken_pieces(info.vocabulary, info.blank_id)
+        self._pieces = text_pieces(info.vocabulary, info.blank_id)
         self._blank_id = info.blank_id
         self._graph = CtcGraph(phrase_trie(phrases, self._pieces), info.blank_id)
         self._phrases = list(phrases.weights)
@@ -126,17 +127,17 @@ class PhraseDecoder:
 
 
 class BeamDecoder:
-    """The likeliest text of any kind, or of a sequence of phrases.
+    """The most likely text of any kind, or sequence of phrases.
 
     Args:
         info: of the model.
         phrases: in mode "sequence" or "bias"; None for neither.
-        beam: how hard to search.
-        lm: None for none.
+        beam: options of the search.
+        lm: language model; None for none.
     """
 
     def __init__(self, info: ModelInfo, phrases: PhraseList | None, beam: BeamSearch, lm: LanguageModel | None) -> None:
-        self._pieces = spoken_pieces(info.vocabulary, info.blank_id)
+        self._pieces = text_pieces(info.vocabulary, info.blank_id)
         self._blank_id = info.blank_id
         scorers: list[Scorer] = []
         pieces = self._pieces
@@ -168,7 +169,7 @@ class BeamDecoder:
             ranking = [Alternative(h.text, h.score, share) for h, share in zip(found, shares, strict=True)]
         else:
             alternatives, none = _against_none(log_probs, self._blank_id, found, len(tokens))
-            # Sequences that differ in a word share the confidence, but none of these they are not.
+            # Near-identical sequences split the confidence between them, so their sum is compared with the threshold.
             if 1.0 - none < self._min_confidence:
                 tokens = []
             ranking = _with_none(alternatives, log_probs, none)
@@ -176,36 +177,59 @@ class BeamDecoder:
 
 
 def probability_of_any(log_probs: np.ndarray, blank_id: int, log_likelihood: float, n_tokens: int) -> float:
-    """Probability that one of the phrases was said at all, against "none of these".
+    """Probability that the utterance is one of the phrases, against "none of these".
 
-    The model's best path through the utterance, free to be anything, is the background. What the phrases lack to it, in
-    nats, is divided by the square root of the number of pieces: chance deviations of so many pieces add up so, while
-    wrong words make a difference in proportion to their number. A logistic function makes it a probability; its two
-    constants put 0.5 where true phrases and other speech part in training sets (benchmarks/phrases.py measures it).
+    The background is the model's best path without restriction. The phrases' deficit to it, in nats, is divided by the
+    square root of the number of pieces: random deviations grow with that root, differences by wrong words in proportion
+    to the number. A logistic function maps it to a probability; its two constants put 0.5 where phrases and other
+    speech separate in training sets (measured by benchmarks/phrases.py).
 
     Args:
         log_probs: (T, V) float32.
         blank_id: token of the blank.
         log_likelihood: of all phrases together.
-        n_tokens: pieces of the likeliest phrase.
+        n_tokens: pieces of the most likely phrase.
 
     Returns:
         0..1.
     """
     best = log_probs.argmax(axis=1)
-    heard = (best != blank_id) & (np.diff(best, prepend=blank_id) != 0)
-    n = max(1, n_tokens, int(np.count_nonzero(heard)))
-    lack = (float(log_probs.max(axis=1).sum(dtype=np.float64)) - log_likelihood) / math.sqrt(n)
-    return 1.0 / (1.0 + math.exp(min(700.0, _NONE_SLOPE * (lack - _NONE_MARGIN))))
+    is_token = (best != blank_id) & (np.diff(best, prepend=blank_id) != 0)
+    n = max(1, n_tokens, int(np.count_nonzero(is_token)))
+    deficit = (float(log_probs.max(axis=1).sum(dtype=np.float64)) - log_likelihood) / math.sqrt(n)
+    return 1.0 / (1.0 + math.exp(min(700.0, _NONE_SLOPE * (deficit - _NONE_MARGIN))))
+
+
+def join_alternatives(utterances: Sequence[tuple[Alternative, ...]]) -> tuple[Alternative, ...]:
+    """Alternatives of a recording from those of its utterances: scores are added, confidences multiplied."""
+    nbest = max((len(alternatives) for alternatives in utterances), default=0)
+    joined: list[Alternative] = []
+    for alternatives in utterances:
+        if not joined:
+            joined = list(alternatives)
+            continue
+        pairs = sorted(
+            ((before, after) for before in joined for after in alternatives),
+            key=lambda pair: -pair[0].confidence * pair[1].confidence,
+        )
+        joined = [
+            Alternative(
+                " ".join(text for text in (before.text, after.text) if text),
+                before.score + after.score,
+                before.confidence * after.confidence,
+            )
+            for before, after in pairs[:nbest]
+        ]
+    return tuple(joined)
 
 
 def _against_none(
     log_probs: np.ndarray, blank_id: int, found: list[Hypothesis], n_tokens: int
 ) -> tuple[list[Alternative], float]:
-    """Weigh phrases found against none of them.
+    """Give the hypotheses confidences against "none of these".
 
     Returns:
-        The alternatives, as `found` has them; and the probability of none of them.
+        The alternatives in the order of `found`, and the probability of none of them.
     """
     any_phrase = 0.0
     if found:
@@ -225,7 +249,7 @@ def _with_none(alternatives: list[Alternative], log_probs: np.ndarray, none: flo
 def _align(log_probs: np.ndarray, spelled: str, pieces: dict[int, str], blank_id: int) -> list[AlignedToken]:
     if not spelled:
         return []
-    occurring = {token: piece for token, piece in pieces.items() if piece in spelled}  # few: the trie is quickly made
+    occurring = {token: piece for token, piece in pieces.items() if piece in spelled}  # few: a small trie
     return CtcGraph(SpellingTrie([spelled], occurring), blank_id).align(log_probs)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lwasr_edge.decoding.ngram import END, NGram
 from lwasr_edge.errors import LanguageModelError, OptionError
+from lwasr_edge.validate import number
 from lwasr_edge.words import WORD_START
 
 if TYPE_CHECKING:
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """An n-gram and how much it counts.
+    """An n-gram language model and its weights.
 
     Raises:
-        OptionError: an impossible value.
+        OptionError: an invalid value.
     """
 
-    source: str | os.PathLike[str] | NGram  # an ARPA file, or one that was read
-    weight: float = 0.2  # of its log probabilities beside the acoustic model's
-    word_bonus: float = 1.0  # nats for each word: a language model alone prefers few
-    unknown_letter_cost: float = 2.0  # nats for each letter of a word that the n-gram does not know, before the weight
+    source: str | os.PathLike[str] | NGram  # path of an ARPA file, or an NGram
+    weight: float = 0.2  # of its log probabilities, relative to the acoustic model's
+    word_bonus: float = 1.0  # nats per word: a language model alone prefers few words
+    unknown_letter_cost: float = 2.0  # nats per letter of an out-of-vocabulary word, before the weight
 
     def __post_init__(self) -> None:
-        for name, least in (("weight", 0.0), ("word_bonus", -math.inf), ("unknown_letter_cost", 0.0)):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= least):
-                limit = "" if least else " from 0"
-                raise OptionError(f"a language model's {name} is expected to be a number{limit}; came {value!r}")
+        if not isinstance(self.source, (str, os.PathLike, NGram)):
+            raise OptionError(f"a language model must be the path of an ARPA file or an NGram, got {self.source!r}")
+        object.__setattr__(self, "word_bonus", number("word_bonus", self.word_bonus))
+        for name in ("weight", "unknown_letter_cost"):
+            object.__setattr__(self, name, number(f"a language model's {name}", getattr(self, name), 0))
 
     def load(self) -> NGram:
-        """The n-gram.
+        """Read the n-gram.
 
         Raises:
-            LanguageModelError: the file is not there, or is no ARPA file.
+            LanguageModelError: no such file, or not an ARPA file.
         """
         return self.source if isinstance(self.source, NGram) else NGram.read(self.source)
 
@@ -47,12 +47,12 @@ class LanguageModel:
 class WordScorer:
     """Scores a word when the next one begins. A state is the score so far, the n-gram's context and the open word.
 
-    An n-gram gives all unknown words one probability. Shared out among spellings, it shrinks with every letter; without
-    that, words run together into a single unknown one, which is cheaper than each of them. An open word that no known
-    word begins with costs as much at once, so that the search does not keep it until it is closed.
+    An n-gram has one probability for all unknown words. Divided among their spellings, it shrinks with every letter;
+    without that cost, words are merged into one unknown word, which is cheaper than each of them. An open word that is
+    not the beginning of a known word has that cost at once, so that the search drops it early.
 
     Raises:
-        LanguageModelError: the file is not there or is no ARPA file; or the model can write none of its words.
+        LanguageModelError: no such file, not an ARPA file, or the model's pieces can spell none of its words.
     """
 
     def __init__(self, options: LanguageModel, pieces: dict[int, str]) -> None:
@@ -64,10 +64,11 @@ class WordScorer:
         letters = set("".join(pieces.values()))
         words = [word for word in self._ngram.words if not word.startswith("<")]
         if not any(letters.issuperset(word) for word in words):
-            example = f", as {words[0]!r}" if words else ""
+            example = f", for example {words[0]!r}" if words else ""
             raise LanguageModelError(
-                f"the model can write no word of the language model{example}: is it in capitals? Expected words in the "
-                f"letters {''.join(sorted(letters - {WORD_START}))[:60]}; <s>, </s> and <unk> stay as they are"
+                f"words of the language model must be in the model's letters, "
+                f"{''.join(sorted(letters - {WORD_START}))[:60]}, got none{example}: if they are in capitals, "
+                "convert them to lower case, except <s>, </s> and <unk>"
             )
         self._beginnings = {word[:length] for word in self._ngram.words for length in range(len(word) + 1)}
 

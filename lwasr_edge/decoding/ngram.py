@@ -1,9 +1,9 @@
 """Word n-grams with back-off, read from the ARPA text format.
 
-The format is the one that SRILM, KenLM and others write: `\\data\\` with the number of n-grams of each order, then a
-section `\\N-grams:` for each, whose lines are a log10 probability, N words and, if longer n-grams begin with them, a
-log10 back-off weight; `\\end\\` closes the file. Back-off is Katz's (1987): a missing n-gram has the probability of its
-last N - 1 words, times the back-off weight of its first N - 1.
+As SRILM, KenLM and others write it: `\\data\\` with the number of n-grams of each order, a section `\\N-grams:` for
+each, whose lines are a log10 probability, N words and, if longer n-grams begin with them, a log10 back-off weight;
+`\\end\\` ends the file. Back-off is Katz's (1987): a missing n-gram has the probability of its last N - 1 words, times
+the back-off weight of its first N - 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ START = "<s>"
 END = "</s>"
 UNKNOWN = "<unk>"
 _LN_10 = math.log(10.0)
-_UNSEEN_LOG10 = -7.0  # for unknown words, where the file says nothing of them
+_UNSEEN_LOG10 = -7.0  # for unknown words, if the file has no <unk>
 Context = tuple[str, ...]
 
 
@@ -34,7 +34,7 @@ class NGram:
     """
 
     def __init__(self, order: int, entries: dict[Context, tuple[float, float]]) -> None:
-        """Take n-grams as read: words -> (log10 probability, log10 back-off weight)."""
+        """`entries`: words -> (log10 probability, log10 back-off weight)."""
         self.order = order
         self._entries = entries
         if (UNKNOWN,) not in entries and ("<UNK>",) in entries:
@@ -46,7 +46,7 @@ class NGram:
 
     @property
     def words(self) -> list[str]:
-        """Every known word; of markers such as `<s>` there is none among them."""
+        """Every known word, without the markers `<s>`, `</s>` and `<unk>`."""
         return [gram[0] for gram in self._entries if len(gram) == 1 and gram[0] not in (START, END, UNKNOWN)]
 
     def start(self) -> Context:
@@ -71,29 +71,29 @@ class NGram:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> NGram:
-        """Read an ARPA file, plain or gzipped.
+        """Read an ARPA file, plain or compressed with gzip.
 
         Raises:
-            LanguageModelError: no such file, or not a complete ARPA file; with the number of the offending line.
+            LanguageModelError: no such file, or not a complete ARPA file; with the number of the invalid line.
         """
         path = Path(path)
         try:
             with path.open("rb") as file:
-                packed = file.read(2) == b"\x1f\x8b"
-            with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
+                is_gzip = file.read(2) == b"\x1f\x8b"
+            with gzip.open(path, "rt", encoding="utf-8") if is_gzip else path.open(encoding="utf-8") as lines:
                 return _ArpaReader(path, iter(lines)).read()
         except FileNotFoundError:
-            raise LanguageModelError(f"{path} does not exist; an ARPA language model is expected") from None
+            raise LanguageModelError(f"language model must be an ARPA file, got {path}, which does not exist") from None
         except UnicodeDecodeError as error:
             raise LanguageModelError(
-                f"{path} is not text in UTF-8: an ARPA file is expected, not a binary one"
+                f"language model must be an ARPA file in UTF-8, got {path}, which is not text: convert a binary model"
             ) from error
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, ValueError) as error:
             raise LanguageModelError(f"{path} cannot be read: {error}") from error
 
 
 class _ArpaReader:
-    """One pass over the lines of a file."""
+    """Reads the lines of a file."""
 
     def __init__(self, path: Path, lines: Iterator[str]) -> None:
         self._path = path
@@ -106,35 +106,35 @@ class _ArpaReader:
         for order, count in enumerate(counts, 1):
             self._read_section(order, len(counts), count, entries)
         if self._next_line() != "\\end\\":
-            raise self._error("'\\end\\' is expected after the last section")
+            raise self._error("'\\end\\' must follow the last section")
         return NGram(len(counts), entries)
 
     def _read_counts(self) -> list[int]:
         while (line := self._next_line()) != "\\data\\":
             if line is None:
-                raise self._error("no '\\data\\' line: this is not an ARPA file")
+                raise self._error("an ARPA file must have a '\\data\\' line, got none")
         counts: list[int] = []
         while (line := self._next_line()) is not None:
             match = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line)
             if match is None:
                 break
             if int(match[1]) != len(counts) + 1:
-                raise self._error(f"the count of {len(counts) + 1}-grams is expected; came {line!r}")
+                raise self._error(f"the count of {len(counts) + 1}-grams must follow, got {line!r}")
             counts.append(int(match[2]))
         if not counts:
-            raise self._error("'ngram 1=COUNT' is expected after '\\data\\'")
+            raise self._error(f"'ngram 1=COUNT' must follow '\\data\\', got {line!r}")
         self._expect_section(line, 1)
         return counts
 
     def _read_section(self, order: int, highest: int, count: int, entries: dict[Context, tuple[float, float]]) -> None:
-        """Read `count` lines of a section whose header has been read, and the header of the next section."""
+        """Read the `count` lines of a section after its header, and the header of the next section."""
         for _ in range(count):
             line = self._next_line()
             fields = line.split() if line is not None and not line.startswith("\\") else []
             if len(fields) not in (order + 1, order + 2):
                 raise self._error(
-                    f"the section of {order}-grams should have {count} lines of a probability, {order} words and "
-                    f"perhaps a back-off weight; came {line!r}"
+                    f"the section of {order}-grams must have {count} lines of a probability, {order} words and an "
+                    f"optional back-off weight, got {line!r}"
                 )
             weight = fields[order + 1] if len(fields) == order + 2 else "0"
             entries[tuple(fields[1 : order + 1])] = (self._number_in(fields[0]), self._number_in(weight))
@@ -143,15 +143,15 @@ class _ArpaReader:
 
     def _expect_section(self, line: str | None, order: int) -> None:
         if line != f"\\{order}-grams:":
-            raise self._error(f"'\\{order}-grams:' is expected; came {line!r}")
+            raise self._error(f"'\\{order}-grams:' must follow, got {line!r}")
 
     def _number_in(self, text: str) -> float:
         try:
             number = float(text)
         except ValueError:
-            raise self._error(f"a log10 number is expected; came {text!r}") from None
+            number = math.nan
         if math.isnan(number) or number == math.inf:
-            raise self._error(f"a log10 number is expected; came {text!r}")
+            raise self._error(f"probabilities and weights must be log10 numbers, got {text!r}")
         return number
 
     def _next_line(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The second pass over an utterance: when greedy decoding has found its end, a decoder hears all of it again."""
+"""The second pass: when greedy decoding has found the end of an utterance, another decoder decodes it again."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from lwasr_edge.decoding.decoder import Decoder
     from lwasr_edge.model_info import ModelInfo
 
-SILENCE_KEPT_S = 3.0  # before the first word: greedy decoding may have missed a word there
+SILENCE_KEPT_S = 3.0  # before the first word: greedy decoding may have missed a word in it
 
 
 class SecondPass:
-    """Keep the posteriors of the utterance under way, and revise its `Final`.
+    """Keep the log posteriors of the current utterance, and revise its `Final`.
 
-    An utterance's frames begin where those of the one before ended. Memory: one row of the vocabulary (4 kB for a
-    thousand pieces) for each frame of the utterance, of which silence before speech is kept for `SILENCE_KEPT_S` only.
+    An utterance's frames begin at the end of the one before. Memory: a row of the vocabulary (4 kB for a thousand
+    pieces) per frame of the utterance; of the silence before speech, only the last `SILENCE_KEPT_S` are kept.
     """
 
     def __init__(self, info: ModelInfo, decoder: Decoder, *, first_frame: int = 0) -> None:
@@ -31,24 +31,24 @@ class SecondPass:
         self._silence_kept = math.ceil(SILENCE_KEPT_S * 1000 / info.frame_ms)
         self._kept: list[np.ndarray] = []  # (t, V) of the chunks since frame `_first`
         self._first = first_frame
-        self._end = first_frame  # frames heard
-        self._is_first = True  # no utterance is over yet
+        self._end = first_frame  # one after the last frame pushed
+        self._is_first = True  # no utterance has ended yet
 
     def push(self, log_probs: np.ndarray) -> None:
-        """Take (t, V) float32 log posteriors of the next chunk."""
+        """Add (t, V) float32 log posteriors of the next chunk."""
         self._kept.append(log_probs)
         self._end += len(log_probs)
 
     def revise(self, events: list[Event], limit_s: float, ahead: np.ndarray | None = None) -> list[Event]:
-        """Replace what greedy decoding heard in every `Final`.
+        """Replace the greedy hypothesis in every `Final`.
 
         Args:
-            events: of the frames pushed; a `Final` without words, the silence-before-speech rule's, stays as it is.
-            limit_s: no word reaches past it.
-            ahead: (t, V) of frames that will be pushed later, if the events rest on them too.
+            events: of the frames pushed; a `Final` without words (silence before speech) is not changed.
+            limit_s: end of the audio; words are cut there.
+            ahead: (t, V) of frames that will be pushed later, if the events depend on them.
 
         Returns:
-            The events, in their order.
+            The events in the same order.
         """
         revised: list[Event] = []
         for event in events:
@@ -56,24 +56,24 @@ class SecondPass:
                 if event.words:
                     event = self._decode(event, limit_s, ahead)
                     self._is_first = False
-                # Frames ahead were heard without what follows them. When it has come, a word may begin among them.
+                # Frames ahead were computed without their right context; with it, a word may begin in them.
                 self._forget(min(event.end_frame, self._end))
             revised.append(event)
         return revised
 
     def finish(self, events: list[Event], limit_s: float, reason: EndReason = "flush") -> list[Event]:
-        """As `revise`, for the end of the sound; if greedy decoding heard nothing at all, the decoder may have."""
+        """As `revise`, at the end of the audio; if greedy decoding found no words at all, the decoder still may."""
         if events or not self._is_first or self._end <= self._first:
             return self.revise(events, limit_s)
         final = self._decode(Final((), 0.0, 0.0, reason, end_frame=self._end), limit_s, None)
         return [final] if final.words else []
 
     def forget_silence(self) -> None:
-        """Nobody is speaking: what lies further back than `SILENCE_KEPT_S` is not needed."""
+        """Drop silence older than `SILENCE_KEPT_S`; call it while nobody speaks."""
         self._forget(self._end - self._silence_kept)
 
     def _forget(self, before: int) -> None:
-        """Drop the frames before one, which has been pushed or will be next."""
+        """Drop the frames before number `before`, at most the next one."""
         while self._kept and self._first + len(self._kept[0]) <= before:
             self._first += len(self._kept.pop(0))
         if before > self._first:

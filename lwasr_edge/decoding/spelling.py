@@ -1,8 +1,8 @@
-"""All the ways in which a model's pieces spell given texts, as one graph.
+"""All spellings of given texts with a model's pieces, as one graph.
 
-A model with sub-word pieces need not spell a word as its tokenizer would: a CTC model writes "lights" as `▁lights`, as
-`▁light s` or as `▁li ght s`, whichever it finds likeliest. So a text is a lattice: its positions are nodes, each piece
-that fits is an arc. Texts that begin alike share the beginning: a trie of characters, with pieces for arcs.
+A CTC model need not spell a word as its tokenizer would: it writes "lights" as `▁lights`, `▁light s` or `▁li ght s`,
+whichever is most likely. So a text is a lattice: its character positions are nodes, each piece that matches is an arc.
+Texts with a common prefix share its nodes: a trie of characters, with pieces as arcs.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ ROOT = 0
 
 
 def mark_words(text: str) -> str:
-    """Write a text as pieces write it: each word after a word mark. "lights on" -> "▁lights▁on"."""
+    """Put a word mark before each word: "lights on" -> "▁lights▁on"."""
     return "".join(WORD_START + word for word in text.split())
 
 
 def unmark_words(spelled: str) -> str:
-    """The text of joined pieces: words separated by single spaces."""
+    """Inverse of `mark_words`: words separated by single spaces."""
     return " ".join(spelled.replace(WORD_START, " ").split())
 
 
-def spoken_pieces(vocabulary: Sequence[str], blank_id: int) -> dict[int, str]:
-    """The pieces that stand for text, by token: all but the blank and markers such as `<unk>`."""
+def text_pieces(vocabulary: Sequence[str], blank_id: int) -> dict[int, str]:
+    """The pieces that are text, by token: all but the blank and markers such as `<unk>`."""
     return {
         token: piece
         for token, piece in enumerate(vocabulary)
@@ -41,12 +41,12 @@ class SpellingTrie:
     """Texts and their spellings.
 
     Args:
-        texts: as `mark_words` gives them; none empty, each once.
-        pieces: text of each token, see `spoken_pieces`.
+        texts: results of `mark_words`; not empty, each once.
+        pieces: text of each token, see `text_pieces`.
 
     Attributes:
-        ends: (n_texts,) int64, node at which each text is complete.
-        arc_source, arc_target, arc_token: (n_arcs,) int64; every arc lies on a way from the root to the end of a text.
+        ends: (n_texts,) int64, last node of each text.
+        arc_source, arc_target, arc_token: (n_arcs,) int64; every arc is on a path from the root to the end of a text.
 
     Raises:
         OptionError: a text that no sequence of pieces spells.
@@ -60,19 +60,19 @@ class SpellingTrie:
         reached = _closure({ROOT}, [(source, target) for source, target, _ in arcs])
         for text, end in zip(texts, self.ends.tolist(), strict=True):
             if end not in reached:
-                raise OptionError(_unspelled(text, pieces))
+                raise OptionError(_cannot_spell(text, pieces))
         useful = reached & _closure(set(self.ends.tolist()), [(target, source) for source, target, _ in arcs])
         kept = [arc for arc in arcs if arc[0] in useful and arc[1] in useful]
         self.arc_source, self.arc_target, self.arc_token = np.array(kept, np.int64).reshape(-1, 3).T
 
     @property
     def n_nodes(self) -> int:
-        """Nodes, the root included."""
+        """Number of nodes, the root included."""
         return len(self._children)
 
     @property
     def depths(self) -> list[int]:
-        """Characters from the root to each node."""
+        """Number of characters from the root to each node."""
         return self._depth
 
     @cached_property
@@ -104,10 +104,10 @@ class SpellingTrie:
         return node
 
     def _find_arcs(self, pieces: _PieceTrie) -> list[tuple[int, int, int]]:
-        """(source, target, token) of each piece that fits somewhere."""
+        """(source, target, token) of each piece that matches somewhere."""
         arcs = []
         for source in range(self.n_nodes):
-            pairs = [(source, ROOT)]  # a node here, and how far a piece has been read
+            pairs = [(source, ROOT)]  # a node here, and a node of the piece trie
             while pairs:
                 node, read = pairs.pop()
                 arcs += [(source, node, token) for token in pieces.tokens[read]]
@@ -133,7 +133,7 @@ class _PieceTrie:
 
 
 def _closure(start: set[int], edges: Iterable[tuple[int, int]]) -> set[int]:
-    """All nodes that edges lead to from `start`, which is part of it."""
+    """All nodes reachable from `start`, which is included."""
     following: dict[int, list[int]] = {}
     for source, target in edges:
         following.setdefault(source, []).append(target)
@@ -146,13 +146,13 @@ def _closure(start: set[int], edges: Iterable[tuple[int, int]]) -> set[int]:
     return reached
 
 
-def _unspelled(text: str, pieces: dict[int, str]) -> str:
+def _cannot_spell(text: str, pieces: dict[int, str]) -> str:
     known = set("".join(pieces.values()))
     unknown = sorted(set(text) - known)
     plain = unmark_words(text)
     if unknown:
         return (
-            f"the phrase {plain!r} cannot be recognised: the model writes no {', '.join(map(repr, unknown))}; "
+            f"phrases must consist of the model's characters, got {plain!r} with {', '.join(map(repr, unknown))}: "
             "write it as it is spoken, with numbers as words"
         )
-    return f"the phrase {plain!r} cannot be recognised: no sequence of the model's pieces spells it"
+    return f"phrases must be spelled with the model's pieces, got {plain!r}, which they cannot spell: rephrase it"

@@ -1,1 +1,1 @@
-"""Model cards, installed models, and fetching."""
+"""Models on this machine: cards, installed models, downloads, and opening a model file."""

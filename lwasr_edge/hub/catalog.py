@@ -1,11 +1,11 @@
-"""Which models are there, where they lie, and whether they are whole.
+"""Find installed models by name, read their cards, and verify their files.
 
-A model is a directory with a card.json and the files it lists:
+A model is a folder with a card.json and the files it lists:
 
     {"name": "en-base", "default": true, "licence": "...", "wer": {...},
      "files": [{"path": "model.int8.onnx.gz", "sha256": "...", "bytes": 7000000}, ...]}
 
-The first .onnx or .onnx.gz file of the list is the one that runs. Models of the user stand before those of the package.
+The first .onnx or .onnx.gz file of the list is the model file. The user's models come before those of the package.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError
+from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError, OptionError
 from lwasr_edge.files import sha256_of
+from lwasr_edge.validate import whole_number
 
 CARD_NAME = "card.json"
 MODEL_SUFFIXES = (".onnx", ".onnx.gz")
@@ -29,7 +30,7 @@ MODEL_SUFFIXES = (".onnx", ".onnx.gz")
 class CardFile:
     """One file of a model."""
 
-    path: str  # inside the model's directory
+    path: str  # relative to the model's folder
     sha256: str
     size: int  # bytes
 
@@ -42,29 +43,29 @@ class Card:
     version: str
     is_default: bool
     files: tuple[CardFile, ...]
-    fields: dict[str, Any]  # the whole card, as it stands in the file
+    fields: dict[str, Any]  # the card as in the file, with all its fields
 
     @property
     def model_file(self) -> CardFile:
-        """The file that runs."""
+        """The first .onnx or .onnx.gz file."""
         return next(file for file in self.files if file.path.endswith(MODEL_SUFFIXES))
 
 
 @dataclass(frozen=True)
 class InstalledModel:
-    """A model directory on this machine."""
+    """A model's folder on this machine."""
 
     directory: Path
     card: Card
 
     @property
     def path(self) -> Path:
-        """The file that runs."""
+        """The model file."""
         return self.directory / self.card.model_file.path
 
 
 def user_models_dir() -> Path:
-    """Where fetched models go: $LWASR_HOME/models, or lwasr/models in the user's data directory."""
+    """Folder of fetched models: $LWASR_HOME/models, or lwasr/models in the user's data folder."""
     home = os.environ.get("LWASR_HOME")
     if home:
         return Path(home).expanduser() / "models"
@@ -73,16 +74,16 @@ def user_models_dir() -> Path:
 
 
 def packaged_models_dir() -> Path:
-    """The models inside the installed package; in a checkout, those beside it."""
+    """Folder of the models in the installed package; in a checkout, models/ beside the package."""
     package = Path(__file__).parents[1]
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
 
 
 def installed_models() -> list[InstalledModel]:
-    """All models, the user's first, each name once; directories without a card are passed over.
+    """All models, the user's first, each name once; folders without a card are skipped.
 
-    A card of the user's that cannot be read is passed over too, with a `CatalogWarning`: the other models still work.
+    A user's card that cannot be read is skipped too, with a `CatalogWarning`: the other models still work.
 
     Raises:
         CatalogError: a packaged card that cannot be read.
@@ -97,31 +98,46 @@ def installed_models() -> list[InstalledModel]:
             except CatalogError as error:
                 if root == packaged_models_dir():
                     raise
-                remedy = f"it was passed over: remove {card_path.parent}, or fetch the model again"
-                warnings.warn(f"{error}; {remedy}", CatalogWarning, stacklevel=2)
+                remedy = f"remove {card_path.parent}, or fetch the model again"
+                warnings.warn(f"the model was skipped, {error}: {remedy}", CatalogWarning, stacklevel=2)
                 continue
             found.setdefault(card.name, InstalledModel(card_path.parent, card))
     return list(found.values())
 
 
 def find_model(model: str | os.PathLike[str] | None = None) -> Path:
-    """Path of the model file that is meant.
+    """Path of a model file.
 
     Args:
-        model: a path to a file or to a model's directory; else the name of an installed model; None for the default.
+        model: the path of a model file or of a model's folder; the name of an installed model; None for the default. A
+            string is a path if it has a separator, ends in .onnx or .onnx.gz, or is a folder with a card.json: other
+            files and folders do not hide an installed model of the same name.
 
     Raises:
-        ModelNotFoundError: neither a path nor a name, or no default.
+        ModelNotFoundError: neither a path nor a name, a folder without a card, or no default.
         CatalogError: a card that cannot be read.
+        OptionError: `model` is of another type.
     """
     if model is None:
         return default_model().path
+    if not isinstance(model, (str, os.PathLike)):
+        raise OptionError(f"model must be a name, a path or None, got {model!r}")
     path = Path(model)
-    if path.is_dir() and (path / CARD_NAME).is_file():
+    if (path / CARD_NAME).is_file():
         return path / read_card(path / CARD_NAME).model_file.path
-    if path.exists() or isinstance(model, os.PathLike):
-        return path
-    return installed_model(str(model)).path
+    separators = {os.sep, os.altsep or os.sep}
+    if isinstance(model, str) and not separators & set(model) and not model.endswith(MODEL_SUFFIXES):
+        try:
+            return installed_model(model).path
+        except ModelNotFoundError:
+            if not path.exists():
+                raise
+    if path.is_dir():
+        raise ModelNotFoundError(
+            f"model must be a file or a folder with a {CARD_NAME}, got the folder {path} without one: "
+            "name the .onnx or .onnx.gz file in it"
+        )
+    return path
 
 
 def installed_model(name: str) -> InstalledModel:
@@ -136,11 +152,11 @@ def installed_model(name: str) -> InstalledModel:
         if candidate.card.name == name:
             return candidate
     names = ", ".join(candidate.card.name for candidate in models) or "none"
-    raise ModelNotFoundError(f"no model file and no installed model is called {name!r}; installed: {names}")
+    raise ModelNotFoundError(f"model must be a file or one of the installed models ({names}), got {name!r}")
 
 
 def default_model() -> InstalledModel:
-    """The first installed model whose card says so, or the only one there is.
+    """The first installed model whose card has "default": true, or the only one there is.
 
     Raises:
         ModelNotFoundError: there is no such model.
@@ -154,7 +170,7 @@ def default_model() -> InstalledModel:
         return models[0]
     names = ", ".join(candidate.card.name for candidate in models) or "none"
     raise ModelNotFoundError(
-        f"no installed model is the default: name one (installed: {names}), give a path, or get one with "
+        f"no installed model is the default (installed: {names}): give a name or a path, or install one with "
         "`lwasr models fetch DIR|URL`"
     )
 
@@ -176,36 +192,49 @@ def parse_card(data: bytes, source: str) -> Card:
     """Read a card from bytes; `source` is for messages.
 
     Raises:
-        CatalogError: not JSON, a field missing, no model file, or a path that leaves the model's directory.
+        CatalogError: not JSON, a field missing or of another type, no model file, or a path outside the folder.
     """
     try:
         fields = json.loads(data)
-        files = tuple(
-            CardFile(str(entry["path"]), str(entry["sha256"]).lower(), int(entry["bytes"])) for entry in fields["files"]
-        )
-        card = Card(str(fields["name"]), str(fields.get("version", "")), fields.get("default") is True, files, fields)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CatalogError(f"{source} is not a model card (missing or wrong: {error})") from None
-    if not card.name or card.name.startswith(".") or set(card.name) & set('/\\:*?"<>|\n\0'):
-        raise CatalogError(f"{source}: {card.name!r} cannot be the name of a model")
+        files = tuple(_card_file(entry) for entry in fields["files"])
+        name, version = _text(fields["name"], "name"), str(fields.get("version", ""))
+        card = Card(name, version, fields.get("default") is True, files, fields)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise CatalogError(f"{source} must be a model card, got other content: {reason}") from None
+    if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|\n\0'):
+        raise CatalogError(f"{source}: name must be usable as a folder's name, got {name!r}")
     for file in files:
         inside = PurePosixPath(file.path)
-        if inside.is_absolute() or ".." in inside.parts or "\\" in file.path or not inside.parts:
-            raise CatalogError(f"{source}: the path {file.path!r} leaves the model's directory")
+        if inside.is_absolute() or ".." in inside.parts or set(file.path) & set("\\\0") or not inside.parts:
+            raise CatalogError(f"{source}: path must be inside the model's folder, got {file.path!r}")
     if not any(file.path.endswith(MODEL_SUFFIXES) for file in files):
-        raise CatalogError(f"{source} lists no .onnx or .onnx.gz file")
+        raise CatalogError(f"{source}: files must list an .onnx or .onnx.gz file, got {[file.path for file in files]}")
     return card
 
 
+def _card_file(entry: dict[str, Any]) -> CardFile:
+    size = whole_number("bytes", entry["bytes"], 0)
+    return CardFile(_text(entry["path"], "path"), _text(entry["sha256"], "sha256").lower(), size)
+
+
+def _text(value: Any, name: str) -> str:
+    """A string that can be written as UTF-8: JSON may hold half of a surrogate pair."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}")
+    value.encode()
+    return value
+
+
 def verify_model(model: InstalledModel) -> Iterator[tuple[CardFile, str]]:
-    """Yield each file of the card with "ok", or with what is wrong with it."""
+    """Yield each file of the card with "ok" or its fault."""
     for file in model.card.files:
         path = model.directory / file.path
         if not path.is_file():
             yield file, "missing"
         elif path.stat().st_size != file.size:
-            yield file, f"damaged: {path.stat().st_size} bytes, the card says {file.size}"
+            yield file, f"damaged: {path.stat().st_size} bytes, must be {file.size}"
         elif sha256_of(path) != file.sha256:
-            yield file, "damaged: its SHA-256 is not the card's"
+            yield file, "damaged: its SHA-256 is not the one in the card"
         else:
             yield file, "ok"

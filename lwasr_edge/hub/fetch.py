@@ -1,4 +1,4 @@
-"""Fetch a model from a directory or a URL into the user's models: checked, resumable, all or nothing."""
+"""Install a model from a folder or a URL: verified, resumable, and atomic."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ MAX_CARD_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 BLOCK_BYTES = 1 << 16
 
-Progress = Callable[[str, int, int], None]  # file, bytes there, bytes in all
+Progress = Callable[[str, int, int], None]  # file, bytes copied, bytes in total
 
 
 def fetch_model(source: str | os.PathLike[str], *, sha256: str | None = None, progress: Progress | None = None) -> Path:
     """Copy a model into the user's models.
 
-    Files are gathered in a hidden directory, checked against the card, and moved into place at the very end. After an
-    interruption the next call goes on with what is already there.
+    Files are copied to a hidden staging folder, verified against the card, and moved into place at the end. After an
+    interruption the next call resumes.
 
     Args:
-        source: a directory with a card.json, or the http(s) address of one.
-        sha256: what the model file must have, in hexadecimal, known from elsewhere: the card's own sums guard against
-            accidents, not against whoever wrote the card.
+        source: a folder with a card.json, or its http(s) address.
+        sha256: expected of the model file, in hexadecimal, from a trusted source: the checksums in the card protect
+            against damage, not against the card's author.
         progress: called while bytes arrive.
 
     Returns:
-        The model's directory.
+        The model's folder.
 
     Raises:
-        CatalogError: the source cannot be read, or the disk not written.
-        ChecksumError: a file is not what the card, or `sha256`, says.
+        CatalogError: the source cannot be read, or the disk cannot be written.
+        ChecksumError: a file has another SHA-256 than the card or `sha256`.
     """
     origin = _Address(str(source)) if "://" in str(source) else _Directory(Path(source))
     card_bytes = origin.read_card()
     card = parse_card(card_bytes, f"{source}/{CARD_NAME}")
     if sha256 is not None and sha256.lower() != card.model_file.sha256:
         raise ChecksumError(
-            f"the model file was expected to have the SHA-256 {sha256.lower()}; the card at {source} says "
-            f"{card.model_file.sha256}: nothing was fetched"
+            f"SHA-256 of the model file must be {sha256.lower()}, got {card.model_file.sha256} in the card: "
+            f"nothing was fetched from {source}"
         )
     root = user_models_dir()
-    gathering = root / f".{card.name}.partial"
+    staging = root / f".{card.name}.partial"
     try:
-        gathering.mkdir(parents=True, exist_ok=True)
+        staging.mkdir(parents=True, exist_ok=True)
         for file in card.files:
-            _fetch_file(origin, file, gathering / file.path, progress)
-        write_bytes(gathering / CARD_NAME, card_bytes)
-        return _move_into_place(gathering, root / card.name)
+            _fetch_file(origin, file, staging / file.path, progress)
+        write_bytes(staging / CARD_NAME, card_bytes)
+        return _move_into_place(staging, root / card.name)
     except OSError as error:
         if isinstance(error, CatalogError):
             raise
@@ -65,13 +65,13 @@ def fetch_model(source: str | os.PathLike[str], *, sha256: str | None = None, pr
 
 
 class _Directory:
-    """A model in a local directory."""
+    """A model in a local folder."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.parent if directory.name == CARD_NAME else directory
 
     def read_card(self) -> bytes:
-        read_card(self._directory / CARD_NAME)  # for its messages
+        read_card(self._directory / CARD_NAME)  # raises CatalogError with the path
         return (self._directory / CARD_NAME).read_bytes()
 
     def open(self, path: str, first_byte: int) -> tuple[BinaryIO, int]:
@@ -89,7 +89,7 @@ class _Address:
     def __init__(self, url: str) -> None:
         scheme = urllib.parse.urlsplit(url).scheme.lower()
         if scheme not in ("http", "https"):
-            raise CatalogError(f"a model is fetched from a directory or an http(s) address; came {url!r}")
+            raise CatalogError(f"source must be a folder or an http(s) address, got {url!r}")
         self._base = url.removesuffix(CARD_NAME).rstrip("/")
 
     def read_card(self) -> bytes:
@@ -97,11 +97,13 @@ class _Address:
         with response:
             data = _read(response, MAX_CARD_BYTES + 1)
         if len(data) > MAX_CARD_BYTES:
-            raise CatalogError(f"{self._base}/{CARD_NAME} is over {MAX_CARD_BYTES} bytes: not a model card")
+            raise CatalogError(
+                f"{self._base}/{CARD_NAME} is larger than {MAX_CARD_BYTES} bytes: it is not a model card"
+            )
         return data
 
     def open(self, path: str, first_byte: int) -> tuple[BinaryIO, int]:
-        """Return the open response and the byte it starts at: 0 if the server cannot resume."""
+        """Return the open response and its first byte: 0 if the server cannot resume."""
         url = f"{self._base}/{urllib.parse.quote(path)}"
         headers = {"User-Agent": "lwasr-edge"} | ({"Range": f"bytes={first_byte}-"} if first_byte else {})
         try:
@@ -114,8 +116,8 @@ class _Address:
 
 
 def _fetch_file(origin: _Directory | _Address, file: CardFile, target: Path, progress: Progress | None) -> None:
-    """Bring one file to `target`, going on with the part that is there; from the start, if that part was another's."""
-    if target.is_file() and _is_whole(target, file):
+    """Copy one file to `target`, resuming a partial copy; from the start if that was of another file."""
+    if target.is_file() and _is_complete(target, file):
         return
     target.unlink(missing_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,18 +126,19 @@ def _fetch_file(origin: _Directory | _Address, file: CardFile, target: Path, pro
     for first_byte in dict.fromkeys((have if have < file.size else 0, 0)):
         count = _copy(origin, file, part, first_byte, progress)
         if count < file.size:
-            raise CatalogError(
-                f"{file.path} broke off after {count} of {file.size} bytes: run the command again to resume"
-            )
-        if _is_whole(part, file):
+            raise CatalogError(f"{file.path} ended after {count} of {file.size} bytes: run the command again to resume")
+        if _is_complete(part, file):
             part.replace(target)
             return
         part.unlink()
-    raise ChecksumError(f"{file.path} is not the file that the card describes (size or SHA-256): it was deleted")
+    raise ChecksumError(
+        f"{file.path} must have the size and SHA-256 in the card, got others: the download was discarded; an installed "
+        "version is unchanged"
+    )
 
 
 def _copy(origin: _Directory | _Address, file: CardFile, part: Path, first_byte: int, progress: Progress | None) -> int:
-    """Copy from `first_byte` on; return the size reached, at most a block over what the card says."""
+    """Copy from `first_byte` on; return the size of the copy, at most one block more than in the card."""
     source, start = origin.open(file.path, first_byte)
     with source, part.open("r+b" if start else "wb") as sink:
         sink.seek(start)
@@ -148,7 +151,7 @@ def _copy(origin: _Directory | _Address, file: CardFile, part: Path, first_byte:
         return sink.tell()
 
 
-def _is_whole(path: Path, file: CardFile) -> bool:
+def _is_complete(path: Path, file: CardFile) -> bool:
     return path.stat().st_size == file.size and sha256_of(path) == file.sha256
 
 
@@ -156,14 +159,14 @@ def _read(source: BinaryIO, size: int) -> bytes:
     try:
         return source.read(size)
     except (OSError, http.client.HTTPException) as error:
-        raise CatalogError(f"the connection broke ({error}): run the command again to resume") from error
+        raise CatalogError(f"the connection was lost ({error}): run the command again to resume") from error
 
 
-def _move_into_place(gathering: Path, target: Path) -> Path:
+def _move_into_place(staging: Path, target: Path) -> Path:
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.replace(old)
-    gathering.replace(target)
+    staging.replace(target)
     shutil.rmtree(old, ignore_errors=True)
     return target

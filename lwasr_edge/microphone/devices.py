@@ -1,7 +1,4 @@
-"""Devices that can record, as PortAudio (through sounddevice) tells of them.
-
-sounddevice is an extra and is imported when a device is first asked for.
-"""
+"""Recording devices, from PortAudio through sounddevice, an extra that is imported when first needed."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from lwasr_edge.errors import AudioDeviceError, MissingExtraError
+from lwasr_edge.validate import whole_number
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Device:
     index: int
     name: str
     channels: int
-    sample_rate: int  # Hz, its own
+    sample_rate: int  # Hz, the device's default
     is_default: bool
 
 
@@ -28,7 +26,7 @@ def list_devices() -> list[Device]:
 
     Raises:
         MissingExtraError: sounddevice or PortAudio is not installed.
-        AudioDeviceError: the sound system cannot be asked.
+        AudioDeviceError: the sound system cannot list its devices.
     """
     sounddevice = import_sounddevice()
     try:
@@ -36,7 +34,7 @@ def list_devices() -> list[Device]:
     except sounddevice.PortAudioError as error:
         raise AudioDeviceError(f"the sound system cannot list its devices: {error}") from error
     default_index = sounddevice.default.device[0]
-    if not isinstance(default_index, int) or default_index < 0:  # part of a name; or the system's choice, perhaps none
+    if not isinstance(default_index, int) or default_index < 0:  # part of a name, or -1: the system's default, if any
         with contextlib.suppress(sounddevice.PortAudioError, ValueError):
             default_index = sounddevice.query_devices(kind="input")["index"]
     return [
@@ -53,25 +51,27 @@ def list_devices() -> list[Device]:
 
 
 def choose_device(wanted: int | str | None) -> Device:
-    """The device that is meant.
+    """Find a device by index or name.
 
     Args:
-        wanted: index, or part of a name; a name in full wins over others that contain it. None for the default.
+        wanted: index, or part of a name; an exact name is preferred to others that contain it. None for the default.
 
     Raises:
         MissingExtraError: see `list_devices`.
-        AudioDeviceError: none that can record, none like this, or several.
+        AudioDeviceError: no recording device, none that matches, or several.
+        OptionError: `wanted` is of another type.
     """
     devices = list_devices()
     if not devices:
-        raise AudioDeviceError("no device that can record was found: is a microphone plugged in?")
+        raise AudioDeviceError("no recording device was found: is a microphone plugged in?")
     if wanted is None:
         return next((device for device in devices if device.is_default), devices[0])
     if isinstance(wanted, str) and not wanted.isdecimal():
         matching = [device for device in devices if wanted.lower() in device.name.lower()]
         exact = [device for device in matching if device.name.lower() == wanted.lower()]
     else:
-        matching = exact = [device for device in devices if device.index == int(wanted)]
+        index = int(wanted) if isinstance(wanted, str) else whole_number("device", wanted, hint="or part of its name")
+        matching = exact = [device for device in devices if device.index == index]
     if exact or len(matching) == 1:
         return (exact or matching)[0]
     what = "several devices match" if matching else "no recording device matches"
@@ -80,7 +80,7 @@ def choose_device(wanted: int | str | None) -> Device:
 
 
 def import_sounddevice() -> ModuleType:
-    """sounddevice, with PortAudio behind it.
+    """Import sounddevice, which loads PortAudio.
 
     Raises:
         MissingExtraError: one of the two is not installed; the message is the command that installs it.
@@ -88,8 +88,8 @@ def import_sounddevice() -> ModuleType:
     try:
         import sounddevice
     except ImportError as error:
-        raise MissingExtraError('a microphone needs sounddevice: pip install "lwasr-edge[mic]"') from error
-    except OSError as error:  # sounddevice's word for a missing shared library
+        raise MissingExtraError("a microphone needs sounddevice: pip install '.[mic]'") from error
+    except OSError as error:  # a missing shared library
         raise MissingExtraError(
             f"a microphone needs PortAudio ({error}): sudo apt install libportaudio2 (macOS: brew install portaudio)"
         ) from error

@@ -1,6 +1,6 @@
-"""A microphone, listened to: PortAudio (through sounddevice) in, events out.
+"""Recognise a microphone: audio from PortAudio (through sounddevice) in, events out.
 
-What a callback in PortAudio's own thread hears is queued; the caller's thread takes it out and recognises it.
+A callback in PortAudio's thread puts audio into a queue; the caller's thread takes it out and recognises it.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from lwasr_edge.events import Event
     from lwasr_edge.stream import Stream
 
-QUEUE_S = 10.0  # sound kept for a recogniser that falls behind; what is more is dropped until half is worked off
+QUEUE_S = 10.0  # audio kept for a slow recogniser; when it is full, audio is dropped until half of it is processed
 COMMON_RATES_HZ = (48_000, 44_100, 16_000)
 PA_INVALID_SAMPLE_RATE = -9997  # PortAudio's paInvalidSampleRate
-DEVICE_BUFFER_S = 0.1  # kept by the driver for a busy processor; blocks come about every 25 ms
-FIRST_SOUND_S = 5.0  # time a device has for its first sound: wireless headsets and sound servers wake up slowly
-SILENT_DEVICE_S = 2.0  # a device that has delivered and then delivers nothing for so long is gone
-CLOSE_S = 1.0  # a device that takes longer to close is left behind
+DEVICE_BUFFER_S = 0.1  # buffered by the driver for a busy CPU; blocks come about every 25 ms
+FIRST_SOUND_S = 5.0  # limit for the first audio: wireless headsets and sound servers start slowly
+SILENT_DEVICE_S = 2.0  # a device that stops delivering audio for this long is treated as disconnected
+CLOSE_S = 1.0  # a device that takes longer to close is abandoned
 _POLL_S = 0.1
 _WAKE = None  # put into the queue to wake the listener
 
 
 class Listener:
-    """Iterate over it for the events of a microphone; made by `Recognizer.listen`.
+    """The events of a microphone, as an iterator; made by `Recognizer.listen`.
 
-    It goes on until `stop` or `close`, until the device fails, or until Ctrl-C. After `stop` the last words come as
-    events, then the iteration ends. So they do when Ctrl-C strikes while the listener waits or recognises; after them
-    it raises KeyboardInterrupt again. Leaving the loop ends nothing: the device goes on recording, and iterating again
-    goes on with the next event. Use it as a context manager, or call `close`, to give the device up then.
+    The iteration ends after `stop` or `close`, when the device fails, or with Ctrl-C. After `stop` the last words come
+    as events first. After Ctrl-C, while the listener waits or recognises, they do too, and then KeyboardInterrupt is
+    raised again. Leaving the loop does not end the recording: iterating again continues with the next event. Use it as
+    a context manager, or call `close`, to close the device.
 
-    `stop`, `close`, `pause` and `resume` may be called from anywhere.
+    `stop`, `close`, `pause` and `resume` may be called from any thread.
 
     Args:
-        open_stream: makes a stream for a sample rate; called with the device's own.
+        open_stream: makes a stream for a sample rate; called with the device's.
         device: index or part of the name; None for the system's default.
 
     Attributes:
-        device: the device that is open.
+        device: the open device.
         lost_samples: samples dropped because the recogniser fell more than QUEUE_S behind.
 
     Raises:
@@ -68,37 +68,37 @@ class Listener:
         self._is_paused = False
         self._has_ended = False
         self._stop_asked = threading.Event()
-        self._ended = threading.Event()  # PortAudio's word that the stream is over
-        self._input_closed = threading.Lock()  # taken, once for all, by who closes the device
-        self._heard_at, self._patience_s = time.monotonic(), FIRST_SOUND_S
-        # Each counter has one writer, the callback or the listener; what stands in the queue is their difference.
+        self._ended = threading.Event()  # set by PortAudio at the end of its stream
+        self._input_closed = threading.Lock()  # acquired by the one thread that closes the device, never released
+        self._last_audio_at, self._timeout_s = time.monotonic(), FIRST_SOUND_S
+        # Each counter has one writer, the callback or the listener; their difference is in the queue.
         self._samples_put = 0
         self._samples_taken = 0
-        self._gap_samples = 0  # dropped since the last block that was put
-        self._queue: queue.SimpleQueue[np.ndarray | int | None] = queue.SimpleQueue()  # int: so many were dropped
+        self._gap_samples = 0  # dropped since the last block in the queue
+        self._queue: queue.SimpleQueue[np.ndarray | int | None] = queue.SimpleQueue()  # int: dropped samples
         self._stream = open_stream(self.device.sample_rate)  # first: it checks the caller's options
         sample_rate, self._input = self._open_input()
         if sample_rate != self.device.sample_rate:
             self.device = replace(self.device, sample_rate=sample_rate)
             self._stream = open_stream(sample_rate)
-        self._events = self._listen()
+        self._events = self._iterate()
 
     @property
     def overflow_count(self) -> int:
-        """How often sound was lost: in the driver, or because the recogniser fell behind."""
+        """How often audio was lost: in the driver, or because the recogniser was too slow."""
         return self._overflows
 
     def pause(self) -> None:
-        """Drop what the device records until `resume`, as while a loudspeaker beside it speaks.
+        """Drop the audio until `resume`, for example while a loudspeaker nearby speaks.
 
-        The utterance under way ends, with the reason "gap". Times count on.
+        The current utterance ends with the reason "gap". Times include the pause.
         """
         self._is_paused = True
         self._queue.put(0)
 
     def resume(self) -> None:
-        """Hear again after `pause`."""
-        self._expect_sound_within(FIRST_SOUND_S)
+        """Continue after `pause`."""
+        self._expect_audio_within(FIRST_SOUND_S)
         self._is_paused = False
 
     def stop(self) -> None:
@@ -107,7 +107,7 @@ class Listener:
         self._queue.put(_WAKE)
 
     def close(self) -> None:
-        """Give the device up without more words; a thread that iterates ends quietly."""
+        """Close the device without more words; an iteration in another thread ends without an error."""
         self._has_ended = True
         self._queue.put(_WAKE)
         self._close_input()
@@ -123,43 +123,43 @@ class Listener:
             raise StreamError("this listener has ended: call recognizer.listen() again")
         return self._events
 
-    def _listen(self) -> Iterator[Event]:
-        """The one iteration; kept by the listener, it stays where it is when a loop over it is left."""
+    def _iterate(self) -> Iterator[Event]:
+        """The only iteration; the listener keeps it, so that a second loop continues the first."""
         try:
             self._start()
-            yield from self._hear()
+            yield from self._recognise()
         except KeyboardInterrupt:
             self._close_input()
             self._stop_asked.set()
-            yield from self._hear()  # what was recorded before
+            yield from self._recognise()  # the audio recorded before
             raise
         except AudioDeviceError:
             if self._has_ended:
-                return  # closed at this very moment
+                return  # closed at the same time
             self._stop_asked.set()
-            yield from self._hear()
+            yield from self._recognise()
             raise
         finally:
             self.close()
             self._stream.close()
 
     def _start(self) -> None:
-        self._expect_sound_within(FIRST_SOUND_S)
+        self._expect_audio_within(FIRST_SOUND_S)
         try:
             self._input.start()
         except self._sounddevice.PortAudioError as error:
             if not self._has_ended:
                 raise AudioDeviceError(f"{self.device.name!r} cannot be started: {error}") from error
 
-    def _hear(self) -> Iterator[Event]:
-        """Recognise until `stop`, and to the last word; until `close`, and not even that."""
+    def _recognise(self) -> Iterator[Event]:
+        """Recognise until `stop`, the last word included, or until `close`, without it."""
         for block in self._blocks():
             yield from self._stream.skip(block) if isinstance(block, int) else self._stream.accept(block)
         if not self._has_ended:
             yield from self._stream.flush()
 
     def _blocks(self) -> Iterator[np.ndarray | int]:
-        """Yield what was queued, until the end; fail when the device stops or falls silent."""
+        """Yield the queued audio until the end; raise an error when the device stops or delivers nothing."""
         while not self._has_ended and not (self._stop_asked.is_set() and self._queue.empty()):
             try:
                 block = self._queue.get(timeout=_POLL_S)
@@ -167,7 +167,7 @@ class Listener:
                 self._check_device()
                 continue
             if block is _WAKE:
-                self._close_input()  # what was recorded before still stands in the queue
+                self._close_input()  # audio recorded before is still in the queue
                 continue
             if not isinstance(block, int):
                 self._samples_taken += len(block)
@@ -178,23 +178,23 @@ class Listener:
             return
         if self._ended.is_set() or not self._input.active:
             raise AudioDeviceError(f"{self.device.name!r} stopped recording: was it unplugged?")
-        patience_s = self._patience_s
-        if not self._is_paused and time.monotonic() - self._heard_at > patience_s:
+        timeout_s = self._timeout_s
+        if not self._is_paused and time.monotonic() - self._last_audio_at > timeout_s:
             raise AudioDeviceError(
-                f"{self.device.name!r} has delivered nothing for {patience_s:g} s: was it unplugged, or taken by "
+                f"{self.device.name!r} has delivered no audio for {timeout_s:g} s: was it unplugged, or opened by "
                 "another program?"
             )
 
-    def _expect_sound_within(self, patience_s: float) -> None:
-        self._heard_at, self._patience_s = time.monotonic(), patience_s
+    def _expect_audio_within(self, timeout_s: float) -> None:
+        self._last_audio_at, self._timeout_s = time.monotonic(), timeout_s
 
     def _open_input(self) -> tuple[int, Any]:
-        """Open the device; return the rate that it took, and sounddevice's stream."""
+        """Open the device; return the accepted sample rate and sounddevice's stream."""
         errors: list[Exception] = []
         for settings in _settings_to_try(self.device):
             sample_rate = settings["samplerate"]
             if sample_rate != self.device.sample_rate and not any(PA_INVALID_SAMPLE_RATE in e.args for e in errors):
-                break  # the rate is not the trouble
+                break  # the rate is not the problem
             try:
                 return sample_rate, self._sounddevice.InputStream(
                     device=self.device.index,
@@ -206,20 +206,22 @@ class Listener:
             except (self._sounddevice.PortAudioError, ValueError) as error:
                 errors.append(error)
         raise AudioDeviceError(
-            f"{self.device.name!r} cannot be opened at its own {self.device.sample_rate} Hz ({errors[0]}): is another "
-            "program using it? `lwasr listen --list-devices` shows the others"
+            f"{self.device.name!r} cannot be opened at its default rate, {self.device.sample_rate} Hz ({errors[0]}): "
+            "is another program using it? `lwasr listen --list-devices` lists the others"
         )
 
     def _on_audio(self, samples: np.ndarray, n_samples: int, time_info: object, status: Any) -> None:
-        """PortAudio calls this in its own thread; it must never wait."""
-        self._expect_sound_within(SILENT_DEVICE_S)
+        """Called in PortAudio's thread; must not block."""
+        self._expect_audio_within(SILENT_DEVICE_S)
         if self._is_paused:
             self._gap_samples += n_samples
             return
         if status.input_overflow:
             self._overflows += 1
         behind_s = (self._samples_put - self._samples_taken) / self.device.sample_rate
-        if behind_s > (QUEUE_S / 2 if self._is_dropping else QUEUE_S):  # one long gap harms fewer words than many
+        if behind_s > (
+            QUEUE_S / 2 if self._is_dropping else QUEUE_S
+        ):  # one long gap loses fewer words than many short ones
             self._overflows += 0 if self._is_dropping else 1
             self._is_dropping = True
             self.lost_samples += n_samples
@@ -233,13 +235,13 @@ class Listener:
         self._queue.put(samples.copy())
 
     def _close_input(self) -> None:
-        """Close the device, unless it hangs.
+        """Close the device in a thread, and abandon it if closing does not return.
 
-        The driver of a device that is gone, or a sound server that no longer answers, may never return from closing.
-        Nor would sounddevice's clean-up at exit, which tries the same: it is taken off then, so that the program ends.
+        Closing may block forever if the device was disconnected or the sound server no longer answers. So would
+        sounddevice's clean-up at exit, which is then unregistered so that the program can end.
         """
         if sys.is_finalizing() or not self._input_closed.acquire(blocking=False):
-            return  # closed; at the interpreter's end by sounddevice, and no thread can be started any more
+            return  # closed; at interpreter exit sounddevice closes it, and no thread can be started
         closing = threading.Thread(target=self._input.close, daemon=True)
         closing.start()
         closing.join(CLOSE_S)
@@ -249,10 +251,10 @@ class Listener:
 
 
 def _settings_to_try(device: Device) -> Iterator[dict[str, Any]]:
-    """How a device may be opened, the best first: at its own rate, one channel of float32.
+    """Settings to open a device with, the best first: at its default rate, one channel, float32.
 
-    Some drivers refuse the rate that they name as their own; one of the common ones works then. Virtual devices claim
-    32 channels and more, of which at most two are likely to be true.
+    Some drivers refuse their own default rate but accept a common one. Virtual devices report 32 channels and more, of
+    which usually at most two exist.
     """
     all_channels = min(device.channels, MAX_CHANNELS)
     for sample_rate in dict.fromkeys((device.sample_rate, *COMMON_RATES_HZ)):

@@ -1,4 +1,4 @@
-"""`lwasr-export` as its users meet it: the file, what it says of itself, what it computes, what it refuses."""
+"""`lwasr-export` end to end: the file, its metadata, its results, and errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lwasr_edge.export.graph import store_as_float16, trace
 from lwasr_edge.export.metadata import Description, describe, write_metadata
 from lwasr_edge.export.quantize import LARGEST_PAIR, matmul_names, quantize, weight_scale
 from lwasr_edge.export.run_model import log_probs_of, padded, run_in_chunks
-from lwasr_edge.export.sensitivity import damage, keep_float, rounded_to_int8
+from lwasr_edge.export.sensitivity import keep_float, sensitivities, simulated_int8
 from lwasr_edge.export.streaming import exported_model
 from lwasr_edge.export.verify import (
     Agreement,
@@ -40,9 +40,9 @@ from lwasr_edge.export.verify import (
     RecordingSet,
     agreements,
     divergence,
-    made_up_recordings,
     read_recordings,
     require_agreement,
+    synthetic_recordings,
     typical_divergence,
 )
 from lwasr_edge.files import sha256_of
@@ -91,7 +91,7 @@ def copied(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def int8_path(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, float_proto: onnx.ModelProto) -> Path:
-    """Made by the command; only the slow tracing is not done again."""
+    """Made by the command, without repeating the slow conversion."""
     path = tmp_path_factory.mktemp("int8") / "random.onnx"
     arguments = [str(checkpoint), "-o", str(path), "--int8", "--name", "tiny-en", "--licence", "CC0-1.0"]
     with pytest.MonkeyPatch.context() as patch:
@@ -101,7 +101,7 @@ def int8_path(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, float_
 
 
 def optimised(path: Path, folder: Path, samples: int | None) -> onnx.ModelProto:
-    """What onnxruntime makes of a file at load."""
+    """The graph after onnxruntime's optimisation at load."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(folder / "optimised.onnx")
@@ -112,7 +112,7 @@ def optimised(path: Path, folder: Path, samples: int | None) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 17, 2000])
-def test_float_file_computes_what_torch_does(float_path: Path, waveform: np.ndarray, n_frames: int) -> None:
+def test_float_file_equals_torch(float_path: Path, waveform: np.ndarray, n_frames: int) -> None:
     model, torch_model = Model(float_path), random_model()
     n_samples = n_frames * 640 - 40 - 600
     audio = np.resize(waveform, max(n_samples, 1))
@@ -132,7 +132,7 @@ def test_file_is_readable_by_onnxruntime_1_18(int8_path: Path, float_path: Path)
         assert {opset.domain: opset.version <= 21 for opset in proto.opset_import} == {"": True}
 
 
-def test_contract_of_the_command_s_file(int8_path: Path, checkpoint: Path) -> None:
+def test_the_file_has_the_model_format(int8_path: Path, checkpoint: Path) -> None:
     proto = onnx.load(int8_path)
     waveform = proto.graph.input[0]
     assert waveform.name == "waveform"
@@ -160,7 +160,7 @@ def test_report_beside_the_file(int8_path: Path) -> None:
     assert report["rtf"]["16 frames"] > 0
 
 
-def test_recognizer_gives_the_same_words(float_path: Path, waveform: np.ndarray) -> None:
+def test_recognizer_gives_the_greedy_words(float_path: Path, waveform: np.ndarray) -> None:
     model = Model(float_path)
     step = model.info.max_chunk_frames
     log_probs = log_probs_of(run_in_chunks(model, padded(model, waveform), step))
@@ -173,13 +173,13 @@ def test_recognizer_gives_the_same_words(float_path: Path, waveform: np.ndarray)
     assert len(text) > 20
 
 
-def test_nothing_of_this_machine_is_in_the_file(int8_path: Path) -> None:
+def test_the_file_has_no_paths_of_this_machine(int8_path: Path) -> None:
     data = int8_path.read_bytes()
     assert str(ROOT).encode() not in data
     assert b".py" not in data
 
 
-def test_nothing_is_stored_that_can_be_computed(float_proto: onnx.ModelProto) -> None:
+def test_computable_constants_are_not_stored(float_proto: onnx.ModelProto) -> None:
     n_parameters = sum(parameter.numel() for parameter in random_model().parameters())
     stored = {tensor.name: int(np.prod(tensor.dims)) for tensor in float_proto.graph.initializer}
     filters = stored.pop("log_mel.filters")
@@ -203,7 +203,7 @@ def test_pinned_and_dynamic_agree(float_path: Path, int8_path: Path, waveform: n
         np.testing.assert_allclose(found[0], found[1], rtol=0, atol=tolerance)
 
 
-def test_int8_covers_every_product_with_weights(float_proto: onnx.ModelProto) -> None:
+def test_int8_covers_every_linear_layer(float_proto: onnx.ModelProto) -> None:
     names = matmul_names(float_proto)
     assert len(names) == 2 * 8 + 3
     assert {"subsampling.second", "subsampling.linear", "head", "layers.1.attention.projection"} <= set(names)
@@ -229,27 +229,27 @@ def test_int8_weights_cannot_overflow_16_bits(int8_path: Path) -> None:
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 4)), elements=st.floats(-9, 9, width=32)))
-def test_steps_of_weights_keep_every_pair_in_16_bits(weight: np.ndarray) -> None:
-    steps = np.abs(np.round(weight / weight_scale(weight)))
-    padded = np.pad(steps, ((0, len(steps) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
+def test_weight_scales_keep_every_pair_in_16_bits(weight: np.ndarray) -> None:
+    levels = np.abs(np.round(weight / weight_scale(weight)))
+    padded = np.pad(levels, ((0, len(levels) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
     assert padded.sum(1).max() <= LARGEST_PAIR
 
 
 def test_int8_quantises_before_it_gathers(float_proto: onnx.ModelProto) -> None:
     nodes = {output: node for node in quantize(float_proto).graph.node for output in node.output}
-    product = next(node for node in nodes.values() if node.name == "subsampling.second_quant")
-    chain, tensor = [], product.input[0]
+    matmul = next(node for node in nodes.values() if node.name == "subsampling.second_quant")
+    chain, tensor = [], matmul.input[0]
     while not chain or chain[-1] != "DynamicQuantizeLinear":
         chain.append(nodes[tensor].op_type)
         tensor = nodes[tensor].input[0]
     assert "Gather" in chain
 
 
-def test_kept_products_stay_float(float_proto: onnx.ModelProto) -> None:
+def test_kept_layers_stay_float(float_proto: onnx.ModelProto) -> None:
     quantized = quantize(float_proto, ["head", "layers.0.feed_forward1.linear2"])
     floats = {node.name for node in quantized.graph.node if node.op_type == "MatMul"}
     assert {"head", "layers.0.feed_forward1.linear2"} <= floats
-    with pytest.raises(ValueError, match="no such products: \\['tail'\\]"):
+    with pytest.raises(ValueError, match="keep_float must be names of MatMul nodes, got \\['tail'\\]"):
         quantize(float_proto, ["tail"])
 
 
@@ -259,8 +259,8 @@ def test_float16_halves_the_file(float_proto: onnx.ModelProto, float_path: Path,
     assert (tmp_path / "half.onnx").stat().st_size < float_path.stat().st_size - 0.4 * weights
 
 
-def test_whole_recording_model(tmp_path: Path, waveform: np.ndarray) -> None:
-    checkpoint, path = tmp_path / "whole.safetensors", tmp_path / "whole.onnx"
+def test_full_context_model(tmp_path: Path, waveform: np.ndarray) -> None:
+    checkpoint, path = tmp_path / "full.safetensors", tmp_path / "full.onnx"
     model = random_model("utterance")
     save_checkpoint(checkpoint, model, b"")
     assert cli.main([str(checkpoint), "-o", str(path)]) == 0
@@ -272,19 +272,21 @@ def test_whole_recording_model(tmp_path: Path, waveform: np.ndarray) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-3)
 
 
-def test_damage_finds_the_product_that_int8_hurts(float_proto: onnx.ModelProto, waveform: np.ndarray) -> None:
+def test_sensitivities_find_the_layer_that_int8_damages(float_proto: onnx.ModelProto, waveform: np.ndarray) -> None:
     model, name = exported_model(random_model()), "layers.1.feed_forward1.linear1"
-    model.layers[1].feed_forward1.norm.bias[1] = 300  # one input so large that the 255 steps are lost on it ...
-    model.layers[1].feed_forward1.linear1.weight[1] = 0  # ... and nothing depends on it
+    model.layers[1].feed_forward1.norm.bias[1] = 300  # one input so large that it uses up the 255 levels ...
+    model.layers[1].feed_forward1.linear1.weight[1] = 0  # ... and has no effect on the output
     before = model.state_dict()
-    ranked = damage(model, matmul_names(float_proto), [Recording(waveform[:32_000], None)])
+    ranked = sensitivities(model, matmul_names(float_proto), [Recording(waveform[:32_000], None)])
     assert next(iter(ranked)) == name
     assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-def test_rounding_is_that_of_onnxruntime(float_proto: onnx.ModelProto, tmp_path: Path, waveform: np.ndarray) -> None:
-    """`damage` ranks by simulation: what it simulates is what the file does."""
+def test_simulated_int8_is_that_of_onnxruntime(
+    float_proto: onnx.ModelProto, tmp_path: Path, waveform: np.ndarray
+) -> None:
+    """`sensitivities` ranks by a simulation, which must agree with the file."""
     names, model = matmul_names(float_proto), exported_model(random_model())
     metadata = describe(random_model(), Description("random"), "int8", "")
     audio = waveform[: 640 * 40]
@@ -296,35 +298,35 @@ def test_rounding_is_that_of_onnxruntime(float_proto: onnx.ModelProto, tmp_path:
     def run_torch() -> torch.Tensor:
         return model(torch.from_numpy(audio), *model.beginning())[3]
 
-    # products whose rounding moves more than what is stored as float16 does
+    # layers on which int8 has more effect than the storage in float16
     for name in ("subsampling.second", "layers.1.attention.projection", "head"):
         moved = run_file(set(names) - {name}) - run_file(set(names))
-        with rounded_to_int8(model.get_submodule(name)):
+        with simulated_int8(model.get_submodule(name)):
             simulated = run_torch()
         simulated = simulated - run_torch()
         assert moved.norm() > 1e-3
         assert (moved - simulated).norm() < 0.5 * moved.norm()
 
 
-def test_keep_float_stops_when_the_words_are_right(
+def test_keep_float_stops_at_the_limit(
     float_proto: onnx.ModelProto, float_path: Path, metadata: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranked = ["head", "b", "c", "d", "e"]
-    monkeypatch.setattr("lwasr_edge.export.sensitivity.damage", lambda *_: dict.fromkeys(ranked, 1.0))
+    monkeypatch.setattr("lwasr_edge.export.sensitivity.sensitivities", lambda *_: dict.fromkeys(ranked, 1.0))
     losses = {0: 0.9, 1: 0.5, 2: 0.2, 4: 0.05}
     monkeypatch.setattr("lwasr_edge.export.sensitivity.wer_loss", lambda *args: losses[len(args[-1])])
-    heard = made_up_recordings(16_000, n_recordings=1, duration_s=1)
-    sets = [RecordingSet("one", [dataclasses.replace(one, text="word") for one in heard])]
+    recordings = synthetic_recordings(16_000, n_recordings=1, duration_s=1)
+    sets = [RecordingSet("one", [dataclasses.replace(one, text="word") for one in recordings])]
     model = exported_model(random_model())
     assert keep_float(model, float_proto, float_path, metadata, sets, 0.1) == ranked[:4]
     assert keep_float(model, float_proto, float_path, metadata, sets, 1.0) == []
-    with pytest.raises(VerificationError, match="with 4 of 5 products in float, int8 still loses more than 0.01 % WER"):
+    with pytest.raises(VerificationError, match="WER loss of int8 must be at most 0.01 %, got more with 4 of 5 linear"):
         keep_float(model, float_proto, float_path, metadata, sets, 0.01)
-    with pytest.raises(VerificationError, match="one: has no transcripts"):
-        keep_float(model, float_proto, float_path, metadata, [RecordingSet("one", heard)], 1.0)
+    with pytest.raises(VerificationError, match="one must have transcripts for --max-wer-loss, got none"):
+        keep_float(model, float_proto, float_path, metadata, [RecordingSet("one", recordings)], 1.0)
 
 
-def test_silence_among_transcribed_recordings_is_an_empty_transcript(tmp_path: Path) -> None:
+def test_an_empty_text_among_others_is_an_empty_transcript(tmp_path: Path) -> None:
     manifest = write_test_manifest(tmp_path)
     entries = [json.loads(line) for line in manifest.read_text().splitlines()]
     for texts in (["", *("word" for _ in entries[1:])], ["" for _ in entries]):
@@ -340,7 +342,7 @@ def test_divergence_of_known_posteriors() -> None:
     assert divergence(sure, even).tolist() == pytest.approx([0.75 * np.log(1.5) + 0.25 * np.log(0.5)])
 
 
-def test_moved_spikes_and_silence_do_not_rule_the_divergence() -> None:
+def test_moved_spikes_and_silence_do_not_dominate_the_divergence() -> None:
     sure = np.array([-1e-3, np.log(1 - np.exp(-1e-3))])  # of the first, blank; reversed, of a token
     blank, token = sure, sure[::-1]
     spikes = np.array([blank, token] * 10)
@@ -353,21 +355,23 @@ def test_moved_spikes_and_silence_do_not_rule_the_divergence() -> None:
     assert typical_divergence([(silence, silence)], blank_id=0) == 0
 
 
-def test_every_set_is_held_to_the_limit() -> None:
+def test_the_limit_is_for_every_set() -> None:
     good = Agreement("librispeech-dev", 234, 0.99, 0.001, float_wer=15.95, wer=15.85)
     bad = Agreement("commonvoice-dev", 159, 0.99, 0.001, float_wer=24.45, wer=24.75)
     require_agreement([good], 0.1)
     require_agreement([good, bad], 0.4)
-    with pytest.raises(VerificationError, match="commonvoice-dev: WER rises from 24.45 % in float to 24.75 %"):
+    with pytest.raises(
+        VerificationError, match="commonvoice-dev: WER must be at most 0.1 % above the 24.45 % of float, got 24.75 %"
+    ):
         require_agreement([good, bad], 0.1)
-    with pytest.raises(VerificationError, match="posteriors diverge by 0.780 nats from"):  # products that overflow
-        require_agreement([Agreement("made-up signals", 3, 0.94, 0.78, None, None)], 1.0)
+    with pytest.raises(VerificationError, match="must be at most 0.1 nats, got 0.780"):  # products that overflow
+        require_agreement([Agreement("synthetic signals", 3, 0.94, 0.78, None, None)], 1.0)
 
 
 @pytest.mark.slow
 @pytest.mark.real_speech
-def test_int8_hears_what_float_hears(tmp_path: Path) -> None:
-    """Of a trained model on real speech: with products that overflow, a frame in five diverges by 0.8 nats or more."""
+def test_int8_of_a_trained_model_is_near_float(tmp_path: Path) -> None:
+    """On real speech: with overflowing products, a frame in five diverges by 0.8 nats or more."""
     manifest = SHARED_SPEECH / "commonvoice-dev.jsonl"
     if not BASE_CHECKPOINT.is_file() or not manifest.is_file():
         pytest.skip("no trained checkpoint or no real speech here")
@@ -452,7 +456,7 @@ def test_full_disk_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_computes_something_else_is_not_kept(
+def test_a_file_with_other_results_is_not_kept(
     checkpoint: Path,
     float_proto: onnx.ModelProto,
     tmp_path: Path,
@@ -465,7 +469,9 @@ def test_a_file_that_computes_something_else_is_not_kept(
     monkeypatch.setattr(pipeline, "trace", lambda _: proto)
     old = tmp_path / "m.onnx"
     old.write_bytes(b"the old one")
-    assert "does not compute what torch does" in refuse([checkpoint, "-o", old, "--force"], capsys)
+    assert "log-probabilities of the exported graph must be those of torch" in refuse(
+        [checkpoint, "-o", old, "--force"], capsys
+    )
     assert old.read_bytes() == b"the old one"
     assert list(tmp_path.iterdir()) == [old]
 

@@ -1,4 +1,4 @@
-"""The same weights for other runtimes: sherpa-onnx (its real wheel, where it is installed) and onnxruntime's format."""
+"""The formats for other runtimes: sherpa-onnx, with its wheel if installed, and onnxruntime's own."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from lwasr_edge.export.sherpa import (
     write_tokens,
 )
 from lwasr_edge.export.streaming import exported_model
-from lwasr_edge.export.verify import RecordingSet, made_up_recordings
+from lwasr_edge.export.verify import RecordingSet, synthetic_recordings
 from lwasr_edge.model import Model
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.scoring.decode import greedy_tokens, tokens_to_text
 from lwasr_edge.training.scoring.scores import score
 
-SHIFT_SAMPLES = 120  # sherpa-onnx centres its frames so much later than we do
+SHIFT_SAMPLES = 120  # sherpa-onnx centres its frames so much later
 
 
 def checkpoint_of(model: AcousticModel, folder: Path) -> Path:
@@ -58,7 +58,7 @@ def traced() -> onnx.ModelProto:
 
 @pytest.fixture
 def fast_trace(traced: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The slow tracing of `random_model` is done once."""
+    """Convert `random_model`, which is slow, only once."""
     monkeypatch.setattr(pipeline, "trace", lambda _: copy.deepcopy(traced))
 
 
@@ -68,15 +68,15 @@ def sherpa_recognizer(folder: Path):
     return sherpa_onnx.OfflineRecognizer.from_nemo_ctc(**files, num_threads=1)
 
 
-def heard_by_sherpa(recognizer, waveform: np.ndarray) -> str:
+def text_of_sherpa(recognizer, waveform: np.ndarray) -> str:
     stream = recognizer.create_stream()
     stream.accept_waveform(16_000, waveform)
     recognizer.decode_stream(stream)
     return stream.result.text.strip()
 
 
-def heard_by_torch(model: AcousticModel, waveform: np.ndarray) -> str:
-    """The whole recording as one chunk."""
+def text_of_torch(model: AcousticModel, waveform: np.ndarray) -> str:
+    """With full context."""
     log_probs, _ = model.log_probs(torch.from_numpy(waveform)[None], torch.tensor([len(waveform)]))
     return tokens_to_text(greedy_tokens(log_probs[0], model.config.blank_id), model.config.vocabulary)
 
@@ -99,8 +99,8 @@ def test_sherpa_folder_from_the_command(normalization: str, tmp_path: Path, caps
     assert "--force" in capsys.readouterr().err
     recognizer = sherpa_recognizer(tmp_path / "out")
     waveform = own_utterances()[0].samples()
-    assert heard_by_sherpa(recognizer, waveform) != ""
-    assert heard_by_sherpa(recognizer, np.zeros(8000, np.float32)) is not None  # any text, but no crash
+    assert text_of_sherpa(recognizer, waveform) != ""
+    assert text_of_sherpa(recognizer, np.zeros(8000, np.float32)) is not None  # any text, but no crash
 
 
 def test_sherpa_refuses_other_features() -> None:
@@ -115,7 +115,7 @@ def test_from_floor() -> None:
 
 
 def test_real_words_in_sherpa(tmp_path: Path) -> None:
-    """Frame for frame where ours stand, sherpa-onnx writes our words; where its own stand, as few errors."""
+    """With our frame positions, sherpa-onnx gives our words; with its own, about as many errors."""
     pytest.importorskip("sherpa_onnx", reason="pip install sherpa-onnx")
     if not BASE_CHECKPOINT.is_file():
         pytest.skip("no trained checkpoint here")
@@ -125,13 +125,13 @@ def test_real_words_in_sherpa(tmp_path: Path) -> None:
     assert sherpa_parity(model, tmp_path / "model.onnx") < PARITY_TOLERANCE
     recognizer = sherpa_recognizer(tmp_path)
     utterances = own_utterances() + shared_utterances(8)
-    said = [utterance.text for utterance in utterances]
+    references = [utterance.text for utterance in utterances]
     waveforms = [utterance.samples() for utterance in utterances]
-    ours = [heard_by_torch(model, waveform) for waveform in waveforms]
-    theirs = [heard_by_sherpa(recognizer, waveform) for waveform in waveforms]
-    aligned = [heard_by_sherpa(recognizer, np.pad(waveform, (SHIFT_SAMPLES, 0))) for waveform in waveforms]
+    ours = [text_of_torch(model, waveform) for waveform in waveforms]
+    theirs = [text_of_sherpa(recognizer, waveform) for waveform in waveforms]
+    aligned = [text_of_sherpa(recognizer, np.pad(waveform, (SHIFT_SAMPLES, 0))) for waveform in waveforms]
     assert score(ours, aligned).wer < 0.02
-    assert abs(score(said, theirs).wer - score(said, ours).wer) < 0.03
+    assert abs(score(references, theirs).wer - score(references, ours).wer) < 0.03
 
 
 @pytest.mark.usefixtures("fast_trace")
@@ -161,14 +161,16 @@ def test_an_ort_file_of_another_model_is_refused(traced: onnx.ModelProto, tmp_pa
     weight = next(tensor for tensor in proto.graph.initializer if tensor.name == "head.weight")
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     onnx.save(proto, tmp_path / "wrong.onnx")
-    with pytest.raises(VerificationError, match="best token of the ONNX file"):
+    with pytest.raises(
+        VerificationError, match="best token of the ONNX file must be the ORT file's in 97 % of the frames, got"
+    ):
         require_same(
-            tmp_path / "right.onnx", tmp_path / "wrong.onnx", [RecordingSet("signals", made_up_recordings(16_000))]
+            tmp_path / "right.onnx", tmp_path / "wrong.onnx", [RecordingSet("signals", synthetic_recordings(16_000))]
         )
 
 
 @pytest.mark.usefixtures("fast_trace")
-def test_run_file_is_what_transcribe_does(tmp_path: Path) -> None:
+def test_run_file_equals_transcribe(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     assert cli.main([str(checkpoint_of(random_model(), tmp_path)), "-o", str(path)]) == 0
     model, recognizer = Model(path), Recognizer(path)
@@ -181,7 +183,7 @@ def test_run_file_is_what_transcribe_does(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 kB; skips the test where it cannot be had."""
+    """A disk of 64 kB; skips the test if it cannot be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.name != "posix" or os.geteuid() != 0:

@@ -1,4 +1,4 @@
-"""The exportable modules compute what the trained model computes, chunk by chunk (in float64: no rounding)."""
+"""The exportable modules equal the trained model, chunk by chunk (in float64, to exclude rounding)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lwasr_edge.audio.reader import load_audio
-from lwasr_edge.export.layers import FoldedLogMel, neighbours
+from lwasr_edge.export.layers import FoldedLogMel, patches
 from lwasr_edge.export.streaming import collapse, exported_model
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import FrontendConfig
 from lwasr_edge.training.model.conformer import MEL_CONTEXT, LayerPast, Limits, relative_positions
 from lwasr_edge.training.model.features import LogMel
 
-EXACT = 5e-5  # the window and the positions are float32 all the same
+EXACT = 5e-5  # the window and the positions are float32
 
 
 @pytest.fixture(scope="module")
 def waveform() -> Tensor:
-    """(N,) float64, 2 s of speech and a bit, from its beginning."""
+    """(N,) float64, the first 2.1 s of speech."""
     return torch.from_numpy(load_audio(SPEECH, 16_000)[:33_333]).double()
 
 
@@ -32,7 +32,7 @@ def expected(model: AcousticModel, waveform: Tensor, chunk_frames: int | None) -
 
 
 def stream(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> tuple[Tensor, list[int], list[int]]:
-    """Run chunks of ``sizes`` frames, the last size again and again; log_probs, tokens, frames from the beginning."""
+    """Run chunks of ``sizes`` frames, repeating the last size; log_probs, tokens and their frames in the recording."""
     exported = exported_model(model.double())
     state = [
         tensor.zeros().double() if tensor.dtype.is_floating_point else tensor.zeros()
@@ -53,13 +53,13 @@ def stream(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> tuple[Te
 
 
 @pytest.mark.parametrize("chunk_frames", [1, 2, 3, 4, 16, 250])
-def test_chunks_give_what_training_sees(waveform: Tensor, chunk_frames: int) -> None:
+def test_chunks_equal_those_of_training(waveform: Tensor, chunk_frames: int) -> None:
     model = random_model()
     found, _, _ = stream(model, waveform, [chunk_frames])
     torch.testing.assert_close(found, expected(model, waveform, chunk_frames), rtol=0, atol=EXACT)
 
 
-def test_one_chunk_is_the_whole(waveform: Tensor) -> None:
+def test_one_chunk_equals_full_context(waveform: Tensor) -> None:
     model = random_model(left_context_frames=200)
     found, _, _ = stream(model, waveform, [10_000])
     torch.testing.assert_close(found, expected(model, waveform, None), rtol=0, atol=EXACT)
@@ -80,8 +80,8 @@ def test_odd_sizes(waveform: Tensor, sizes: dict[str, int]) -> None:
     torch.testing.assert_close(found, expected(model, waveform, 5), rtol=0, atol=EXACT)
 
 
-def layerwise_losses(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> Tensor:
-    """An uneven sequence of chunks through the trained modules themselves, with their own ``past``."""
+def streamed_by_layer(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> Tensor:
+    """Run chunks of uneven sizes through the trained modules, with their own caches."""
     model.double()
     config = model.config.encoder
     width, half_kernel = config.d_model, config.conv_kernel // 2
@@ -111,7 +111,7 @@ def test_uneven_chunks(waveform: Tensor) -> None:
     assert sum(sizes) == model.frames(len(waveform))
     padded = F.pad(waveform, (0, sum(sizes) * 640 - len(waveform)))
     found, _, _ = stream(model, waveform, list(sizes))
-    torch.testing.assert_close(found, layerwise_losses(model, padded, sizes), rtol=0, atol=EXACT)
+    torch.testing.assert_close(found, streamed_by_layer(model, padded, sizes), rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("sizes", [[1], [3], [2, 9, 1, 5], [100]])
@@ -128,7 +128,7 @@ def test_tokens_are_the_collapsed_log_probs(waveform: Tensor, sizes: list[int]) 
     assert list(zip(tokens, frames, strict=True)) == wanted
 
 
-def test_whole_recordings_and_the_silence_behind_them(waveform: Tensor) -> None:
+def test_full_recordings_and_padding(waveform: Tensor) -> None:
     model = random_model("utterance")
     wanted = expected(model, waveform, None)
     exported = exported_model(model)
@@ -147,7 +147,7 @@ def test_silence_alone_is_finite() -> None:
         assert outputs[3].isfinite().all()
 
 
-def test_look_ahead_is_heard_and_comes_again(waveform: Tensor) -> None:
+def test_look_ahead_is_context_and_not_consumed(waveform: Tensor) -> None:
     exported = exported_model(random_model(seed=1).double())
     beginning = [tensor.double() if tensor.dtype.is_floating_point else tensor for tensor in exported.beginning()]
     names = [tensor.name for tensor in exported.state_tensors()]
@@ -157,7 +157,7 @@ def test_look_ahead_is_heard_and_comes_again(waveform: Tensor) -> None:
         return exported(first, torch.tensor([look_ahead]), *beginning[1:])
 
     all_consumed, ahead = run(0), run(4)
-    torch.testing.assert_close(ahead[3], all_consumed[3])  # what is heard is the same
+    torch.testing.assert_close(ahead[3], all_consumed[3])  # the context is the same
     emitted = [
         (token, frame) for token, frame in zip(*(x.tolist() for x in all_consumed[:2]), strict=True) if frame < 8
     ]
@@ -202,14 +202,14 @@ def test_folded_log_mel(config: FrontendConfig) -> None:
 
 
 @pytest.mark.parametrize("bands", [1, 2, 7, 8])
-def test_neighbours_make_a_convolution(bands: int) -> None:
+def test_patches_make_a_convolution(bands: int) -> None:
     generator = torch.Generator().manual_seed(2)
     x, kernel = torch.randn(9, bands, 4, generator=generator), torch.randn(5, 4, 3, 3, generator=generator)
     wanted = F.conv2d(x.permute(2, 0, 1)[None], kernel, stride=2, padding=(0, 1))[0].permute(1, 2, 0)
-    torch.testing.assert_close(neighbours(x, 4) @ kernel.permute(2, 3, 1, 0).flatten(0, 2), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(patches(x, 4) @ kernel.permute(2, 3, 1, 0).flatten(0, 2), wanted, rtol=0, atol=1e-5)
 
 
-def test_exporting_leaves_the_trained_model_alone() -> None:
+def test_export_does_not_change_the_trained_model() -> None:
     model = random_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     exported_model(model)

@@ -1,37 +1,50 @@
-"""The distribution: what the wheel and the source archive hold, what they need, and which way imports point."""
+"""The distribution: contents and requirements of wheel and source archive, versions, direction of imports."""
 
 import ast
+import importlib
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from locations import ROOT
 
+import lwasr_edge
+from lwasr_edge.model_info import FORMAT_VERSION
+
+WORKFLOW = ROOT / ".github" / "workflows" / "test.yml"
 LEFT_OUT = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "runs")
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="needs the checkout, not an install")
 
 
+def pyproject() -> dict[str, Any]:
+    """The parsed pyproject.toml."""
+    tomllib = pytest.importorskip("tomllib")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 def package_folders() -> dict[str, Path]:
     """Package -> folder, read from pyproject.toml."""
-    tomllib = pytest.importorskip("tomllib")
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    setuptools = pyproject()["tool"]["setuptools"]
     mapped = setuptools["package-dir"]
     return {name: ROOT / mapped.get(name, name.replace(".", "/")) for name in setuptools["packages"]}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source archive and the wheel built from it, of a copy that also holds another model."""
+    """A folder with the source archive and the wheel built from it, of a copy with one more model."""
     for needed in ("build", "setuptools"):
         if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"needs the package {needed} (pip install 'lwasr-edge[dev]')")
+            pytest.skip(f"needs the package {needed} (pip install '.[dev]')")
     copy, out = tmp_path_factory.mktemp("checkout") / "lwasr-edge", tmp_path_factory.mktemp("dist")
     shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
     probe = copy / "models" / "probe"
@@ -65,7 +78,7 @@ def test_base_install_is_small(metadata: Message) -> None:
     assert metadata.get_all("Provides-Extra") == ["mic", "train", "export", "dev"]
 
 
-def test_wheel_holds_the_packages_and_nothing_beside_them(wheel: Path) -> None:
+def test_wheel_contains_the_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     top_level = {name.partition("/")[0] for name in names}
@@ -77,12 +90,29 @@ def test_wheel_holds_the_packages_and_nothing_beside_them(wheel: Path) -> None:
     assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in names if "dist-info/licenses/" in name}
 
 
-def test_wheel_holds_the_default_model_and_its_card_but_no_checkpoints(wheel: Path) -> None:
+def test_wheel_contains_the_default_model_and_its_card_but_no_checkpoints(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name.removeprefix("lwasr_edge/models/") for name in archive.namelist() if "/models/" in name}
     default = "en-base"
     assert json.loads((ROOT / "models" / default / "card.json").read_text(encoding="utf-8"))["default"]
     assert names == {"__init__.py", *(f"{default}/{name}" for name in ("model.int8.onnx.gz", "card.md", "card.json"))}
+
+
+def test_source_archive_contains_documents_and_every_model_that_has_a_card(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    documents = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "NOTICE", "LICENSE", "Makefile")
+    for name in (*documents, "docs/README.md", "docs/decisions/README.md", "docs/MODEL_FORMAT.md"):
+        assert name in names
+    cards = sorted(ROOT.glob("models/*/card.json"))
+    assert cards
+    for card in cards:
+        folder = f"models/{card.parent.name}"
+        files = [entry["path"] for entry in json.loads(card.read_text(encoding="utf-8"))["files"]]
+        assert {f"{folder}/{name}" for name in (*files, "card.json", "card.md", "about.json")} <= names
+    assert "tests/packaging/wheel_check.sh" in names
+    assert [name for name in names if name.endswith(".safetensors")] == []
 
 
 def test_wheel_imports_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
@@ -111,6 +141,61 @@ def test_console_scripts(wheel: Path) -> None:
         "[console_scripts]lwasr=lwasr_edge.cli:main"
         "lwasr-export=lwasr_edge.export.cli:mainlwasr-train=lwasr_edge.training.cli:main"
     )
+
+
+def test_the_version_has_one_definition(metadata: Message) -> None:
+    assert metadata["Version"] == lwasr_edge.__version__
+    assert "version" not in pyproject()["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## [{lwasr_edge.__version__}] - " in changelog
+
+
+def test_the_format_version_has_one_definition() -> None:
+    title = (ROOT / "docs" / "MODEL_FORMAT.md").read_text(encoding="utf-8").splitlines()[0]
+    assert title == f"# Model format, version {FORMAT_VERSION}"
+    sources = [path for top in ("lwasr_edge", "export") for path in (ROOT / top).rglob("*.py")]
+    sources = [path for path in sources if "lwasr.contract" in path.read_text(encoding="utf-8")]
+    assert sources == [ROOT / "lwasr_edge" / "model_info.py"]
+
+
+def test_the_wheel_check_installs_the_lower_bounds() -> None:
+    script = (ROOT / "tests" / "packaging" / "wheel_check.sh").read_text(encoding="utf-8")
+    for requirement in pyproject()["project"]["dependencies"]:
+        assert f" {requirement.replace('>=', '==')} " in script
+
+
+def test_the_workflow_covers_every_declared_python() -> None:
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+    for job in jobs.values():
+        assert job["runs-on"] and job["timeout-minutes"]
+        assert set([needs] if isinstance(needs := job.get("needs", []), str) else needs) <= set(jobs)
+        assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+    for command in re.findall(r"tests/\S+\.sh", WORKFLOW.read_text(encoding="utf-8")):
+        assert (ROOT / command).stat().st_mode & 0o100
+    matrix = jobs["wheel"]["strategy"]["matrix"]
+    classifiers = [line.rpartition(" ")[2] for line in pyproject()["project"]["classifiers"] if ":: 3." in line]
+    assert matrix["python"] == classifiers
+    assert {entry["runner"] for entry in matrix["include"]} == set(matrix["runner"])
+
+
+def test_cards_for_people_are_those_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a change of about.json or of the text in benchmarks/cards.py, card.json and card.md must follow."""
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    render = importlib.import_module("cards").markdown
+    for path in sorted(ROOT.glob("models/*/card.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(path.with_name("about.json").read_text(encoding="utf-8"))
+        assert {**card, **card["about"], **about} == {**card, **card["about"]}
+        assert path.with_name("card.md").read_text(encoding="utf-8") == render(card)
+
+
+def test_install_commands_work_from_a_checkout() -> None:
+    """The project is on no package index yet: extras are installed as `pip install '.[mic]'`."""
+    sources = [path for top in ("lwasr_edge", "export", "examples", "docs") for path in (ROOT / top).rglob("*")]
+    sources = [path for path in (*sources, *ROOT.glob("*.md")) if path.suffix in (".py", ".md")]
+    assert [path for path in sources if re.search(r"pip install \S?lwasr-edge\[", path.read_text("utf-8"))] == []
 
 
 def test_every_package_folder_is_named_in_pyproject() -> None:

@@ -1,9 +1,10 @@
-"""The README says what is so: its commands and options exist, its Python runs against names that exist."""
+"""The README is correct: its commands, options and files exist, and its Python runs."""
 
 import ast
 import importlib
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,27 +20,36 @@ pytestmark = pytest.mark.skipif(not README.is_file(), reason="needs the checkout
 MODULES = {"lwasr": "lwasr_edge.cli", "lwasr-train": "lwasr_edge.training.cli", "lwasr-export": "lwasr_edge.export.cli"}
 
 
-def blocks(language: str) -> list[str]:
-    if not README.is_file():
+def pages() -> list[Path]:
+    """All Markdown pages of the checkout."""
+    folders = [ROOT / name for name in ("docs", "models", "benchmarks")]
+    return sorted([*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))])
+
+
+def blocks(language: str, page: Path = README) -> list[str]:
+    if not page.is_file():
         return []
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-def commands() -> list[list[str]]:
-    """Every `lwasr...` command of the README's shell blocks, as words."""
-    lines = [part for block in blocks("sh") for line in block.splitlines() for part in re.split(r"&& | \| ", line)]
-    return [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] in MODULES]
+def commands() -> list[str]:
+    """Every different `lwasr...` command of the pages' shell blocks."""
+    joined = [block.replace("\\\n", " ") for page in pages() for block in blocks("sh", page)]
+    lines = [part for block in joined for line in block.splitlines() for part in re.split(r"&& | \| ", line)]
+    found = [" ".join(words) for line in lines if (words := shlex.split(line, comments=True)) and words[0] in MODULES]
+    return list(dict.fromkeys(found))
 
 
-def test_the_two_commands_stand_on_the_first_screen() -> None:
+def test_the_two_commands_are_on_the_first_screen() -> None:
     first_screen = "\n".join(README.read_text(encoding="utf-8").splitlines()[:40])
     assert "pip install . && lwasr transcribe FILE.wav" in first_screen
     assert "make test" in first_screen
+    assert "English only" in first_screen
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_commands_and_their_options_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    program, *rest = words
+@pytest.mark.parametrize("command", commands())
+def test_commands_and_their_options_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program, *rest = command.split()
     subcommand = [] if program == "lwasr-export" else rest[:1]
     with pytest.raises(SystemExit) as ended:
         importlib.import_module(MODULES[program]).main([*subcommand, "--help"])
@@ -71,7 +81,28 @@ def test_the_streaming_example_prints_every_sentence_once(capsys: pytest.Capture
     assert all(line.endswith("\r") for line in growing)
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+def test_the_tree_of_files_exists() -> None:
+    (tree,) = blocks("text")
+    folders: list[str] = []
+    for line in tree.splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [name]
+        path = ROOT.joinpath(*folders)
+        assert path.is_dir() if name.endswith("/") else path.is_file(), path
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    assert targets or page != README
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_pages_name_files_that_exist() -> None:
+    """Paths of code and documents in the text of a page (`lwasr_edge/model.py`, docs/bench.md)."""
+    pattern = re.compile(r"(?<![\w/.-])(?:lwasr_edge|export|docs|tests|benchmarks|examples)/[\w./-]+\.(?:py|md|sh)\b")
+    named = {(page, name) for page in pages() for name in pattern.findall(page.read_text(encoding="utf-8"))}
+    assert named
+    assert sorted(name for _, name in named if not (ROOT / name).is_file()) == []

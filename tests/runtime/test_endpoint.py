@@ -1,4 +1,4 @@
-"""End-points: the rules' values, and when each of them cuts. Tokens are put in by hand, frame by frame."""
+"""Endpoints: the values of the rules, and when each applies. Tokens are given by hand, frame by frame."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INFO = ModelInfo(**{**tiny_model.INFO, "vocabulary": tuple(tiny_model.VOCABULARY
 def track(
     spoken: dict[int, int], n_frames: int, rules: EndpointRules, chunk_frames: int = 1, end_s: float | None = None
 ) -> list[Event]:
-    """Events for tokens at given frames (40 ms each), heard in chunks; `end_s` finishes the stream."""
+    """Events for tokens at given frames (40 ms each), pushed in chunks; `end_s` finishes the stream."""
     tracker = UtteranceTracker(INFO, rules)
     events: list[Event] = []
     for start in range(0, n_frames, chunk_frames):
@@ -41,9 +41,15 @@ def finals(events: list[Event]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("field", ["silence_before_speech_s", "silence_after_speech_s", "max_utterance_s"])
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "1", True])
-def test_impossible_values(field: str, value: object) -> None:
-    with pytest.raises(OptionError, match=f"{field} is expected to be a positive number of seconds or None"):
+def test_invalid_values(field: str, value: object) -> None:
+    with pytest.raises(OptionError, match=f"{field} must be a finite number > 0, got .*: give seconds, or None"):
         EndpointRules(**{field: value})
+
+
+def test_numpy_numbers_are_limits_too() -> None:
+    rules = EndpointRules(np.float64(2.4), np.float32(0.8), np.int64(20))
+    assert rules.in_frames(40.0) == (60, 20, 500)
+    assert {type(value) for value in vars(rules).values()} == {float}
 
 
 def test_limits_in_frames_are_rounded_up() -> None:
@@ -67,23 +73,22 @@ def test_a_shorter_pause_does_not_cut() -> None:
     assert finals(track({5: ONE, 16: TWO}, 17, rules)) == [("one", "endpoint")]
 
 
-def test_an_end_point_inside_a_chunk_is_seen() -> None:
+def test_an_endpoint_inside_a_chunk() -> None:
     events = track({5: ONE, 50: TWO}, 64, EndpointRules(), chunk_frames=64)
     assert [type(event) for event in events] == [Final, Partial]
     assert [event.text for event in events] == ["one", "two"]
 
 
-def test_silence_before_speech_is_told_once() -> None:
+def test_silence_before_speech_is_reported_once() -> None:
     rules = EndpointRules(silence_before_speech_s=0.4)
     events = track({}, 100, rules)
     assert finals(events) == [("", "endpoint")]
     assert (events[0].start_s, events[0].end_s) == (0.0, (10 * 640 - 360) / 16000)
 
 
-def test_silence_before_speech_is_told_again_after_speech() -> None:
+def test_silence_before_speech_is_reported_again_after_speech() -> None:
     rules = EndpointRules(silence_before_speech_s=0.4, silence_after_speech_s=0.2)
-    told = finals(track({20: ONE}, 60, rules))
-    assert told == [("", "endpoint"), ("one", "endpoint"), ("", "endpoint")]
+    assert finals(track({20: ONE}, 60, rules)) == [("", "endpoint"), ("one", "endpoint"), ("", "endpoint")]
 
 
 def test_the_longest_utterance_is_cut_between_words() -> None:
@@ -104,8 +109,8 @@ def test_a_word_mark_alone_is_no_utterance(rules: EndpointRules) -> None:
     mark = ModelInfo(**{**tiny_model.INFO, "vocabulary": ("\u2581", *tiny_model.VOCABULARY[1:])})
     tracker = UtteranceTracker(mark, rules)
     one = np.zeros(1, np.int64)
-    heard = ChunkResult(tokens=one, frames=one + 2, scores=np.ones(1, np.float32), state={}, log_probs=None)
-    assert finals(tracker.push(heard, 100)) == []
+    result = ChunkResult(tokens=one, frames=one + 2, scores=np.ones(1, np.float32), state={}, log_probs=None)
+    assert finals(tracker.push(result, 100)) == []
     assert tracker.finish(4.0) == []
 
 
@@ -114,7 +119,7 @@ def test_no_rules_no_ends() -> None:
     assert finals(events) == [("one two", "flush")]
 
 
-def test_nothing_said_nothing_final() -> None:
+def test_no_speech_no_final() -> None:
     assert track({}, 40, NO_ENDPOINTS, end_s=1.6) == []
 
 
@@ -135,7 +140,7 @@ def test_the_chunk_size_does_not_move_the_cuts(chunk_frames: int, rules: Endpoin
     assert len(cuts(1)) >= 3
 
 
-def test_partials_come_when_the_text_grows_and_say_what_is_stable() -> None:
+def test_partials_come_when_the_text_grows_with_their_stable_part() -> None:
     events = track({0: ONE, 4: FOUR, 8: TEEN, 12: TWO}, 16, EndpointRules())
     assert [(event.stable_text, event.text) for event in events] == [
         ("", "one"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lwasr_edge.bench.manifest import evenly_spaced, read_manifest_lines
 from lwasr_edge.errors import ManifestError
-from lwasr_edge.manifest import evenly_spaced, read_manifest_lines
 
 GOOD = {"audio_filepath": "a.wav", "duration": 1}
 

@@ -1,4 +1,4 @@
-"""The model file: what is checked when it is opened, and what one chunk gives."""
+"""Model files: the checks when one is opened, and the output of one chunk."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_description(model_path: Path) -> None:
 
 def test_one_chunk(model_path: Path) -> None:
     model = Model(model_path)
-    result = model.step(speak(0.16, "\u2581two", "teen", 0.12), model.initial_state())
+    result = model.run_chunk(speak(0.16, "\u2581two", "teen", 0.12), model.initial_state())
     assert result.tokens.tolist() == [1, 4]
     assert result.frames.tolist() == [5, 8]
     assert result.tokens.dtype == result.frames.dtype == np.int64
@@ -53,7 +53,7 @@ def test_one_chunk(model_path: Path) -> None:
 
 def test_log_probs_only_when_asked(model_path: Path) -> None:
     model = Model(model_path)
-    result = model.step(speak(0.16, "\u2581two", 0.12), model.initial_state(), with_log_probs=True)
+    result = model.run_chunk(speak(0.16, "\u2581two", 0.12), model.initial_state(), with_log_probs=True)
     assert result.log_probs.shape == (10, 9)
     np.testing.assert_allclose(np.exp(result.log_probs).sum(axis=1), 1.0, rtol=1e-5)
     assert result.log_probs.argmax(axis=1).tolist() == [8, 8, 8, 8, 8, 1, 1, 1, 8, 8]
@@ -62,50 +62,64 @@ def test_log_probs_only_when_asked(model_path: Path) -> None:
 def test_state_carries_a_token_over_the_border(model_path: Path) -> None:
     model = Model(model_path)
     audio = speak(0.16, "\u2581two", 0.12)
-    first = model.step(audio[:3840], model.initial_state())
-    second = model.step(audio[3840:], first.state)
+    first = model.run_chunk(audio[:3840], model.initial_state())
+    second = model.run_chunk(audio[3840:], first.state)
     assert (first.tokens.tolist(), second.tokens.tolist()) == ([1], [])  # the tone goes on: not a second token
-    assert model.step(audio[3840:], model.initial_state()).tokens.tolist() == [1]  # without the state, it would be
+    assert model.run_chunk(audio[3840:], model.initial_state()).tokens.tolist() == [1]  # without the state, it would be
 
 
 def test_the_initial_state_stays_zero(model_path: Path) -> None:
     model = Model(model_path)
     state = model.initial_state()
-    model.step(speak("\u2581two", 0.04), state)
+    model.run_chunk(speak("\u2581two", 0.04), state)
     assert not any(tensor.any() for tensor in state.values())
     with pytest.raises(ValueError, match="read-only"):
         state["state_tail"][0] = 1.0
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 639, 641])
-def test_chunks_of_an_impossible_size(model_path: Path, n_samples: int) -> None:
+def test_chunks_of_an_invalid_size(model_path: Path, n_samples: int) -> None:
     model = Model(model_path)
-    with pytest.raises(ModelError, match="positive multiple of 640 samples"):
-        model.step(np.zeros(n_samples, np.float32), model.initial_state())
+    with pytest.raises(ModelError, match="chunk length must be a positive multiple of 640 samples, got shape"):
+        model.run_chunk(np.zeros(n_samples, np.float32), model.initial_state())
 
 
 def test_pinned_chunk_size(model_path: Path) -> None:
     model = Model(model_path, pinned_samples=6400)
-    result = model.step(speak(0.16, "\u2581two", 0.12), model.initial_state())
+    result = model.run_chunk(speak(0.16, "\u2581two", 0.12), model.initial_state())
     assert (result.tokens.tolist(), result.frames.tolist()) == ([1], [5])
-    with pytest.raises(ModelError, match="chunks of 6400 samples only; came 640"):
-        model.step(np.zeros(640, np.float32), model.initial_state())
+    with pytest.raises(ModelError, match="chunk length must be pinned_samples=6400, got 640"):
+        model.run_chunk(np.zeros(640, np.float32), model.initial_state())
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
-def test_impossible_threads(model_path: Path, threads: object) -> None:
-    with pytest.raises(OptionError, match="threads"):
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", np.float64(1), np.int64(0)])
+def test_invalid_threads(model_path: Path, threads: object) -> None:
+    with pytest.raises(OptionError, match="threads must be a whole number >= 1, got .*: None uses all cores"):
         Model(model_path, threads=threads)
+
+
+def test_numpy_numbers_are_options_too(model_path: Path) -> None:
+    model = Model(model_path, threads=np.int32(1), pinned_samples=np.int64(640))
+    assert model.run_chunk(np.zeros(640, np.float32), model.initial_state()).tokens.tolist() == []
+    with pytest.raises(OptionError, match="pinned_samples must be a whole number >= 1, got 0"):
+        Model(model_path, pinned_samples=0)
+
+
+def test_step_is_another_name_of_run_chunk(model_path: Path) -> None:
+    model = Model(model_path)
+    samples = speak("\u2581two", 0.04)
+    found, expected = (run(samples, model.initial_state()) for run in (model.step, model.run_chunk))
+    assert found.tokens.tolist() == expected.tokens.tolist() == [1]
 
 
 def test_all_cores(model_path: Path) -> None:
     assert Model(model_path, threads=None).info.name == "tiny"
 
 
-def test_missing_file_and_directory(tmp_path: Path) -> None:
+def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         Model(tmp_path / "no.onnx")
-    with pytest.raises(FileNotFoundError, match="is a directory"):
+    with pytest.raises(FileNotFoundError, match="which is a folder"):
         Model(tmp_path)
 
 
@@ -133,7 +147,9 @@ def test_compressed_file_is_the_same_model(model_path: Path, tmp_path: Path, nam
     compressed, plain = Model(path), Model(model_path)
     assert compressed.info == plain.info
     waveform = np.random.default_rng(0).normal(0, 0.1, 6400).astype(np.float32)
-    found, wanted = (model.step(waveform, model.initial_state(), with_log_probs=True) for model in (compressed, plain))
+    found, wanted = (
+        model.run_chunk(waveform, model.initial_state(), with_log_probs=True) for model in (compressed, plain)
+    )
     np.testing.assert_array_equal(found.log_probs, wanted.log_probs)
 
 
@@ -142,7 +158,7 @@ def test_truncated_compressed_file(model_path: Path, tmp_path: Path, kept: float
     data = gzip.compress(model_path.read_bytes())
     path = tmp_path / "cut.onnx.gz"
     path.write_bytes(data[: max(2, int(len(data) * kept))])
-    with pytest.raises(ModelError, match=r"cut\.onnx\.gz is compressed, and damaged or incomplete"):
+    with pytest.raises(ModelError, match=r"cut\.onnx\.gz is a damaged or incomplete gzip file"):
         Model(path)
 
 
@@ -156,15 +172,15 @@ def test_compressed_file_with_a_changed_byte(model_path: Path, tmp_path: Path) -
 
 
 def test_compressed_file_that_holds_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lwasr_edge.model.LARGEST_BYTES", 1 << 20)
+    monkeypatch.setattr("lwasr_edge.hub.model_file.MAX_MODEL_BYTES", 1 << 20)
     path = tmp_path / "bomb.onnx.gz"
     path.write_bytes(gzip.compress(bytes(2 << 20)))
-    with pytest.raises(ModelError, match="unpacks to more than 1 MB"):
+    with pytest.raises(ModelError, match="decompresses to more than 1 MB"):
         Model(path)
 
 
 @pytest.mark.parametrize("name", [b"tokens", b"state_last", b"samples_per_frame"])
-def test_names_that_are_no_text(
+def test_names_that_are_not_text(
     model_path: Path, tmp_path: Path, name: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.onnx"
@@ -181,45 +197,69 @@ def test_another_projects_model(save: Build) -> None:
         Model(save(model))
 
 
-def test_newer_contract(save: Build) -> None:
-    with pytest.raises(ModelVersionError, match=r"contract 2; .* up to 1: pip install --upgrade lwasr-edge"):
+def test_newer_format(save: Build) -> None:
+    with pytest.raises(
+        ModelVersionError,
+        match=r"model format 2 is newer than this version supports \(1\): pip install --upgrade lwasr-edge",
+    ):
         Model(save(tiny_model.build_model(contract="2")))
 
 
-@pytest.mark.parametrize("contract", ["", "0", "one", "1.5"])
-def test_contract_that_is_no_number(save: Build, contract: str) -> None:
-    with pytest.raises(ModelError, match="whole number from 1"):
-        Model(save(tiny_model.build_model(contract=contract)))
+@pytest.mark.parametrize("version", ["9" * 20, "9" * 5000])
+def test_a_much_newer_format(version: str) -> None:
+    with pytest.raises(ModelVersionError, match="model format 9999"):
+        ModelInfo.from_metadata({"lwasr.contract": version, "lwasr.model": "{}"})
+
+
+@pytest.mark.parametrize("version", ["", "0", "00", "one", "1.5", "-1", "\u00b2"])
+def test_format_version_that_is_not_a_number(save: Build, version: str) -> None:
+    with pytest.raises(ModelError, match="'lwasr.contract' must be a whole number >= 1, got"):
+        Model(save(tiny_model.build_model(contract=version)))
+
+
+def test_format_version_of_the_file() -> None:
+    text = json.dumps({**tiny_model.INFO, "format_version": 99})  # ignored
+    assert ModelInfo.from_metadata({"lwasr.contract": "1", "lwasr.model": text}).format_version == 1
+    assert ModelInfo.from_metadata({"lwasr.contract": "01", "lwasr.model": text}).format_version == 1
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samples_per_frame": 0}, "samples_per_frame is expected to be a whole number from 1; came 0"),
-        ({"sample_rate": "16000"}, "sample_rate is expected"),
+        ({"samples_per_frame": 0}, "samples_per_frame must be a whole number >= 1, got 0: export it again"),
+        ({"sample_rate": "16000"}, "sample_rate must be a whole number >= 1, got '16000'"),
         ({"flush_samples": -1}, "flush_samples"),
         ({"frame_delay_samples": None}, "frame_delay_samples"),
-        ({"blank_id": 99}, "blank_id is 99, outside its vocabulary of 9"),
-        ({"blank_id": 9}, "blank_id is 9, outside its vocabulary of 9"),  # the blank is one of them
+        ({"blank_id": 99}, "blank_id must be less than 9, the size of its vocabulary, got 99"),
+        ({"blank_id": 9}, "blank_id must be less than 9, the size of its vocabulary, got 9"),
         ({"vocabulary": []}, "at least two strings"),
         ({"vocabulary": [1, 2, 3]}, "at least two strings"),
+        ({"vocabulary": "abc"}, "vocabulary must be a list, got 'abc'"),
+        ({"vocabulary": None}, "vocabulary must be a list, got None"),
+        ({"vocabulary": {"a": 1, "b": 2}}, "vocabulary must be a list"),
         ({"chunk_frames": [0]}, "chunk_frames"),
+        ({"chunk_frames": 5}, "chunk_frames must be a list, got 5"),
+        ({"chunk_frames": [[1]]}, "chunk_frames must be a whole number"),
+        ({"streaming": "false"}, "streaming must be true or false, got 'false'"),
+        ({"name": None}, "name must be a string, got None"),
+        ({"licence": ["MIT"]}, "licence must be a string"),
+        ({"max_chunk_frames": 2.5}, "max_chunk_frames must be a whole number >= 1, got 2.5"),
     ],
 )
-def test_impossible_descriptions(save: Build, changes: dict, message: str) -> None:
+def test_invalid_metadata(save: Build, changes: dict, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Model(save(tiny_model.build_model(**changes)))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_descriptions_that_are_no_json_object(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "3", "[" * 100_000, "\ud800"])
+def test_metadata_that_is_not_a_json_object(text: str) -> None:
     with pytest.raises(ModelError, match="export it again"):
         ModelInfo.from_metadata({"lwasr.contract": "1", "lwasr.model": text})
     with pytest.raises(ModelError, match="export it again"):
         ModelInfo.from_metadata({"lwasr.contract": "1"})
 
 
-def test_unknown_fields_of_a_description_are_ignored() -> None:
+def test_unknown_fields_of_the_metadata_are_ignored() -> None:
     text = json.dumps({**tiny_model.INFO, "mood": "fine"})
     assert ModelInfo.from_metadata({"lwasr.contract": "1", "lwasr.model": text}).name == "tiny"
 
@@ -246,14 +286,14 @@ def test_state_of_open_size(save: Build) -> None:
     model = tiny_model.build_model()
     state = next(value for value in model.graph.input if value.name == "state_tail")
     state.type.tensor_type.shape.dim[0].dim_param = "any"
-    with pytest.raises(ModelError, match="'state_tail' is expected to be float32 or int64 with fixed dimensions"):
+    with pytest.raises(ModelError, match="'state_tail' must be float32 or int64 of fixed size"):
         Model(save(model))
 
 
 def test_input_that_is_neither_waveform_nor_state(save: Build) -> None:
     model = tiny_model.build_model()
     model.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.INT64, [1]))
-    with pytest.raises(ModelError, match="came 'lengths'"):
+    with pytest.raises(ModelError, match="got 'lengths'"):
         Model(save(model))
 
 
@@ -266,15 +306,15 @@ def test_waveform_missing(save: Build) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"lwasr.contract": "1", "lwasr.model": json.dumps(tiny_model.INFO)})
-    with pytest.raises(ModelError, match=r"'waveform', float32 .* the inputs are x tensor\(float\) \[1\]"):
+    with pytest.raises(ModelError, match=r"'waveform', float32 \(samples,\), got x tensor\(float\) \[1\]"):
         Model(save(model))
 
 
-@pytest.mark.parametrize(("built", "said"), [(True, False), (False, True)])
-def test_streaming_that_contradicts_the_inputs(save: Build, built: bool, said: bool) -> None:
+@pytest.mark.parametrize(("built", "declared"), [(True, False), (False, True)])
+def test_streaming_that_contradicts_the_inputs(save: Build, built: bool, declared: bool) -> None:
     model = tiny_model.build_model(streaming=built)
     described = next(prop for prop in model.metadata_props if prop.key == "lwasr.model")
-    described.value = json.dumps({**tiny_model.INFO, "streaming": said})
+    described.value = json.dumps({**tiny_model.INFO, "streaming": declared})
     with pytest.raises(ModelError, match="stream"):
         Model(save(model))
 
@@ -292,17 +332,17 @@ def test_scores_that_are_not_numbers(save: Build) -> None:
     built = tiny_model.build_model()
     replace_scores(built, np.nan)
     model = Model(save(built))
-    with pytest.raises(ModelError, match="score that is not a number"):
-        model.step(speak("\u2581two", 0.04), model.initial_state())
+    with pytest.raises(ModelError, match="scores must be finite, got NaN"):
+        model.run_chunk(speak("\u2581two", 0.04), model.initial_state())
 
 
 def test_tokens_outside_the_vocabulary(save: Build) -> None:
     model = Model(save(tiny_model.build_model(vocabulary=["\u2581one", "<blank>"], blank_id=1)))
-    with pytest.raises(ModelError, match=r"outside its vocabulary: \[2\]"):
-        model.step(speak("\u2581three", 0.04), model.initial_state())
+    with pytest.raises(ModelError, match=r"tokens must be less than the vocabulary's 2, got \[2\]"):
+        model.run_chunk(speak("\u2581three", 0.04), model.initial_state())
 
 
 def test_a_failing_graph_names_the_file(model_path: Path) -> None:
     model = Model(model_path)
     with pytest.raises(ModelError, match=r"tiny\.onnx: the model failed on a chunk of 640 samples"):
-        model.step(np.zeros(640, np.float32), {})
+        model.run_chunk(np.zeros(640, np.float32), {})

@@ -33,7 +33,7 @@ needs_linux = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason
 
 
 class Lap:
-    """A piece of audio that is given to a stream again and again: what was heard in it, and the memory held after."""
+    """One repetition of a piece of audio in a stream: the words recognised in it, and the memory used after it."""
 
     def __init__(self, index: int, finals: list[Final], seconds: float) -> None:
         self.resident = resident_memory().now or 0
@@ -55,25 +55,25 @@ def laps(recognizer: Recognizer, samples: np.ndarray, count: int, block: int) ->
         assert stream.time_s == pytest.approx(count * seconds)
 
 
-def whole_chunks(samples: np.ndarray, chunk_ms: int = 640) -> np.ndarray:
-    """Silence behind the samples up to whole chunks."""
+def padded_to_chunks(samples: np.ndarray, chunk_ms: int = 640) -> np.ndarray:
+    """Pad the samples with silence to a multiple of the chunk."""
     return np.pad(samples, (0, -len(samples) % (chunk_ms * RATE // 1000)))
 
 
-def period_of(laps_heard: list[str]) -> int | None:
+def period_of(laps_words: list[str]) -> int | None:
     """After so many laps everything comes again: where the chunks cut a lap, and with it the words. None: it does not.
 
-    1 if a lap is a whole number of the steps in which the model goes on; a few laps otherwise.
+    1 if a lap is a multiple of the chunk hop; a few laps otherwise.
     """
-    assert len(laps_heard) > 2 * MAX_PERIOD
+    assert len(laps_words) > 2 * MAX_PERIOD
     for period in range(1, MAX_PERIOD + 1):
-        if laps_heard[period:] == laps_heard[:-period]:
+        if laps_words[period:] == laps_words[:-period]:
             return period
     return None
 
 
 def transcribe_elsewhere(path: Path, model: Path) -> tuple[int, list[dict]]:
-    """Run `lwasr transcribe` in a process of its own; return its peak memory in bytes, and the words it heard."""
+    """Run `lwasr transcribe` in another process; return its peak memory in bytes and its words."""
     output = path.with_suffix(".json")
     command = ["-m", "lwasr_edge", "transcribe", "--json", str(path), "-o", str(output), "--model", str(model)]
     process = os.posix_spawn(sys.executable, [sys.executable, *command], os.environ)
@@ -92,10 +92,12 @@ def write_laps(path: Path, samples: np.ndarray, count: int) -> Path:
 @needs_linux
 def test_three_minutes_through_one_stream(recognizer: Recognizer) -> None:
     tones = speak("\u2581one", 0.2, "\u2581four", "teen", 0.3, "\u2581two", 1.4)
-    heard = list(laps(recognizer, whole_chunks(tones), count=180 * RATE // len(whole_chunks(tones)), block=441))
-    assert {lap.text for lap in heard} == {"one fourteen two"}
-    np.testing.assert_allclose(heard[-1].starts_s, heard[0].starts_s, atol=0.02)
-    late = [lap.resident for lap in heard[len(heard) // 2 :]]
+    results = list(
+        laps(recognizer, padded_to_chunks(tones), count=180 * RATE // len(padded_to_chunks(tones)), block=441)
+    )
+    assert {lap.text for lap in results} == {"one fourteen two"}
+    np.testing.assert_allclose(results[-1].starts_s, results[0].starts_s, atol=0.02)
+    late = [lap.resident for lap in results[len(results) // 2 :]]
     assert max(late) - min(late) < MEGABYTE
 
 
@@ -116,12 +118,12 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(model_path: Path, tmp
 def test_ten_hours_through_one_stream() -> None:
     """Ten hours, or $LWASR_SOAK_HOURS, of the recordings of tests/data with pauses between them.
 
-    The first laps may differ, since a stream remembers what it heard; then the same sound must give the same words for
+    The first laps may differ, since a stream has state; then the same audio must give the same words for
     ever.
     """
     recognizer = default_recognizer()
-    said = [part for utterance in own_utterances() for part in (utterance.samples(), pause(1.5))]
-    samples = whole_chunks(np.concatenate(said))
+    parts = [part for utterance in own_utterances() for part in (utterance.samples(), pause(1.5))]
+    samples = padded_to_chunks(np.concatenate(parts))
     count = round(HOURS * 3600 * RATE / len(samples))
     began_at, resident, texts = time.monotonic(), [], []
     starts_s: deque[list[float]] = deque(maxlen=MAX_PERIOD + 1)
@@ -149,16 +151,16 @@ def test_ten_hours_through_one_stream() -> None:
 def test_an_hour_long_file(tmp_path: Path) -> None:
     default_recognizer()  # or skip
     model = find_model(None)
-    said = [part for utterance in own_utterances() for part in (utterance.samples(), pause(0.7))]
-    samples = whole_chunks(np.concatenate(said))
+    parts = [part for utterance in own_utterances() for part in (utterance.samples(), pause(0.7))]
+    samples = padded_to_chunks(np.concatenate(parts))
     lap_s = len(samples) / RATE
     count = round(3600 / lap_s)
     minute, _ = transcribe_elsewhere(write_laps(tmp_path / "minute.wav", samples, round(60 / lap_s)), model)
     hour, words = transcribe_elsewhere(write_laps(tmp_path / "hour.wav", samples, count), model)
     print(f"\npeak memory: a minute {minute / MEGABYTE:.1f} MB, an hour {hour / MEGABYTE:.1f} MB")
     assert hour - minute < 16 * MEGABYTE  # the words themselves take about 3 MB
-    laps_heard: list[list[str]] = [[] for _ in range(count)]
+    laps_words: list[list[str]] = [[] for _ in range(count)]
     for word in words:
-        laps_heard[int(word["start_s"] / lap_s)].append(word["text"])
-    assert len(laps_heard[-1]) > 20
-    assert period_of([" ".join(words) for words in laps_heard[SETTLED_LAP:]]) is not None
+        laps_words[int(word["start_s"] / lap_s)].append(word["text"])
+    assert len(laps_words[-1]) > 20
+    assert period_of([" ".join(words) for words in laps_words[SETTLED_LAP:]]) is not None

@@ -32,7 +32,7 @@ SENTENCE = (0.3, "\u2581one", 0.1, "\u2581four", "teen", 0.2, "\u2581two", 1.4, 
 TEXT = "one fourteen two threes"
 
 
-def hear(stream: Stream, samples: np.ndarray, sizes: Callable[[], int]) -> list[Event]:
+def feed(stream: Stream, samples: np.ndarray, sizes: Callable[[], int]) -> list[Event]:
     events, start = [], 0
     while start < len(samples):
         size = sizes()
@@ -50,8 +50,8 @@ def final_words(events: list[Event]) -> list[tuple[str, float, float, float]]:
 @pytest.mark.parametrize("block", [1, 79, 160, 400, 8000, 10**6])
 def test_blocks_of_any_size_give_the_same_events(recognizer: Recognizer, chunk_ms: int, block: int) -> None:
     samples = speak(*SENTENCE)
-    events = hear(recognizer.stream(chunk_ms=chunk_ms), samples, lambda: block)
-    at_once = hear(recognizer.stream(chunk_ms=chunk_ms), samples, lambda: len(samples))
+    events = feed(recognizer.stream(chunk_ms=chunk_ms), samples, lambda: block)
+    at_once = feed(recognizer.stream(chunk_ms=chunk_ms), samples, lambda: len(samples))
     assert final_words(events) == final_words(at_once)
     assert [event.text for event in events] == [event.text for event in at_once]
     assert " ".join(text for text, *_ in final_words(events)) == TEXT
@@ -63,7 +63,7 @@ def test_blocks_of_random_sizes(recognizer: Recognizer) -> None:
     expected = recognizer.transcribe(samples, 16000, chunk_ms=320)
     for _ in range(20):
         stream = recognizer.stream(chunk_ms=320, endpoint=None)
-        (final,) = [e for e in hear(stream, samples, lambda: int(rng.integers(0, 3000))) if isinstance(e, Final)]
+        (final,) = [e for e in feed(stream, samples, lambda: int(rng.integers(0, 3000))) if isinstance(e, Final)]
         assert final.words == expected.words
 
 
@@ -73,22 +73,22 @@ def test_any_rate_and_type(recognizer: Recognizer, sample_rate: int, dtype: type
     samples = speak(*SENTENCE, sample_rate=sample_rate)
     if dtype is np.int16:
         samples = (samples * 32767).astype(np.int16)
-    events = hear(recognizer.stream(sample_rate), np.stack([samples, samples], axis=1), lambda: 481)
+    events = feed(recognizer.stream(sample_rate), np.stack([samples, samples], axis=1), lambda: 481)
     assert " ".join(text for text, *_ in final_words(events)) == TEXT
-    reference = final_words(hear(recognizer.stream(), speak(*SENTENCE), lambda: 8000))
+    reference = final_words(feed(recognizer.stream(), speak(*SENTENCE), lambda: 8000))
     np.testing.assert_allclose([w[1] for w in final_words(events)], [w[1] for w in reference], atol=0.041)
 
 
 @pytest.mark.parametrize("level", [0.01, 0.1, 0.9])
 def test_the_level_is_left_to_the_model(recognizer: Recognizer, level: float) -> None:
-    events = hear(recognizer.stream(), speak(*SENTENCE, level=level), lambda: 1000)
+    events = feed(recognizer.stream(), speak(*SENTENCE, level=level), lambda: 1000)
     assert " ".join(text for text, *_ in final_words(events)) == TEXT
 
 
 def test_events_in_order(recognizer: Recognizer) -> None:
-    events = hear(recognizer.stream(chunk_ms=160), speak(*SENTENCE), lambda: 160)
-    told = [(type(e).__name__, e.text, e.stable_text if isinstance(e, Partial) else e.reason) for e in events]
-    assert told == [
+    events = feed(recognizer.stream(chunk_ms=160), speak(*SENTENCE), lambda: 160)
+    seen = [(type(e).__name__, e.text, e.stable_text if isinstance(e, Partial) else e.reason) for e in events]
+    assert seen == [
         ("Partial", "one", ""),
         ("Partial", "one four", "one"),
         ("Partial", "one fourteen", "one"),
@@ -107,13 +107,13 @@ def test_a_partial_comes_as_soon_as_its_chunk_is_full(recognizer: Recognizer) ->
     assert (partial.text, partial.time_s) == ("one", 0.16)
 
 
-def test_times_are_right_and_go_on_through_end_points(recognizer: Recognizer) -> None:
-    words = final_words(hear(recognizer.stream(), speak(*SENTENCE), lambda: 777))
+def test_times_are_right_and_continue_through_endpoints(recognizer: Recognizer) -> None:
+    words = final_words(feed(recognizer.stream(), speak(*SENTENCE), lambda: 777))
     starts = {text: start for text, start, _, _ in words}
     assert starts["one"] == pytest.approx(0.30, abs=0.02)
     assert starts["fourteen"] == pytest.approx(0.52, abs=0.02)
     assert starts["two"] == pytest.approx(0.96, abs=0.02)
-    assert starts["threes"] == pytest.approx(2.48, abs=0.02)  # after an end-point
+    assert starts["threes"] == pytest.approx(2.48, abs=0.02)  # after an endpoint
     assert all(0 <= start < end <= 2.78 for _, start, end, _ in words)
 
 
@@ -126,7 +126,7 @@ def test_short_audio(recognizer: Recognizer, n_samples: int, chunk_ms: int) -> N
     assert stream.time_s == n_samples / 16000
 
 
-def test_flush_of_a_stream_that_heard_nothing(recognizer: Recognizer) -> None:
+def test_flush_of_a_stream_without_audio(recognizer: Recognizer) -> None:
     assert recognizer.stream(48000).flush() == []
 
 
@@ -134,7 +134,7 @@ def test_flush_of_a_stream_that_heard_nothing(recognizer: Recognizer) -> None:
 def test_the_last_word_is_never_lost(recognizer: Recognizer, cut: int) -> None:
     samples = speak(0.3, "\u2581one", 0.2, "\u2581two")
     samples = samples[: len(samples) - cut]
-    (*_, final) = hear(recognizer.stream(), samples, lambda: 1000)
+    (*_, final) = feed(recognizer.stream(), samples, lambda: 1000)
     assert (final.text, final.reason) == ("one two", "flush")
     assert final.end_s <= len(samples) / 16000
 
@@ -147,28 +147,28 @@ def test_the_last_frame_needs_the_flush(recognizer: Recognizer) -> None:
     assert [event.text for event in stream.flush()][-1] == "two"
 
 
-def test_flush_ends_and_reset_starts_anew(recognizer: Recognizer) -> None:
+def test_flush_ends_and_reset_restarts(recognizer: Recognizer) -> None:
     stream = recognizer.stream(44100)
     samples = speak(0.2, "\u2581one", "\u2581two", sample_rate=44100)
-    first = hear(stream, samples, lambda: 5000)
+    first = feed(stream, samples, lambda: 5000)
     assert stream.flush() == []
     with pytest.raises(StreamError, match=r"flushed: call reset\(\)"):
         stream.accept(samples)
     stream.reset()
     assert stream.time_s == 0.0
-    second = hear(stream, samples, lambda: 4999)
+    second = feed(stream, samples, lambda: 4999)
     assert final_words(first) == final_words(second)
 
 
-def test_reset_forgets_what_was_said(recognizer: Recognizer) -> None:
+def test_reset_clears_the_words(recognizer: Recognizer) -> None:
     stream = recognizer.stream(chunk_ms=160)
     stream.accept(speak("\u2581one", 0.1))
     stream.reset()
-    (*_, final) = hear(stream, speak("\u2581one", 0.2), lambda: 100)  # the same token: the state is zero again
+    (*_, final) = feed(stream, speak("\u2581one", 0.2), lambda: 100)  # the same token: the state is zero again
     assert (final.text, final.start_s) == ("one", 0.0175)
 
 
-def test_a_closed_stream_is_of_no_use(recognizer: Recognizer) -> None:
+def test_a_closed_stream_cannot_be_used(recognizer: Recognizer) -> None:
     with recognizer.stream() as stream:
         stream.accept(np.zeros(100, np.float32))
     stream.close()
@@ -177,10 +177,10 @@ def test_a_closed_stream_is_of_no_use(recognizer: Recognizer) -> None:
             use()
 
 
-def test_bad_samples_are_not_taken(recognizer: Recognizer) -> None:
+def test_invalid_samples_are_refused(recognizer: Recognizer) -> None:
     stream = recognizer.stream()
     stream.accept(np.zeros(500, np.float32))
-    with pytest.raises(AudioError, match="sample 502 is nan"):
+    with pytest.raises(AudioError, match="got nan at sample 502"):
         stream.accept(np.array([0.0, 0.0, np.nan]))
     with pytest.raises(AudioError, match=r"np\.frombuffer"):
         stream.accept(b"\0\0")
@@ -190,33 +190,35 @@ def test_bad_samples_are_not_taken(recognizer: Recognizer) -> None:
 
 
 @pytest.mark.parametrize("chunk_ms", [0, -40, 50, 41, 39, "160", float("nan"), float("inf"), None, True])
-def test_impossible_chunks(recognizer: Recognizer, model_path: str, chunk_ms: object) -> None:
+def test_invalid_chunks(recognizer: Recognizer, model_path: str, chunk_ms: object) -> None:
     if chunk_ms is None:  # the Recognizer's own
         assert recognizer.stream(chunk_ms=None).chunk_ms == 640
         return
-    with pytest.raises(OptionError, match="positive multiple of 40 ms"):
+    with pytest.raises(
+        OptionError, match="chunk_ms must be a (positive multiple of the model's frame, 40 ms|finite number)"
+    ):
         recognizer.stream(chunk_ms=chunk_ms)
 
 
-def test_other_settings_are_checked(recognizer: Recognizer) -> None:
-    with pytest.raises(AudioError, match="sample rates from"):
+def test_other_options_are_checked(recognizer: Recognizer) -> None:
+    with pytest.raises(AudioError, match="sample_rate must be a whole number of Hz from 1000"):
         recognizer.stream(0)
-    with pytest.raises(OptionError, match=r"EndpointRules\(\.\.\.\) or None"):
+    with pytest.raises(OptionError, match=r"endpoint must be EndpointRules\(\.\.\.\) or None, got 0\.8"):
         recognizer.stream(endpoint=0.8)
 
 
-def test_end_points_are_the_callers(recognizer: Recognizer) -> None:
+def test_endpoint_rules_of_the_caller(recognizer: Recognizer) -> None:
     samples = speak("\u2581one", 0.5, "\u2581two", 0.5)
     texts = {}
     for silence_s in (0.2, 1.0):
-        events = hear(recognizer.stream(endpoint=EndpointRules(silence_after_speech_s=silence_s)), samples, lambda: 640)
+        events = feed(recognizer.stream(endpoint=EndpointRules(silence_after_speech_s=silence_s)), samples, lambda: 640)
         texts[silence_s] = [event.text for event in events if isinstance(event, Final)]
     assert texts == {0.2: ["one", "two"], 1.0: ["one two"]}
 
 
 @pytest.mark.parametrize("lead_s", [0.1, 0.2, 0.3, 0.45, 0.6, 0.7])
 @pytest.mark.parametrize("chunk_ms", [160, 320, 640])
-def test_an_end_point_does_not_wait_for_its_chunk(recognizer: Recognizer, lead_s: float, chunk_ms: int) -> None:
+def test_an_endpoint_does_not_wait_for_its_chunk(recognizer: Recognizer, lead_s: float, chunk_ms: int) -> None:
     stream = recognizer.stream(chunk_ms=chunk_ms, endpoint=EndpointRules(silence_after_speech_s=0.8))
     samples = speak(lead_s, "\u2581one", 2.0)
     for start in range(0, len(samples), 160):
@@ -229,14 +231,14 @@ def test_an_end_point_does_not_wait_for_its_chunk(recognizer: Recognizer, lead_s
 
 
 @pytest.mark.parametrize("chunk_ms", [80, 640, 1280])
-def test_end_points_do_not_change_the_words(recognizer: Recognizer, chunk_ms: int) -> None:
+def test_endpoints_do_not_change_the_words(recognizer: Recognizer, chunk_ms: int) -> None:
     rng = np.random.default_rng(5)
     samples = np.concatenate([speak("\u2581one", rng.uniform(0.05, 0.6), "\u2581two", "s") for _ in range(20)])
     rules = EndpointRules(silence_before_speech_s=0.2, silence_after_speech_s=0.2, max_utterance_s=1.0)
-    cut = hear(recognizer.stream(chunk_ms=chunk_ms, endpoint=rules), samples, lambda: 997)
+    cut = feed(recognizer.stream(chunk_ms=chunk_ms, endpoint=rules), samples, lambda: 997)
     assert len([event for event in cut if isinstance(event, Final)]) > 10
     assert final_words(cut) == final_words(
-        hear(recognizer.stream(chunk_ms=chunk_ms, endpoint=None), samples, lambda: 997)
+        feed(recognizer.stream(chunk_ms=chunk_ms, endpoint=None), samples, lambda: 997)
     )
 
 
@@ -255,7 +257,7 @@ def test_strided_read_only_and_big_endian_blocks(recognizer: Recognizer) -> None
 
 @pytest.mark.parametrize("sample_rate", [16_000, 44_100])
 @pytest.mark.parametrize("lost_s", [0.0, 0.013, 1.0, 3600.0])
-def test_sound_that_is_missing_ends_the_utterance_and_times_go_on(
+def test_missing_samples_end_the_utterance_and_times_continue(
     recognizer: Recognizer, sample_rate: int, lost_s: float
 ) -> None:
     before = speak(0.2, "\u2581four", sample_rate=sample_rate)
@@ -287,8 +289,8 @@ def test_a_gap_before_and_after_nothing(recognizer: Recognizer) -> None:
 
 
 @pytest.mark.parametrize("n_samples", [-1, 1.0, True, None])
-def test_an_impossible_gap(recognizer: Recognizer, n_samples: object) -> None:
-    with pytest.raises(OptionError, match="whole number from 0"):
+def test_an_invalid_gap(recognizer: Recognizer, n_samples: object) -> None:
+    with pytest.raises(OptionError, match="n_samples must be a whole number >= 0"):
         recognizer.stream().skip(n_samples)
 
 
@@ -307,7 +309,7 @@ def test_ctrl_c_during_a_chunk_loses_no_words(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, interrupted: int
 ) -> None:
     steps = 0
-    step = Model.step
+    step = Model.run_chunk
 
     def step_with_ctrl_c(*args: Any, **kwargs: Any) -> ChunkResult:
         nonlocal steps
@@ -318,7 +320,7 @@ def test_ctrl_c_during_a_chunk_loses_no_words(
 
     samples = speak(*SENTENCE)
     expected = recognizer.transcribe(samples, 16000, chunk_ms=160)
-    monkeypatch.setattr(Model, "step", step_with_ctrl_c)
+    monkeypatch.setattr(Model, "run_chunk", step_with_ctrl_c)
     stream = recognizer.stream(chunk_ms=160, endpoint=None)
     for start in range(0, len(samples), 160):  # the last block of a chunk ends with it
         with contextlib.suppress(KeyboardInterrupt):
@@ -333,7 +335,7 @@ def test_another_thread_is_refused_while_the_owner_lives(recognizer: Recognizer)
     stream.accept(np.zeros(100, np.float32))
     with ThreadPoolExecutor(1) as pool:
         for use in (lambda: stream.accept(np.zeros(1, np.float32)), stream.flush, stream.reset):
-            with pytest.raises(StreamError, match="a stream belongs to one thread"):
+            with pytest.raises(StreamError, match="a stream must be used by one thread"):
                 pool.submit(use).result()
     assert stream.accept(np.zeros(1, np.float32)) == []
 
@@ -364,12 +366,12 @@ def test_streams_of_one_recognizer_in_many_threads(recognizer: Recognizer) -> No
         samples = np.concatenate([speak(piece, 0.12) for piece in spoken])
         barrier.wait()
         stream = recognizer.stream(chunk_ms=160, endpoint=None)
-        (*_, final) = hear(stream, samples, lambda: 997)
+        (*_, final) = feed(stream, samples, lambda: 997)
         return final.text, " ".join(piece[1:] for piece in spoken)
 
     with ThreadPoolExecutor(8) as pool:
-        for heard, said in pool.map(work, range(8)):
-            assert heard == said
+        for found, expected in pool.map(work, range(8)):
+            assert found == expected
 
 
 def test_memory_is_flat_and_the_text_right_to_the_end(recognizer: Recognizer) -> None:

@@ -48,8 +48,8 @@ def blocks_of(samples: np.ndarray, sizes: Iterable[int]) -> Iterator[np.ndarray]
             return
 
 
-def hear(recognizer: Recognizer, blocks: Iterable[np.ndarray]) -> tuple[Word, ...]:
-    """All words of one stream without end-points."""
+def recognise(recognizer: Recognizer, blocks: Iterable[np.ndarray]) -> tuple[Word, ...]:
+    """All words of one stream without endpoints."""
     with recognizer.stream(chunk_ms=CHUNK_MS, endpoint=None) as stream:
         events = [event for block in blocks for event in stream.accept(block)] + stream.flush()
     return tuple(word for event in events if isinstance(event, Final) for word in event.words)
@@ -59,20 +59,20 @@ def hear(recognizer: Recognizer, blocks: Iterable[np.ndarray]) -> tuple[Word, ..
 def test_a_stream_gives_what_a_file_gives(
     real: Recognizer, speech: np.ndarray, as_a_file: tuple[Word, ...], size: int
 ) -> None:
-    assert hear(real, blocks_of(speech, iter(lambda: size, None))) == as_a_file
+    assert recognise(real, blocks_of(speech, iter(lambda: size, None))) == as_a_file
 
 
 def test_sample_by_sample(real: Recognizer) -> None:
     samples = own_utterances()[0].samples()[:32_000]
     expected = real.transcribe(samples, 16_000, chunk_ms=CHUNK_MS).words
     assert len(expected) >= 5
-    assert hear(real, (samples[i : i + 1] for i in range(len(samples)))) == expected
+    assert recognise(real, (samples[i : i + 1] for i in range(len(samples)))) == expected
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_random_blocks(real: Recognizer, speech: np.ndarray, as_a_file: tuple[Word, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    assert hear(real, blocks_of(speech, iter(lambda: int(rng.integers(0, 5000)), None))) == as_a_file
+    assert recognise(real, blocks_of(speech, iter(lambda: int(rng.integers(0, 5000)), None))) == as_a_file
 
 
 @pytest.mark.real_speech
@@ -82,41 +82,43 @@ def test_random_blocks_of_recorded_speech(real: Recognizer, corpus: str) -> None
     for utterance in shared_utterances(3, corpus):
         samples = utterance.samples()
         expected = real.transcribe(samples, 16_000, chunk_ms=CHUNK_MS).words
-        assert hear(real, blocks_of(samples, iter(lambda: int(rng.integers(1, 9000)), None))) == expected
+        assert recognise(real, blocks_of(samples, iter(lambda: int(rng.integers(1, 9000)), None))) == expected
 
 
 def test_int16_gives_what_float_gives(real: Recognizer, speech: np.ndarray) -> None:
     as_int16 = np.round(speech * 32768).clip(-32768, 32767).astype(np.int16)
     as_float = as_int16.astype(np.float32) / 32768
-    heard = hear(real, blocks_of(as_int16, iter(lambda: 1000, None)))
-    assert heard == hear(real, blocks_of(as_float, iter(lambda: 1000, None)))
-    assert heard == hear(real, [np.stack([as_int16, as_int16], axis=1)])  # stereo
+    words = recognise(real, blocks_of(as_int16, iter(lambda: 1000, None)))
+    assert words == recognise(real, blocks_of(as_float, iter(lambda: 1000, None)))
+    assert words == recognise(real, [np.stack([as_int16, as_int16], axis=1)])  # stereo
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 399, 640])
 def test_next_to_nothing(real: Recognizer, n_samples: int) -> None:
     noise = np.random.default_rng(0).normal(0, 0.01, n_samples).astype(np.float32)
-    assert hear(real, [noise]) == ()
+    assert recognise(real, [noise]) == ()
     if n_samples:
         assert real.transcribe(noise, 16_000).text == ""
 
 
-def test_silence_says_nothing(real: Recognizer) -> None:
-    assert hear(real, [pause(10.0)]) == ()
+def test_silence_gives_no_words(real: Recognizer) -> None:
+    assert recognise(real, [pause(10.0)]) == ()
     assert real.transcribe(pause(10.0), 16_000).text == ""
 
 
 @pytest.mark.parametrize("level_db", [-60, -30])
-def test_noise_says_nothing(real: Recognizer, level_db: int) -> None:
+def test_noise_gives_no_words(real: Recognizer, level_db: int) -> None:
     noise = np.random.default_rng(0).normal(0, 10 ** (level_db / 20), 160_000).astype(np.float32)
-    assert hear(real, [noise]) == ()
+    assert recognise(real, [noise]) == ()
 
 
 def test_streams_in_threads_give_what_they_give_one_by_one(real: Recognizer) -> None:
     recordings = [utterance.samples() for utterance in own_utterances()] * 2
-    one_by_one = [hear(real, blocks_of(samples, iter(lambda: 997, None))) for samples in recordings]
+    one_by_one = [recognise(real, blocks_of(samples, iter(lambda: 997, None))) for samples in recordings]
     with ThreadPoolExecutor(len(recordings)) as pool:
-        together = list(pool.map(lambda samples: hear(real, blocks_of(samples, iter(lambda: 997, None))), recordings))
+        together = list(
+            pool.map(lambda samples: recognise(real, blocks_of(samples, iter(lambda: 997, None))), recordings)
+        )
     assert together == one_by_one
 
 
@@ -137,13 +139,13 @@ def wer_in_one_stream(real: Recognizer, utterances: list[Utterance], gains: Iter
         part = np.concatenate([gain * utterance.samples(), pause(1.0)]).astype(np.float32)
         parts.append(part)
         at += len(part)
-    heard = words_of_each(hear(real, parts), starts_s)
-    return word_errors([utterance.text for utterance in utterances], heard).wer
+    words = words_of_each(recognise(real, parts), starts_s)
+    return word_errors([utterance.text for utterance in utterances], words).wer
 
 
 @pytest.mark.slow
 @pytest.mark.real_speech
-def test_a_change_of_level_costs_no_words(real: Recognizer, forty: list[Utterance]) -> None:
+def test_a_change_of_level_loses_no_words(real: Recognizer, forty: list[Utterance]) -> None:
     """20 dB: a microphone turned down and up in the middle of a stream. Measured: no more than 0.3 % absolute."""
     some = forty[::4]
     apart = [real.transcribe(utterance.path, chunk_ms=CHUNK_MS).text for utterance in some]

@@ -1,11 +1,17 @@
-"""Word error rates, counted by hand."""
+"""Word error rates counted by hand, and the alignment against a simple implementation."""
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
+import time
+import tracemalloc
+from collections.abc import Sequence
 
 import pytest
 
+from lwasr_edge import wer
 from lwasr_edge.wer import WordErrors, align_words, normalize_text, word_errors
 
 
@@ -55,3 +61,50 @@ def test_alignment_pairs_what_belongs_together() -> None:
 def test_as_many_hypotheses_as_references() -> None:
     with pytest.raises(ValueError, match="zip"):
         word_errors(["a", "b"], ["a"])
+
+
+def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """Levenshtein, with the full table."""
+    costs = [list(range(len(hypothesis) + 1))]
+    for i, word in enumerate(reference, 1):
+        row = [i]
+        for j, other in enumerate(hypothesis, 1):
+            row.append(min(costs[-1][j - 1] + (word != other), costs[-1][j] + 1, row[-1] + 1))
+        costs.append(row)
+    return costs[-1][-1]
+
+
+def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """Edits of `align_words`, whose pairs must contain every index of both sequences in order."""
+    pairs = align_words(reference, hypothesis)
+    assert [i for i, _ in pairs if i is not None] == list(range(len(reference)))
+    assert [j for _, j in pairs if j is not None] == list(range(len(hypothesis)))
+    return sum(i is None or j is None or reference[i] != hypothesis[j] for i, j in pairs)
+
+
+@pytest.mark.parametrize("max_table", [1 << 20, 100, 9, 0])
+def test_the_alignment_has_the_fewest_edits(monkeypatch: pytest.MonkeyPatch, max_table: int) -> None:
+    """Also if the sequences are divided, which only long ones are by default."""
+    monkeypatch.setattr(wer, "_MAX_TABLE", max_table)
+    rng = random.Random(0)
+    for n, m in itertools.product([0, 1, 2, 3, 7, 20], repeat=2):
+        for words in ("ab", "abcde", "abcdefghijklmnopqrst"):
+            reference, hypothesis = rng.choices(words, k=n), rng.choices(words, k=m)
+            assert edits(reference, hypothesis) == edit_distance(reference, hypothesis)
+
+
+def test_an_hour_of_words_in_little_memory_and_time() -> None:
+    rng = random.Random(0)
+    reference = [str(rng.randrange(2000)) for _ in range(10_000)]
+    changes = (rng.random() for _ in reference)
+    hypothesis = [
+        word if change < 0.8 else "other" for word, change in zip(reference, changes, strict=True) if change < 0.9
+    ]
+    tracemalloc.start()
+    started = time.process_time()
+    found = edits(reference, hypothesis)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.process_time() - started < 60  # 3 s on an idle machine; the full table took minutes
+    assert peak < 100e6  # bytes; the full table took gigabytes
+    assert len(reference) - len(hypothesis) <= found <= 0.25 * len(reference)

@@ -52,7 +52,7 @@ def test_a_piece_without_a_mark_starts_a_word_where_there_is_none() -> None:
     assert [word.text for word in build((TEEN, 2, 0.9), (ONE, 4, 0.9))] == ["teen", "one"]
 
 
-def test_a_lone_mark_starts_a_word_and_is_none_itself() -> None:
+def test_a_single_mark_starts_a_word_but_is_not_one() -> None:
     assert [word.text for word in build((MARK, 1, 0.9), (TEEN, 3, 0.9), (MARK, 5, 0.9))] == ["teen"]
     assert build((MARK, 1, 0.9), (TEEN, 3, 0.9))[0].start_s == frame_start_s(INFO, 1)
 

@@ -1,4 +1,4 @@
-"""Greedy word and character error rates over manifests."""
+"""`lwasr-train evaluate`: greedy word and character error rates over manifests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import check_output, write_file
 from lwasr_edge.training.data.batches import WaveformStore
-from lwasr_edge.training.data.manifest import Utterance, load_corpus, read_manifest
+from lwasr_edge.training.data.corpus import load_corpus
+from lwasr_edge.training.data.manifest import Utterance, read_manifest
 from lwasr_edge.training.loop.device import choose_device
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.scoring.decode import transcribe_corpus
 from lwasr_edge.training.scoring.scores import aligned, by_speaker, score, speaker_table, worst
+from lwasr_edge.validate import whole_number
 
 
 def evaluate_checkpoint(
@@ -34,46 +36,46 @@ def evaluate_checkpoint(
 
     Args:
         checkpoint: of a reference or a student.
-        manifests: what to transcribe; known by their names without suffix.
-        chunk_ms: as a stream with chunks of this length; None for whole recordings.
+        manifests: recordings to transcribe; each is a set with the name of its file.
+        chunk_ms: chunk size, as in a stream; None for full context.
         per_speaker: also print a line for each speaker.
         device: where to run.
-        n_worst: also print so many utterances of each manifest, those with most errors.
-        look_ahead_ms: context at a chunk's end that comes again with the next; None for what streams do by default.
+        n_worst: also print so many utterances of each set, those with the most errors.
+        look_ahead_ms: look-ahead of a chunk; None for the default of streams.
 
     Returns:
-        For each set its `Score`, its hypotheses by id, and what else was asked for; of several sets, "total" too.
+        By set: its `Score`, hypotheses by id, and what the options ask for; for several sets also "total".
 
     Raises:
         OptionError: see `chunking_of`; or two manifests have one name.
     """
     names = [path.stem for path in manifests]
     if len({*names, "total"}) <= len(names):
-        raise OptionError(f"the manifests are called {', '.join(names)}: expected names that differ, and none 'total'")
+        raise OptionError(f"manifests must have different names, none of them 'total', got {', '.join(names)}")
     model = load_checkpoint(checkpoint)[0].to(device)
     chunking = chunking_of(model, chunk_ms, look_ahead_ms)
     results: dict[str, Any] = {}
-    said: list[str] = []
-    heard: list[str] = []
+    references: list[str] = []
+    hypotheses: list[str] = []
     for path in manifests:
         corpus = load_corpus(read_manifest(path))
         texts = transcribe_corpus(model, corpus, WaveformStore(corpus, device), chunking)
         results[path.stem] = report(path.stem, corpus.utterances, texts, per_speaker, n_worst)
-        said += [utterance.text for utterance in corpus.utterances]
-        heard += texts
+        references += [utterance.text for utterance in corpus.utterances]
+        hypotheses += texts
     if len(manifests) > 1:
-        total = score(said, heard)
+        total = score(references, hypotheses)
         print(f"total: {total}")
         results["total"] = vars(total)
     return results
 
 
 def report(name: str, utterances: list[Utterance], texts: list[str], per_speaker: bool, n_worst: int) -> dict[str, Any]:
-    """Print what is asked for of one set, and return it as JSON can hold it."""
-    whole = score([utterance.text for utterance in utterances], texts)
-    print(f"{name}: {whole}")
+    """Print the results of one set, and return them for JSON."""
+    total = score([utterance.text for utterance in utterances], texts)
+    print(f"{name}: {total}")
     ids = [utterance.id for utterance in utterances]
-    result: dict[str, Any] = {**vars(whole), "hypotheses": dict(zip(ids, texts, strict=True))}
+    result: dict[str, Any] = {**vars(total), "hypotheses": dict(zip(ids, texts, strict=True))}
     if per_speaker:
         speakers = by_speaker(utterances, texts)
         print(speaker_table(speakers))
@@ -107,19 +109,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", type=Path)
     add("manifests", nargs="+", type=Path)
-    add("--chunk-ms", type=int, help="as a stream with chunks of this length; default: whole")
-    look_ahead = "context at a chunk's end that comes again with the next; default: what streams do, 320 of 640"
-    add("--look-ahead-ms", type=int, help=look_ahead)
-    add("--per-speaker", action="store_true", help="also a table with a line for each speaker, the worst first")
-    add("--worst", type=int, default=0, metavar="N", help="also the N utterances of each set with most errors, aligned")
-    add("--device", help="cpu or cuda; default: cuda where there is one")
-    add("--json", type=Path, metavar="FILE", help="write scores and hypotheses there")
+    add("--chunk-ms", type=int, help="run in chunks of this size, as a stream (default: full context)")
+    add("--look-ahead-ms", type=int, help="look-ahead of a chunk (default: as in streams, 320 of 640)")
+    add("--per-speaker", action="store_true", help="also print a table of speakers, the worst first")
+    add(
+        "--worst",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also print the N worst utterances of each set, aligned",
+    )
+    add("--device", help="cpu or cuda (default: cuda where there is one)")
+    add("--json", type=Path, metavar="FILE", help="write scores and hypotheses to FILE")
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train evaluate`."""
-    if args.worst < 0:
-        raise OptionError(f"--worst {args.worst}: expected 0 or more")
+    whole_number("--worst", args.worst, 0)
     if args.json:
         check_output(args.json)
     device = choose_device(args.device)

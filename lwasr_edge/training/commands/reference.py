@@ -1,4 +1,4 @@
-"""A reference from nothing: a tokenizer of the transcripts, a full-context Conformer of any size, CTC."""
+"""`lwasr-train reference`: train a reference from scratch: tokenizer, full-context Conformer of any size, CTC."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ import torch
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import write_bytes
-from lwasr_edge.training.commands.options import add_training
-from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.manifest import read_manifest
-from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
 from lwasr_edge.training.model.nemo import BLANK
-from lwasr_edge.training.run import TrainingOptions, train, training_data
+from lwasr_edge.training.options import CTC_WEIGHTS, TrainingOptions, add_training_options
+from lwasr_edge.training.run import prepare_run, train_students
 from lwasr_edge.wer import normalize_text
 
-REFERENCE_WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
 TOKENIZER_FILE = "tokenizer.model"
+UNUSED = {"layer_steps", "full_context_probability", "chunk_frames", "look_ahead_frames", "freeze_subsampling", "qat"}
 
 
 def train_tokenizer(texts: list[str], n_pieces: int) -> bytes:
@@ -34,7 +32,7 @@ def train_tokenizer(texts: list[str], n_pieces: int) -> bytes:
         n_pieces: size of the vocabulary without the blank.
 
     Raises:
-        OptionError: the texts cannot give so many pieces, or are too few to hold their letters.
+        OptionError: the texts are too few for so many pieces.
     """
     written = io.BytesIO()
     try:
@@ -51,7 +49,7 @@ def train_tokenizer(texts: list[str], n_pieces: int) -> bytes:
         )
     except RuntimeError as error:
         reason = str(error).rpartition("] ")[2] or str(error)
-        raise OptionError(f"--vocabulary {n_pieces}: these transcripts cannot give so many pieces: {reason}") from error
+        raise OptionError(f"--vocabulary must fit the transcripts, got {n_pieces}: {reason}") from error
     return written.getvalue()
 
 
@@ -63,9 +61,9 @@ def reference_model(encoder: EncoderConfig, tokenizer: bytes, dropout: float) ->
 
 
 def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOptions) -> None:
-    """Train, from the newest state in the output folder if there is one; writes reference.safetensors there.
+    """Train, from the newest state in the output folder if there is one, and write reference.safetensors there.
 
-    The tokenizer is made once and kept in the folder, so that a resumed run has the same tokens.
+    The tokenizer is trained once and kept in the folder, so that a resumed run has the same tokens.
 
     Raises:
         OptionError: the folder's tokenizer is of another size.
@@ -77,25 +75,24 @@ def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOpti
     tokenizer = path.read_bytes()
     found = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).get_piece_size()
     if found != n_pieces:
-        raise OptionError(f"--vocabulary {n_pieces}: {path} has {found} pieces: choose another folder")
+        raise OptionError(f"--vocabulary must be {found}, as in {path}, got {n_pieces}: or choose another folder")
     torch.manual_seed(options.schedule.seed)
     model = reference_model(encoder, tokenizer, options.dropout)
-    corpus, targets = training_data(model, tokenizer, REFERENCE_WEIGHTS, options)
-    store = WaveformStore(corpus, options.device)
-    train({"reference": model}, None, tokenizer, store, corpus, targets, REFERENCE_WEIGHTS, options)
+    training = prepare_run(options, model, tokenizer, with_transcripts=True)
+    train_students(training, {"reference": model}, tokenizer, CTC_WEIGHTS, options)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train reference`; the defaults are the sizes of Hannan et al. 2025."""
     add = parser.add_argument
-    add("--layers", type=int, default=12, help="of the encoder; default 12")
-    add("--width", type=int, default=256, help="of the encoder; default 256")
-    add("--heads", type=int, default=4, help="of attention; default 4")
-    add("--feed-forward", type=int, default=1024, metavar="WIDTH", help="default 1024")
-    add("--kernel", type=int, default=31, metavar="FRAMES", help="of the depth-wise convolution; default 31")
-    add("--vocabulary", type=int, default=256, metavar="PIECES", help="of byte-pair encoding; default 256")
-    add_training(parser, Schedule(steps=100_000, warmup_steps=10_000, full_context_probability=1.0), REFERENCE_WEIGHTS)
-    parser.set_defaults(dropout=0.1)
+    add("--layers", type=int, default=12, help="layers of the encoder (default: 12)")
+    add("--width", type=int, default=256, help="width of the encoder (default: 256)")
+    add("--heads", type=int, default=4, help="attention heads (default: 4)")
+    add("--feed-forward", type=int, default=1024, metavar="WIDTH", help="feed-forward width (default: 1024)")
+    add("--kernel", type=int, default=31, metavar="FRAMES", help="kernel of the depth-wise convolution (default: 31)")
+    add("--vocabulary", type=int, default=256, metavar="PIECES", help="byte-pair encoding pieces (default: 256)")
+    schedule = Schedule(steps=100_000, warmup_steps=10_000, full_context_probability=1.0)
+    add_training_options(parser, schedule, without=UNUSED, dropout=0.1)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -109,8 +106,6 @@ def run(args: argparse.Namespace) -> None:
         conv_norm="layer_norm",
         subsampling_channels=args.width,
     )
-    if args.full_context_probability != 1 or args.layer_steps:
-        raise OptionError("a reference hears whole recordings: leave --whole-probability at 1 and --layer-steps at 0")
     train_reference(encoder, args.vocabulary, TrainingOptions.from_args(args))
 
 

@@ -1,1 +1,1 @@
-"""How a student is derived from its reference: layer selection, pruning, equalisation."""
+"""Compression of a reference into students: layer selection, pruning, equalisation, quantisation-aware training."""

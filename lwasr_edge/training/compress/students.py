@@ -1,62 +1,66 @@
-"""Students: the reference's architecture with fewer layers and units, beginning with the reference's own weights."""
+"""Students: the reference's architecture with fewer layers and units, initialised from the reference's weights."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.training.compress.feature_norm import fit_running_norm
 from lwasr_edge.training.compress.pruning import Moments, hidden_moments, prune_layers, pruned_subsampling
 from lwasr_edge.training.data.batches import WaveformStore
-from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.acoustic_model import SCALE, AcousticModel
 from lwasr_edge.training.model.config import EncoderConfig, ModelConfig
 from lwasr_edge.training.model.conformer import Subsampling
-from lwasr_edge.training.model.features import RunningNorm, UtteranceNorm
+from lwasr_edge.training.model.features import RunningNorm
 
-# Order in which layers of the 16-layer NeMo Conformer-CTC small are missed least: the greedy choice by KL divergence
-# of the posteriors
-LEAST_DAMAGE_DEPTH = 16
-LEAST_DAMAGE = (3, 2, 6, 11, 13, 4, 8, 10, 12, 1, 9, 14, 7)
-
-
-def layers_to_keep(n_reference: int, n_student: int) -> tuple[int, ...]:
-    """The reference's layers that a student of ``n_student`` layers inherits, in rising order.
-
-    Raises:
-        OptionError: none, or more than the reference has.
-    """
-    if not 1 <= n_student <= n_reference:
-        raise OptionError(f"a student of {n_student} layers: expected 1 to {n_reference}, as many as the reference has")
-    if n_reference == LEAST_DAMAGE_DEPTH and n_student >= n_reference - len(LEAST_DAMAGE):
-        removed = LEAST_DAMAGE[: n_reference - n_student]
-        return tuple(i for i in range(n_reference) if i not in removed)
-    if n_student == 1:
-        return (n_reference - 1,)
-    return tuple(round(i * (n_reference - 1) / (n_student - 1)) for i in range(n_student))  # evenly spaced
+# Layers of the 16-layer NeMo Conformer-CTC small in the order of removal: greedy search by the KL divergence of the
+# posteriors
+REMOVAL_ORDER_DEPTH = 16
+REMOVAL_ORDER = (3, 2, 6, 11, 13, 4, 8, 10, 12, 1, 9, 14, 7)
 
 
 class Shape(NamedTuple):
-    """What a student keeps of the reference."""
+    """The parts of the reference that a student keeps."""
 
     layers: tuple[int, ...]  # in rising order
     d_feed_forward: int | None = None  # hidden units of each feed-forward module; None for all
     d_attention: int | None = None  # width of all attention heads together; None for all
-    channels: int | None = None  # of the front's convolutions; None for all
+    channels: int | None = None  # of the subsampling's convolutions; None for all
+
+
+def layers_to_keep(n_reference: int, n_student: int) -> tuple[int, ...]:
+    """The reference's layers that a student of ``n_student`` layers keeps, in rising order.
+
+    Raises:
+        OptionError: ``n_student`` is not between 1 and ``n_reference``.
+    """
+    if not 1 <= n_student <= n_reference:
+        raise OptionError(f"layers of a student must be 1 to {n_reference}, as the reference has, got {n_student}")
+    if n_reference == REMOVAL_ORDER_DEPTH and n_student >= n_reference - len(REMOVAL_ORDER):
+        removed = REMOVAL_ORDER[: n_reference - n_student]
+        return tuple(i for i in range(n_reference) if i not in removed)
+    if n_student == 1:
+        return (n_reference - 1,)
+    return evenly_spaced_layers(n_reference, n_student)
+
+
+def evenly_spaced_layers(n_reference: int, n_student: int) -> tuple[int, ...]:
+    """Layers from the first to the last, in rising order; of one layer, the first."""
+    return tuple(round(i * (n_reference - 1) / max(1, n_student - 1)) for i in range(n_student))
 
 
 def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
-    """The config of a streaming student, whose weights are not rounded, whatever the reference's are.
+    """The config of a streaming student without QAT, also where the reference has it.
 
     Raises:
         OptionError: layers, units or a width that the reference does not have.
     """
     keep, depth = shape.layers, reference.encoder.n_layers
     if not keep or any(not 0 <= layer < depth for layer in keep) or list(keep) != sorted(set(keep)):
-        raise OptionError(f"a student of layers {keep}: expected different ones of 0 to {depth - 1}, in rising order")
+        raise OptionError(f"layers of a student must be different ones of 0 to {depth - 1} in rising order, got {keep}")
     config = dataclasses.replace(
         reference,
         frontend=dataclasses.replace(reference.frontend, normalization="running"),
@@ -68,36 +72,37 @@ def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
 
 
 def pruned_encoder_config(encoder: EncoderConfig, shape: Shape) -> EncoderConfig:
-    """The config of an encoder as narrow as ``shape``.
+    """The config of an encoder pruned to the widths of ``shape``.
 
     Raises:
-        OptionError: nothing left, more than there is, or a width that does not divide into the heads.
+        OptionError: a width is not positive, more than the encoder's, or not a multiple of the heads.
     """
     units = encoder.d_feed_forward if shape.d_feed_forward is None else shape.d_feed_forward
     if not 1 <= units <= encoder.d_feed_forward:
-        most = encoder.d_feed_forward
-        raise OptionError(f"{units} units of a feed-forward module: expected 1 to {most}, as there are")
+        raise OptionError(f"feed-forward units must be 1 to {encoder.d_feed_forward}, got {units}")
     width = encoder.attention_width if shape.d_attention is None else shape.d_attention
     if not 1 <= width <= encoder.attention_width or width % encoder.n_heads:
         multiple = f"a multiple of {encoder.n_heads}, the heads, up to {encoder.attention_width}"
-        raise OptionError(f"attention of width {width}: expected {multiple}")
+        raise OptionError(f"attention width must be {multiple}, got {width}")
     channels = encoder.subsampling_channels if shape.channels is None else shape.channels
     if not 1 <= channels <= encoder.subsampling_channels:
-        most = encoder.subsampling_channels
-        raise OptionError(f"{channels} channels of the front: expected 1 to {most}, as there are")
+        raise OptionError(f"subsampling channels must be 1 to {encoder.subsampling_channels}, got {channels}")
     d_attention = shape.d_attention or encoder.d_attention
     return dataclasses.replace(encoder, d_feed_forward=units, d_attention=d_attention, subsampling_channels=channels)
 
 
 def init_from_reference(reference: AcousticModel, keep: tuple[int, ...], dropout: float = 0.0) -> AcousticModel:
-    """A streaming student with the front, the layers ``keep`` and the CTC head of the reference.
+    """A streaming student with the subsampling, the layers ``keep`` and the CTC head of the reference.
 
-    Its features are the reference's where that streams itself, and not fitted yet elsewhere (`fit_running_norm`).
+    Its feature normalisation is the reference's if that streams, and must be fitted (`fit_running_norm`) otherwise.
 
     Args:
         reference: the teacher.
         keep: layers, in rising order.
         dropout: of the student.
+
+    Raises:
+        OptionError: layers that the reference does not have.
     """
     student = AcousticModel(student_config(reference.config, Shape(keep)), dropout)
     if isinstance(reference.norm, RunningNorm):
@@ -105,7 +110,7 @@ def init_from_reference(reference: AcousticModel, keep: tuple[int, ...], dropout
     student.encoder.subsampling.load_state_dict(reference.encoder.subsampling.state_dict())
     for layer, index in zip(student.encoder.layers, keep, strict=True):
         weights = reference.encoder.layers[index].state_dict()
-        layer.load_state_dict({name: value for name, value in weights.items() if not name.endswith(".step")})
+        layer.load_state_dict({name: value for name, value in weights.items() if not name.endswith(f".{SCALE}")})
     student.head.load_state_dict(reference.head.state_dict())
     return student
 
@@ -113,17 +118,20 @@ def init_from_reference(reference: AcousticModel, keep: tuple[int, ...], dropout
 def init_students(
     reference: AcousticModel, shapes: dict[str, Shape], store: WaveformStore, dropout: float = 0.0
 ) -> dict[str, AcousticModel]:
-    """Students as they are before they learn, by the names of ``shapes``, on the store's device.
+    """Students before training, by the names of ``shapes``, on the store's device.
 
     Args:
         reference: the teacher; it moves to the store's device.
         shapes: of the students.
-        store: training audio, which fits their features, and their modules where these are narrower.
+        store: training audio, to fit the feature normalisation and to prune the layers.
         dropout: of the students.
+
+    Raises:
+        OptionError: a shape that does not fit the reference, or audio that is digital silence.
     """
     reference = reference.to(store.device)
     moments: Moments = []
-    fronts: dict[int, Subsampling] = {}  # by their channels
+    subsamplings: dict[int, Subsampling] = {}  # by their channels
     students = {}
     for name, shape in shapes.items():
         student = AcousticModel(student_config(reference.config, shape), dropout).to(store.device)
@@ -133,9 +141,9 @@ def init_students(
             prune_layers(state, [moments[layer] for layer in shape.layers], student.config)
         channels = student.config.encoder.subsampling_channels
         if channels < reference.config.encoder.subsampling_channels:
-            if channels not in fronts:
-                fronts[channels] = pruned_subsampling(reference, store, channels)
-            state |= fronts[channels].state_dict(prefix="encoder.subsampling.")
+            if channels not in subsamplings:
+                subsamplings[channels] = pruned_subsampling(reference, store, channels)
+            state |= subsamplings[channels].state_dict(prefix="encoder.subsampling.")
         student.load_state_dict(state)
         if not isinstance(reference.norm, RunningNorm):
             fit_running_norm(student, store)
@@ -143,88 +151,50 @@ def init_students(
     return students
 
 
-@torch.inference_mode()
-def fit_running_norm(student: AcousticModel, store: WaveformStore, n_utterances: int = 256) -> None:
-    """Set the prior and the scale of the student's `RunningNorm` from training audio.
-
-    The prior is the average of the utterances' own statistics. Gain and offset of each band are the least-squares line
-    from running-normalised to utterance-normalised features, which the inherited layers were trained on.
-    """
-    norm = student.norm
-    if not isinstance(norm, RunningNorm):
-        return
-    n_stored = len(store.lengths_s)
-    chosen = np.linspace(0, n_stored - 1, min(n_utterances, n_stored)).astype(np.int64)
-    batches = [spoken_log_mel(student, store, indices) for indices in np.array_split(chosen, -(-len(chosen) // 16))]
-    statistics = [own_statistics(norm, log_mel, mel_frames) for log_mel, mel_frames in batches if len(log_mel)]
-    if not statistics:
-        raise OptionError("the training audio is digital silence")
-    shapes, variances = (torch.cat(values) for values in zip(*statistics, strict=True))
-    norm.prior_shape.copy_(shapes.mean(0))
-    norm.prior_variance.copy_(variances.mean(0))
-    moments = torch.zeros(5, len(norm.gain), dtype=torch.float64, device=norm.gain.device)
-    for log_mel, mel_frames in batches:
-        heard = torch.arange(log_mel.shape[1], device=log_mel.device) < mel_frames[:, None]
-        running = norm(log_mel, mel_frames)[heard].double()
-        wanted = UtteranceNorm(student.config.frontend)(log_mel, mel_frames)[heard].double()
-        products = torch.ones_like(running), running, wanted, running.square(), running * wanted
-        moments += torch.stack([product.sum(0) for product in products])
-    running, wanted, squares, products = moments[1:] / moments[0]
-    gain = (products - running * wanted) / (squares - running.square()).clamp(min=1e-12)
-    norm.gain.copy_(gain)
-    norm.offset.copy_(wanted - gain * running)
-
-
-def spoken_log_mel(student: AcousticModel, store: WaveformStore, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Log-mel features (B, T, n_mels) and their lengths (B,) of utterances that are not digital silence."""
-    batch = store.batch(indices)
-    log_mel = student.padded_log_mel(batch.waveform)
-    mel_frames = (batch.n_samples // student.config.frontend.hop_length).clamp(min=1)
-    spoken = batch.waveform.abs().amax(1) > 0
-    return log_mel[spoken], mel_frames[spoken]
-
-
-def own_statistics(norm: RunningNorm, log_mel: Tensor, mel_frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Spectral shape and variance of each utterance, (B, n_mels) each, frames weighed as `RunningNorm` does."""
-    heard = torch.arange(log_mel.shape[1], device=log_mel.device) < mel_frames[:, None]
-    weight = norm.moments(log_mel)[:, :, :1] * heard.unsqueeze(2)
-    weight = weight / weight.sum(1, keepdim=True)
-    mean = (weight * log_mel).sum(1)
-    return mean - mean.mean(1, keepdim=True), (weight * log_mel.square()).sum(1) - mean.square()
-
-
 def check_family(students: dict[str, AcousticModel], reference: AcousticModel | None) -> None:
-    """Refuse models that cannot learn together: from the same features, over the same vocabulary, from this reference.
+    """Check that models can be trained together: the same features and vocabulary, and students of this reference.
 
     Raises:
-        OptionError: what differs.
+        OptionError: they differ.
     """
     if not students:
-        raise OptionError("there is no student to train")
+        raise OptionError("students must be at least one, got none")
     first_name, first = next(iter(students.items()))
-    front = first.norm.state_dict()
+    norm = first.norm.state_dict()
     for name, student in students.items():
         own = student.norm.state_dict()
         same = student.config.frontend == first.config.frontend
-        if not same or not all(torch.equal(own[key].cpu(), front[key].cpu()) for key in front):
-            raise OptionError(f"{name} and {first_name} have different front ends: train them in separate runs")
+        if not same or not all(torch.equal(own[key].cpu(), norm[key].cpu()) for key in norm):
+            raise OptionError(
+                f"students of a run must have the same feature normalisation, got different ones in {first_name} and "
+                f"{name}: train them in separate runs"
+            )
         if student.config.vocabulary != first.config.vocabulary:
-            raise OptionError(f"{name} and {first_name} have different vocabularies: train them in separate runs")
+            raise OptionError(
+                f"students of a run must have the same vocabulary, got different ones in {first_name} and {name}: "
+                "train them in separate runs"
+            )
         if reference is not None:
             check_student(name, student, reference)
 
 
 def check_student(name: str, student: AcousticModel, reference: AcousticModel) -> None:
-    """Refuse a student whose outputs cannot be compared with the reference's."""
+    """Check that a student's outputs can be compared with the reference's.
+
+    Raises:
+        OptionError: its vocabulary, width or layers are not those of a student of this reference.
+    """
     own, theirs = student.config, reference.config
+    hint = "pass the reference that it was made from"
     if own.vocabulary != theirs.vocabulary:
-        raise OptionError(f"{name} and the reference have different vocabularies: it is not of this reference")
+        raise OptionError(f"{name} must have the reference's vocabulary, got another: {hint}")
     if own.encoder.d_model != theirs.encoder.d_model:
-        widths = f"{own.encoder.d_model} and {theirs.encoder.d_model}"
-        raise OptionError(f"{name} and the reference are of different width, {widths}: it is not of this reference")
+        widths = f"{theirs.encoder.d_model}, got {own.encoder.d_model}"
+        raise OptionError(f"{name} must have the reference's width, {widths}: {hint}")
     kept = own.reference_layers
     if len(kept) != own.encoder.n_layers or max(kept) >= theirs.encoder.n_layers:
         raise OptionError(
-            f"{name} has {own.encoder.n_layers} layers and names {len(kept)} of a reference of "
-            f"{theirs.encoder.n_layers}: a student that `lwasr-train represent` made is expected"
+            f"{name} must be a student that `lwasr-train represent` made, with layers of a reference of "
+            f"{theirs.encoder.n_layers}, got {own.encoder.n_layers} layers of which {len(kept)} are the reference's: "
+            f"{hint}"
         )

@@ -1,7 +1,7 @@
-"""Published corpora as utterances: LibriSpeech, TED-LIUM and Kaldi directories through lhotse, and JSONL manifests.
+"""Readers of published corpora: LibriSpeech, TED-LIUM and Kaldi directories through lhotse, and JSONL manifests.
 
-lhotse stops at a recording that it cannot read, and drops what has no recording without a word. So recordings are
-looked at first, and what cannot be used comes back by name beside what can.
+lhotse stops at a recording that it cannot read, and silently drops utterances without a recording. Therefore recordings
+are checked first, and utterances that cannot be used are returned as faults.
 """
 
 from __future__ import annotations
@@ -21,37 +21,41 @@ from typing import Any
 from tqdm import tqdm
 
 from lwasr_edge.errors import AudioError, ManifestError
-from lwasr_edge.training.data.manifest import Fault, Utterance, duration_fault, read_manifest, recording_s
+from lwasr_edge.files import split_lines
+from lwasr_edge.training.data.corpus import recording_s
+from lwasr_edge.training.data.manifest import Fault, Utterance, duration_fault, read_manifest
 
 TEDLIUM_PARTS = ("train", "dev", "test")
 _MARK = re.compile(r"\[[^\]]*\]|\{[^}]*\}|<[^>]*>|\(\d+\)")  # TED-LIUM's [NOISE], {SMACK}, <unk>, and the 2 of A(2)
-_UNPACKERS = {"cat", "flac", "sph2pipe"}  # a pipe of wav.scp that only unpacks the one file it names
+_UNPACKERS = {"cat", "flac", "sph2pipe"}  # commands of wav.scp that only unpack one file
 
 
 @dataclass
 class Split:
-    """A part of a corpus: what can be used, and what cannot."""
+    """A part of a corpus: the utterances that can be used, and those that cannot."""
 
     utterances: list[Utterance] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
 
 def read_librispeech(source: Path) -> dict[str, Split]:
-    """LibriSpeech or any part of it: PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt beside one FLAC an utterance.
+    """LibriSpeech or any part of it: PART/SPEAKER/CHAPTER with SPEAKER-CHAPTER.trans.txt and a FLAC per utterance.
 
     Args:
-        source: the folder LibriSpeech, the one it lies in, or a single part.
+        source: the folder LibriSpeech, its parent, or a single part.
+
+    Raises:
+        ManifestError: there are no such files.
     """
     folders = [source, *children(source), *children(source / "LibriSpeech")]
     parts = [folder for folder in folders if next(folder.glob("*/*/*.trans.txt"), None)]
     if not parts:
-        expected = "expected LibriSpeech's PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt"
-        raise ManifestError(f"{source}: {expected}; there is none")
+        raise ManifestError(f"{source} must contain PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, got none")
     return {part.name: read_librispeech_part(part) for part in parts}
 
 
 def read_librispeech_part(part: Path) -> Split:
-    """One part, an utterance a line of its ``*.trans.txt``."""
+    """One part of LibriSpeech; each line of its ``*.trans.txt`` is an utterance."""
     from lhotse.recipes.librispeech import parse_utterance
 
     def read(transcript: tuple[Path, str]) -> Utterance | Fault:
@@ -62,38 +66,45 @@ def read_librispeech_part(part: Path) -> Split:
             return Fault(unread, f"no such audio file: {unread.path}")
         try:
             recording, supervision = parse_utterance(part, line, {})
-        except Exception as error:  # of whichever library lhotse reads with
+        except Exception as error:  # of the library that lhotse reads with
             return Fault(unread, f"{unread.path}: {last_line(error)}")
         return Utterance(name, unread.path, recording.duration, supervision.text, supervision.speaker)
 
     lines = [
         (path.parent, line)
         for path in sorted(part.glob("*/*/*.trans.txt"))
-        for line in path.read_text(encoding="utf-8").splitlines()
+        for line in split_lines(path.read_text(encoding="utf-8"))
         if line.strip()
     ]
     with sound_file_headers():
-        return sort_out(in_parallel(read, lines, part.name))
+        return split_of(in_parallel(read, lines, part.name))
 
 
 def read_tedlium(source: Path) -> dict[str, Split]:
-    """TED-LIUM release 3 (legacy/PART/sph and stm) or 2 (PART/sph and stm); an utterance is a stretch of a talk."""
+    """TED-LIUM release 3 (legacy/PART/sph and stm) or 2 (PART/sph and stm); an utterance is a segment of a talk.
+
+    Raises:
+        ManifestError: there are no such folders, or lhotse cannot read them.
+    """
     for root in (source / "legacy", source):
         parts = [root / part for part in TEDLIUM_PARTS if (root / part / "stm").is_dir()]
         if parts:
             return {part.name: read_tedlium_part(part) for part in parts}
-    raise ManifestError(f"{source}: expected TED-LIUM's train, dev and test with sph and stm, or legacy with them")
+    raise ManifestError(f"{source} must contain TED-LIUM's train, dev and test with sph and stm, or legacy with them")
 
 
 def read_tedlium_part(part: Path) -> Split:
-    """One part. lhotse's recipe wants release 3 with every talk whole: it is shown links to those that are."""
+    """One part of TED-LIUM.
+
+    lhotse's recipe requires release 3 with all files of every talk: it gets a folder of links to complete talks.
+    """
     from lhotse.recipes import prepare_tedlium
 
     split, durations_s = Split(), {}
     with tempfile.TemporaryDirectory(prefix="lwasr-tedlium-") as folder:
-        whole = Path(folder, "legacy", part.name)
-        (whole / "sph").mkdir(parents=True)
-        (whole / "stm").mkdir()
+        complete = Path(folder, "legacy", part.name)
+        (complete / "sph").mkdir(parents=True)
+        (complete / "stm").mkdir()
         for name in sorted({path.stem for kind in ("sph", "stm") for path in (part / kind).glob(f"*.{kind}")}):
             sph, stm = part / "sph" / f"{name}.sph", part / "stm" / f"{name}.stm"
             talk = Utterance(name, sph, math.nan, "", name)
@@ -103,23 +114,23 @@ def read_tedlium_part(part: Path) -> Split:
                 split.faults.append(Fault(talk, str(error)))
             else:
                 if stm.is_file():
-                    (whole / "sph" / sph.name).symlink_to(sph.resolve())
-                    (whole / "stm" / stm.name).symlink_to(stm.resolve())
+                    (complete / "sph" / sph.name).symlink_to(sph.resolve())
+                    (complete / "stm" / stm.name).symlink_to(stm.resolve())
                 else:
                     split.faults.append(Fault(talk, f"no such transcript: {stm}"))
-        if next((whole / "stm").iterdir(), None) is None:
+        if next((complete / "stm").iterdir(), None) is None:
             return split
         with sound_file_headers(), lhotse_reads("TED-LIUM", part):
             read = prepare_tedlium(folder, dataset_parts=[part.name], normalize_text="kaldi")[part.name]
         found = {supervision.id: supervision for supervision in read["supervisions"]}
-        for stm in sorted((whole / "stm").iterdir()):
-            for place, line in enumerate(stm.read_text(encoding="utf-8").splitlines()):
-                split_line(line, f"{stm.stem}-{place}", part / "sph" / f"{stm.stem}.sph", found, split)
+        for stm in sorted((complete / "stm").iterdir()):
+            for index, line in enumerate(stm.read_text(encoding="utf-8").splitlines()):  # lines as lhotse counts them
+                add_stm_line(line, f"{stm.stem}-{index}", part / "sph" / f"{stm.stem}.sph", found, split)
     return split
 
 
-def split_line(line: str, name: str, sph: Path, found: dict[str, Any], split: Split) -> None:
-    """Add a line of an STM file to the split: as lhotse read it, or as a fault where lhotse dropped it or cut it."""
+def add_stm_line(line: str, name: str, sph: Path, found: dict[str, Any], split: Split) -> None:
+    """Add a line of an STM file to the split: as lhotse read it, or as a fault if lhotse dropped or shortened it."""
     talk, _, speaker, start, end, _, *words = line.split()
     if words == ["ignore_time_segment_in_scoring"]:
         return
@@ -127,7 +138,7 @@ def split_line(line: str, name: str, sph: Path, found: dict[str, Any], split: Sp
     text = _MARK.sub(" ", found[name].text) if name in found else ""
     utterance = Utterance(name, sph, round(end_s - start_s, 4), text, speaker, start_s)
     if talk != sph.stem or name not in found:
-        split.faults.append(Fault(utterance, f"{start} to {end} s of {talk}: there is no such stretch in {sph.name}"))
+        split.faults.append(Fault(utterance, f"segment must be within {sph.name}, got {start} to {end} s of {talk}"))
     elif reason := duration_fault(utterance, found[name].duration):
         split.faults.append(Fault(utterance, reason))
     else:
@@ -135,17 +146,21 @@ def split_line(line: str, name: str, sph: Path, found: dict[str, Any], split: Sp
 
 
 def read_kaldi(source: Path) -> dict[str, Split]:
-    """A Kaldi data directory: wav.scp, text, utt2spk, and segments where utterances are stretches of recordings."""
+    """A Kaldi data directory: wav.scp, text, utt2spk, and optionally segments.
+
+    Raises:
+        ManifestError: it is not one, runs other commands than unpackers, or lhotse cannot read it.
+    """
     from lhotse.kaldi import load_kaldi_data_dir
 
     if not (source / "wav.scp").is_file():
-        raise ManifestError(f"{source}: expected a Kaldi data directory; it has no wav.scp")
-    lines = (source / "wav.scp").read_text(encoding="utf-8").splitlines()
+        raise ManifestError(f"{source} must be a Kaldi data directory with wav.scp, got none")
+    lines = split_lines((source / "wav.scp").read_text(encoding="utf-8"))
     rows = [line.split(maxsplit=1) for line in lines if line.strip()]
     paths = {row[0]: kaldi_audio(row[-1], source) for row in rows}
-    lengths = dict(zip(paths, in_parallel(length_or_reason, paths.values(), source.name), strict=True))
+    lengths = dict(zip(paths, in_parallel(duration_or_reason, paths.values(), source.name), strict=True))
     with tempfile.TemporaryDirectory(prefix="lwasr-kaldi-") as folder:
-        # lhotse would start a process to measure each recording and give up at the first that is missing
+        # without reco2dur, lhotse would start a process to measure each recording, and stop at the first missing one
         for name in ("text", "segments", "utt2spk", "spk2gender", "utt2lang"):
             if (source / name).is_file():
                 Path(folder, name).symlink_to((source / name).resolve())
@@ -155,13 +170,13 @@ def read_kaldi(source: Path) -> dict[str, Split]:
         with lhotse_reads("Kaldi data", source):
             _, supervisions, _ = load_kaldi_data_dir(folder, sampling_rate=16000)
     if supervisions is None:
-        raise ManifestError(f"{source}: expected segments or utt2spk beside wav.scp; there is neither")
-    stretches = (source / "segments").is_file()
+        raise ManifestError(f"{source} must contain segments or utt2spk in addition to wav.scp, got neither")
+    has_segments = (source / "segments").is_file()
     split = Split()
     for one in supervisions:
-        length = lengths.get(one.recording_id, f"wav.scp does not name its recording, {one.recording_id}")
+        length = lengths.get(one.recording_id, f"recording must be in wav.scp, got {one.recording_id}")
         path = paths.get(one.recording_id, source / "wav.scp")
-        offset_s = one.start if stretches else None
+        offset_s = one.start if has_segments else None
         utterance = Utterance(one.id, path, one.duration, one.text or "", one.speaker or "", offset_s)
         reason = length if isinstance(length, str) else duration_fault(utterance, min(one.duration, length - one.start))
         if reason:
@@ -172,25 +187,33 @@ def read_kaldi(source: Path) -> dict[str, Split]:
 
 
 def kaldi_audio(entry: str, folder: Path) -> Path:
-    """The file that an entry of wav.scp names, also where a pipe unpacks it (``flac -c -d -s FILE |``)."""
+    """The file of an entry of wav.scp, also of a pipe that unpacks it (``flac -c -d -s FILE |``).
+
+    Raises:
+        ManifestError: another command. None is ever run.
+    """
     if entry.rstrip().endswith("|"):
         command = shlex.split(entry.rstrip().rstrip("|"))
         files = [word for word in command[1:] if Path(word).suffix.lower() in (".flac", ".sph", ".wav")]
         if not command or Path(command[0]).name not in _UNPACKERS or len(files) != 1:
-            expected = "expected a file, or flac, sph2pipe or cat that unpacks one; other commands are not run"
-            raise ManifestError(f"{folder / 'wav.scp'}: {entry}: {expected}: write its audio to a file")
+            expected = "entry must be a file, or a pipe of flac, sph2pipe or cat that unpacks one"
+            raise ManifestError(f"{folder / 'wav.scp'}: {expected}, got {entry}: write its audio to a file")
         entry = files[0]
     path = Path(entry)
     return path if path.is_absolute() or path.is_file() else folder / path
 
 
 def read_jsonl(source: Path) -> dict[str, Split]:
-    """A manifest of NeMo's kind; the lengths that it states are compared with those of the recordings."""
+    """A JSONL manifest; its durations are compared with those of the recordings.
+
+    Raises:
+        ManifestError: it cannot be read.
+    """
     utterances = read_manifest(source)
     paths = list(dict.fromkeys(utterance.path for utterance in utterances))
-    lengths = dict(zip(paths, in_parallel(length_or_reason, paths, source.stem), strict=True))
+    lengths = dict(zip(paths, in_parallel(duration_or_reason, paths, source.stem), strict=True))
 
-    def judge(utterance: Utterance) -> Utterance | Fault:
+    def check(utterance: Utterance) -> Utterance | Fault:
         length = lengths[utterance.path]
         if isinstance(length, str):
             return Fault(utterance, length)
@@ -199,11 +222,11 @@ def read_jsonl(source: Path) -> dict[str, Split]:
         reason = duration_fault(utterance, length)
         return Fault(utterance, reason) if reason else utterance
 
-    return {source.stem: sort_out(map(judge, utterances))}
+    return {source.stem: split_of(map(check, utterances))}
 
 
-def length_or_reason(path: Path) -> float | str:
-    """Seconds of a recording, or why it cannot be used."""
+def duration_or_reason(path: Path) -> float | str:
+    """Duration of a recording in seconds, or the reason that it cannot be used."""
     try:
         return recording_s(path)
     except AudioError as error:
@@ -211,14 +234,14 @@ def length_or_reason(path: Path) -> float | str:
 
 
 def in_parallel(work: Callable[[Any], Any], items: Iterable[Any], name: str) -> list[Any]:
-    """What ``work`` makes of each item, in order; reading headers is waiting, mostly."""
+    """The result of ``work`` for each item, in order; more threads than cores, which wait for the disk."""
     items = list(items)
     with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         return list(tqdm(pool.map(work, items), total=len(items), desc=name, unit="file", mininterval=1))
 
 
-def sort_out(results: Iterable[Utterance | Fault]) -> Split:
-    """Utterances and faults apart."""
+def split_of(results: Iterable[Utterance | Fault]) -> Split:
+    """Utterances and faults, separated."""
     split = Split()
     for one in results:
         if isinstance(one, Fault):
@@ -230,7 +253,7 @@ def sort_out(results: Iterable[Utterance | Fault]) -> Split:
 
 @contextmanager
 def sound_file_headers() -> Iterator[None]:
-    """Let lhotse read headers through libsndfile alone: for .sph it would ask for the program sph2pipe."""
+    """Let lhotse read headers through libsndfile only: for .sph it would need the program sph2pipe."""
     from lhotse.audio import backend
 
     class Headers(backend.LibsndfileBackend):
@@ -247,20 +270,20 @@ def sound_file_headers() -> Iterator[None]:
 
 @contextmanager
 def lhotse_reads(kind: str, folder: Path) -> Iterator[None]:
-    """Say in one line what lhotse stumbled over."""
+    """Raise errors of lhotse as ManifestError."""
     try:
         yield
     except (AssertionError, KeyError, ValueError) as error:
-        raise ManifestError(f"{folder}: lhotse cannot read it as {kind}: {error!r}") from error
+        raise ManifestError(f"{folder} must be {kind}, got an error of lhotse: {error!r}") from error
 
 
 def last_line(error: Exception) -> str:
-    """The last line of an error: lhotse's hold tracebacks of all it tried."""
+    """The last line of an error: lhotse's messages contain tracebacks of all attempts."""
     return (str(error).strip() or repr(error)).splitlines()[-1]
 
 
 def children(folder: Path) -> list[Path]:
-    """Folders within a folder, by name; none where it is not there."""
+    """Sub-folders by name; none of a missing folder."""
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 

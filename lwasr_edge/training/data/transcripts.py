@@ -1,4 +1,4 @@
-"""Transcripts as the token ids that CTC aligns."""
+"""Transcripts as token ids for CTC."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
-from lwasr_edge.training.data.manifest import Corpus, Fault
+from lwasr_edge.training.data.corpus import Corpus
+from lwasr_edge.training.data.manifest import Fault
 
 
 class Tokenizer(Protocol):
-    """What is used of ``sentencepiece.SentencePieceProcessor``."""
+    """The part of ``sentencepiece.SentencePieceProcessor`` that is used."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -23,9 +24,9 @@ class Tokenizer(Protocol):
 
 
 def encode_transcripts(corpus: Corpus, pieces: Tokenizer, frames: list[int]) -> list[list[int] | Fault]:
-    """Token ids of each utterance, or why CTC cannot learn from it.
+    """Token ids of each utterance, or the reason that CTC cannot be trained on it.
 
-    Text is brought to lower case where the vocabulary has no capitals.
+    Text becomes lower case if the vocabulary has no capitals.
 
     Args:
         corpus: utterances with transcripts.
@@ -37,13 +38,16 @@ def encode_transcripts(corpus: Corpus, pieces: Tokenizer, frames: list[int]) -> 
     result: list[list[int] | Fault] = []
     for utterance, n_frames in zip(corpus.utterances, frames, strict=True):
         text = utterance.text if has_capitals else utterance.text.lower()
-        tokens = list(pieces.encode(text))
-        if not tokens:
-            result.append(Fault(utterance, "it has no transcript"))
+        surrogates = {letter for letter in text if "\ud800" <= letter <= "\udfff"}  # SentencePiece takes none
+        tokens = [] if surrogates else list(pieces.encode(text))
+        if surrogates:
+            result.append(Fault(utterance, foreign_reason(surrogates)))
+        elif not tokens:
+            result.append(Fault(utterance, "text must be a transcript, got none"))
         elif pieces.unk_id() in tokens:
             result.append(Fault(utterance, foreign_reason(set(text) - known - {" "})))
         elif n_frames < frames_needed(tokens):
-            reason = f"{len(tokens)} tokens need {frames_needed(tokens)} frames; the recording has {n_frames}"
+            reason = f"audio must have {frames_needed(tokens)} frames for {len(tokens)} tokens, got {n_frames}"
             result.append(Fault(utterance, reason))
         else:
             result.append(tokens)
@@ -51,12 +55,12 @@ def encode_transcripts(corpus: Corpus, pieces: Tokenizer, frames: list[int]) -> 
 
 
 def foreign_reason(characters: set[str]) -> str:
-    """Why a text with these characters cannot be learnt."""
-    return f"characters outside the vocabulary: {' '.join(sorted(characters))}"
+    """The reason for a text with these characters."""
+    return f"text must consist of the vocabulary's characters, got {' '.join(sorted(characters))}"
 
 
 def spoken_beyond_letters(text: str) -> set[str]:
-    """Characters that `normalize_text` would drop though they are spoken: digits, letters beyond a to z, % and $."""
+    """Characters that are spoken, but that `normalize_text` drops: digits, letters beyond a to z, % and $."""
     return {
         character
         for character in text.lower()
@@ -67,5 +71,5 @@ def spoken_beyond_letters(text: str) -> set[str]:
 
 
 def frames_needed(tokens: Sequence[object]) -> int:
-    """Fewest frames that CTC can align: one a token, and a blank between two that are equal."""
+    """The least number of frames for CTC: one per token, and a blank between two equal ones."""
     return len(tokens) + sum(first == second for first, second in pairwise(tokens))

@@ -1,18 +1,43 @@
-"""Where to train, and with which numbers."""
+"""The hardware of a run: device, precision, processes."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.training.loop.distributed import World, join_world, own_device
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86 with AMX, Arm
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run computes on."""
+
+    device: torch.device
+    precision: torch.dtype  # of the encoders' arithmetic; weights and the optimiser are float32
+    world: World = field(default_factory=World)  # the processes that train together
+
+    @classmethod
+    def choose(cls, device: str | None = None, precision: str = "auto") -> Hardware:
+        """The hardware that the options name; joins the processes that `torchrun` started.
+
+        Raises:
+            OptionError: see `choose_device`, `choose_precision` and `join_world`.
+        """
+        chosen = own_device(choose_device(device))
+        world = join_world(chosen)
+        dtype = choose_precision(precision, chosen)
+        if world.any(dtype is torch.float32, chosen):  # "auto" measures in each process, and gradients are summed
+            dtype = torch.float32
+        return cls(chosen, dtype, world)
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -28,12 +53,12 @@ def choose_device(name: str | None = None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise OptionError(f"--device {name}: expected cpu, or cuda where there is one ({reason})") from error
+        raise OptionError(f"--device must be cpu, or cuda where there is one, got {name!r} ({reason})") from error
     return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Numbers to multiply with: "float32", "bfloat16", or "auto" for bfloat16 where the device is no slower in it.
+    """The dtype of "float32", "bfloat16", or "auto": bfloat16 where the device is no slower in it.
 
     Raises:
         OptionError: another name.
@@ -41,7 +66,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if multiplies_bfloat16(device) and not is_slow_in_bfloat16(device) else torch.float32
     if name not in PRECISIONS:
-        raise OptionError(f"precision {name}: expected auto, {' or '.join(PRECISIONS)}")
+        raise OptionError(f"--precision must be auto, {' or '.join(PRECISIONS)}, got {name!r}")
     return PRECISIONS[name]
 
 
@@ -59,9 +84,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def is_slow_in_bfloat16(device: torch.device) -> bool:
-    """Whether a layer's product takes longer in bfloat16: on processors that have the instruction and no AMX, twice.
+    """Whether a matmul of a layer's size takes longer in bfloat16, as on processors with AVX512-BF16 and no AMX.
 
-    Measured by turns; of each the shortest time counts, since others may use the processor too.
+    Measured in turns; the shortest time of each counts, since other programs may use the processor too.
     """
     if device.type != "cpu":
         return False

@@ -1,4 +1,4 @@
-"""Several processes that train one family together: `torchrun` starts them, each step adds up their gradients."""
+"""Data-parallel training: `torchrun` starts the processes, and each step sums their gradients."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lwasr_edge.errors import OptionError
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together, and which of them this one is."""
+    """The processes of a run (torch.distributed's world), and the rank of this one."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this process writes the log and the checkpoints."""
+        """Whether this process writes logs and checkpoints."""
         return self.rank == 0
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Add up tensors of one dtype over all processes, in place."""
+        """Sum tensors of one dtype over all processes, in place."""
         if self.size == 1 or not tensors:
             return
         flat = _flatten_dense_tensors(tensors)
@@ -35,7 +35,7 @@ class World:
             tensor.copy_(total)
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
-        """Give all processes the first one's values, in place."""
+        """Copy the values of rank 0 to all processes, in place."""
         if self.size == 1:
             return
         with torch.no_grad():
@@ -43,24 +43,24 @@ class World:
                 distributed.broadcast(tensor, src=0)
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether any process says so."""
+        """Whether the flag is set in any process."""
         if self.size == 1:
             return flag
-        said = torch.tensor(float(flag), device=device)
-        distributed.all_reduce(said)
-        return bool(said > 0)
+        count = torch.tensor(float(flag), device=device)
+        distributed.all_reduce(count)
+        return bool(count > 0)
 
     def barrier(self) -> None:
-        """Go on when every process has come here."""
+        """Wait until every process has reached this point."""
         if self.size > 1:
             distributed.barrier()
 
 
 def join_world(device: torch.device) -> World:
-    """Meet the processes that `torchrun` started; alone without it.
+    """Join the processes that `torchrun` started; without it, a world of one.
 
     Raises:
-        OptionError: torchrun's variables are incomplete, or the others do not come.
+        OptionError: torchrun's variables are incomplete, or the other processes do not join.
     """
     if "WORLD_SIZE" not in os.environ:
         return World()
@@ -68,12 +68,12 @@ def join_world(device: torch.device) -> World:
         if not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as error:
-        raise OptionError(f"the processes that torchrun starts did not meet: {error}") from error
+        raise OptionError(f"the processes that torchrun started could not connect: {error}") from error
     return World(distributed.get_rank(), distributed.get_world_size())
 
 
 def leave_world() -> None:
-    """Part from the other processes, so that none waits for this one."""
+    """Leave the process group, so that no process waits for this one."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""How long a training run takes, how fast it learns, how much it hears at a time."""
+"""The schedule of a training run: steps, learning rate, batch and chunk sizes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from dataclasses import dataclass
 
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
+from lwasr_edge.validate import number, whole_number
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, how fast, how much at a time."""
+    """Steps, rates and sizes of a run.
+
+    Raises:
+        OptionError: an impossible value.
+    """
 
     steps: int = 4000  # optimiser steps
-    layer_steps: int = 0  # of these, first steps in which each layer learns alone
+    layer_steps: int = 0  # of these, the first, in which each layer is trained alone
     batch_s: float = 40.0  # s of audio in a batch
     batches_per_step: int = 1  # whose gradients are averaged; with torchrun a multiple of the processes, who share them
     learning_rate: float = 6e-4  # peak
@@ -24,37 +29,43 @@ class Schedule:
     final_ratio: float = 0.02  # last learning rate over peak
     weight_decay: float = 1e-3
     max_gradient: float = 1.0  # norm to clip at
-    full_context_probability: float = 0.4  # of steps on whole recordings; the others draw a chunk size
-    chunk_frames: tuple[int, ...] = (8, 16, 16, 32, 100)  # that a chunk hears, of 40 ms
-    look_ahead_frames: tuple[int, ...] = (0, 4, 8, 16)  # of these, context only: at most half of a chunk
+    full_context_probability: float = 0.4  # share of steps with full context; the others draw a chunk size
+    chunk_frames: tuple[int, ...] = (8, 16, 16, 32, 100)  # chunk sizes to draw from, frames of 40 ms
+    look_ahead_frames: tuple[int, ...] = (0, 4, 8, 16)  # to draw from; at most half of the chunk is used
     seed: int = 1
     save_every: int = 500  # steps
     evaluate_every: int = 1000  # steps
 
     def __post_init__(self) -> None:
-        sizes = ("steps", "batch_s", "batches_per_step", "save_every", "evaluate_every")
-        for name in (*sizes, "learning_rate", "max_gradient"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise OptionError(f"{name} is {getattr(self, name)}: expected a positive number")
-        for name in ("layer_steps", "warmup_steps", "weight_decay", "seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise OptionError(f"{name} is {getattr(self, name)}: expected 0 or more")
+        for name in ("steps", "batches_per_step", "save_every", "evaluate_every"):
+            whole_number(option(name), getattr(self, name), 1)
+        for name in ("layer_steps", "warmup_steps", "seed"):
+            whole_number(option(name), getattr(self, name), 0)
+        for name in ("batch_s", "learning_rate", "max_gradient"):
+            number(option(name), getattr(self, name), above=0)
+        number(option("weight_decay"), self.weight_decay, 0)
         for name in ("final_ratio", "full_context_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"{name} is {getattr(self, name)}: expected a number from 0 to 1")
+            number(option(name), getattr(self, name), 0, 1)
         if self.layer_steps > self.steps:
-            raise OptionError(f"layer_steps {self.layer_steps} is more than all steps, {self.steps}")
-        if not self.chunk_frames or min(self.chunk_frames) < 1:
-            raise OptionError(f"chunk_frames are {self.chunk_frames}: expected positive numbers, at least one")
-        if not self.look_ahead_frames or min(self.look_ahead_frames) < 0:
-            raise OptionError(f"look_ahead_frames are {self.look_ahead_frames}: expected 0 or more, at least one")
+            raise OptionError(f"--layer-steps must be at most --steps, {self.steps}, got {self.layer_steps}")
+        for name, minimum in (("chunk_frames", 1), ("look_ahead_frames", 0)):
+            sizes = getattr(self, name)
+            if not sizes or min(sizes) < minimum:
+                raise OptionError(f"{option(name)} must be one or more whole numbers >= {minimum}, got {sizes}")
 
     def for_epochs(self, epochs: float, audio_s: float) -> Schedule:
-        """This schedule over so many passes through ``audio_s`` seconds of audio; a fifth of it warms up at most."""
-        if not 0 < epochs < math.inf:
-            raise OptionError(f"--epochs {epochs}: expected a positive number")
+        """This schedule over so many epochs of ``audio_s`` seconds; at most a fifth of the steps are warm-up."""
+        number("--epochs", epochs, above=0)
         steps = max(1, round(epochs * audio_s / (self.batch_s * self.batches_per_step)))
         return dataclasses.replace(self, steps=steps, layer_steps=0, warmup_steps=min(self.warmup_steps, steps // 5))
+
+    def saves_after(self, step: int) -> bool:
+        """Whether the state is saved after so many steps."""
+        return step == self.steps or step % self.save_every == 0
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether the students are evaluated after so many steps."""
+        return step == self.steps or step % self.evaluate_every == 0
 
     def draw_chunking(self, step: int) -> Chunking | None:
         """How a step cuts its recordings; None for full context."""
@@ -71,3 +82,8 @@ class Schedule:
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
         return self.learning_rate * (self.final_ratio + (1 - self.final_ratio) * cosine)
+
+
+def option(field: str) -> str:
+    """The option that sets a field, for messages."""
+    return f"--{field.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""What an exact resume needs, on disk: written so that a run killed at any moment finds its newest good state."""
+"""The state of a run on disk, for an exact resume: a run killed at any moment finds its newest good state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREVIOUS_STATE_FILE = "state.previous.pt"
 def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Write the newest state and keep the one before it.
 
-    The new one is whole on disk before the others change their names, so that a kill loses no step.
+    The new one is complete on disk before the others are renamed, so that a kill loses no saved state.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -35,10 +35,10 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest state in the folder that can be read; None where there is none at all.
+    """The newest state in the folder that can be read; None where there is none.
 
     Raises:
-        CheckpointError: there are states, and every one is damaged.
+        CheckpointError: there are states, and all are damaged.
     """
     names = (NEXT_STATE_FILE, STATE_FILE, PREVIOUS_STATE_FILE)  # newest first
     paths = [path for name in names if (path := folder / name).is_file()]
@@ -51,23 +51,25 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
             reason = f"it lacks {', '.join(sorted(missing))}"
         except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(f"{path} is damaged and left aside: {reason}", file=sys.stderr)
+        print(f"{path} is damaged and was skipped: {reason}", file=sys.stderr)
     if paths:
-        raise CheckpointError(f"{folder}: no state in it can be read: start in another folder, from the students in it")
+        raise CheckpointError(
+            f"{folder} has no readable state: start again in another folder, from the students in this one"
+        )
     return None
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed write left behind."""
+    """Remove the temporary files of writes that were killed."""
     for pattern in (".*.pt.*", ".*.safetensors.*"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 class StopRequest:
-    """Takes the first Ctrl-C, or SIGTERM, as a wish to stop after the step under way; a second one stops at once.
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after the present step; a second one stops at once.
 
-    Only in the main thread, where signals arrive; elsewhere it does nothing.
+    It works in the main thread, where signals arrive; elsewhere it does nothing.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -87,7 +89,7 @@ class StopRequest:
         self.restore()
 
     def restore(self) -> None:
-        """Put the handlers back that were there before."""
+        """Restore the previous handlers."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
         self.previous = {}

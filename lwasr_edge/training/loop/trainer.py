@@ -1,14 +1,13 @@
-"""The training loop that both steps share: a step is an objective, a schedule and a command."""
+"""The training loop of both steps. A step of the method is a set of losses, a schedule and a command."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,36 @@ from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.training.compress.students import check_family
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.batches import Batches, WaveformStore
-from lwasr_edge.training.loop.device import choose_precision
-from lwasr_edge.training.loop.distributed import World
-from lwasr_edge.training.loop.logs import Log
+from lwasr_edge.training.data.corpus import Corpus
+from lwasr_edge.training.loop.device import Hardware
+from lwasr_edge.training.loop.logs import LOG_EVERY, Log, LossMeans
 from lwasr_edge.training.loop.losses import Example, LossWeights, end_to_end_losses, layerwise_losses
+from lwasr_edge.training.loop.precision import ComputeCopies, in_precision
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.state import StopRequest, read_state, remove_leftovers, write_state
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import save_checkpoint
 from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
-from lwasr_edge.training.model.quantized import quantize_weights
 
-LOG_EVERY = 50  # steps
+Evaluate = Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run needs beside models and losses; `lwasr_edge.training.run` assembles it from the options."""
+
+    corpus: Corpus
+    store: WaveformStore  # the corpus's audio on the training device
+    targets: list[list[int]]  # token ids of each utterance; empty where no loss reads transcripts
+    augmenter: Augmenter
+    schedule: Schedule
+    hardware: Hardware
+    folder: Path  # for students, state and logs
+    tensorboard: bool = False
 
 
 class Family:
-    """The students that learn together, by name, and how to write them down."""
+    """The students that are trained together, by name, and how they are saved."""
 
     def __init__(
         self,
@@ -49,9 +62,9 @@ class Family:
 
         Args:
             students: by name.
-            tokenizer: the serialised SentencePiece model of all.
-            notes: how they came to be.
-            masks: of students with weights that must stay zero: by parameter, 0 there and 1 elsewhere.
+            tokenizer: the serialised SentencePiece model of all students.
+            notes: how they were made; saved in their checkpoints.
+            masks: for students with pruned weights: by parameter, 0 at weights that stay zero and 1 elsewhere.
         """
         self.students = students
         self.tokenizer = tokenizer
@@ -60,148 +73,88 @@ class Family:
 
     @torch.no_grad()
     def apply_masks(self) -> None:
-        """Bring pruned weights back to zero."""
+        """Set pruned weights back to zero."""
         for name, masks in self.masks.items():
             for parameter, mask in masks.items():
                 self.students[name].get_parameter(parameter).mul_(mask)
 
-    def save(self, folder: Path, half: bool = False) -> None:
+    def save(self, folder: Path) -> None:
         """Write every student as a checkpoint of its name."""
         for name, student in self.students.items():
-            save_checkpoint(folder / f"{name}.safetensors", student, self.tokenizer, self.notes, half)
-
-
-def in_precision(model: AcousticModel, dtype: torch.dtype) -> AcousticModel:
-    """A copy that computes in ``dtype`` behind a float32 front end: fewer bytes to move, and no casts on the way."""
-    model = copy.deepcopy(model)
-    model.encoder.to(dtype)
-    model.head.to(dtype)
-    return model
-
-
-def digest(model: nn.Module) -> str:
-    """What tells a model's weights from others: SHA-256 over names and values, in hexadecimal.
-
-    What can have been narrowed (`narrow`, `narrow_front`) counts by its shape alone: it begins the same on the same
-    machine only, and no training moves it and nothing else.
-    """
-    found = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        found.update(f"{name} {tuple(weight.shape)}".encode())
-        if not any(part in name for part in (".feed_forward", ".attention.", ".subsampling.")):
-            found.update(weight.detach().cpu().numpy().tobytes())
-    return found.hexdigest()
+            save_checkpoint(folder / f"{name}.safetensors", student, self.tokenizer, self.notes)
 
 
 class Trainer:
-    """Teaches a family of students from one stream of batches; the reference, if any, runs once a batch.
+    """Trains a family of students on one stream of batches; the reference, if any, runs once a batch.
 
-    The students are float32. Copies of them in ``precision`` compute outputs and gradients; the optimiser moves the
-    students by those gradients, and the copies follow.
+    Args:
+        run: data, schedule, hardware and folder.
+        family: the students; they move to the run's device.
+        weights: of the losses.
+        reference: the frozen teacher; may be None where no loss compares with it.
+
+    Attributes:
+        step: optimiser steps done.
+        audio_s: seconds of audio trained on, padding left out.
+        elapsed_s: seconds spent in training; evaluation and saving are left out.
+
+    Raises:
+        OptionError: models that cannot be trained together, or losses without the reference they compare with.
     """
 
-    def __init__(
-        self,
-        family: Family,
-        reference: AcousticModel | None,
-        store: WaveformStore,
-        targets: list[list[int]],
-        batches: Batches,
-        augmenter: Augmenter,
-        weights: LossWeights,
-        schedule: Schedule,
-        folder: Path,
-        device: torch.device,
-        precision: torch.dtype | None = None,
-        world: World | None = None,
-        with_tensorboard: bool = False,
-    ) -> None:
-        """Prepare.
-
-        Args:
-            family: the students; they move to ``device``.
-            reference: the frozen teacher; may be None where no loss compares with it.
-            store: all training audio, on ``device``.
-            targets: token ids of each utterance of the corpus; empty where no loss reads transcripts.
-            batches: grouping and order.
-            augmenter: distortions.
-            weights: of the losses.
-            schedule: steps, rates, sizes.
-            folder: for students, state and log.
-            device: where to train.
-            precision: what encoders compute in; None for bfloat16 where ``device`` multiplies it, float32 elsewhere.
-            world: the processes that train together; None for this one alone.
-            with_tensorboard: see `Log`.
-
-        Raises:
-            OptionError: models that cannot learn together, or losses without what they compare with.
-        """
-        compares = weights.needs_reference or schedule.layer_steps > 0
+    def __init__(self, run: Run, family: Family, weights: LossWeights, reference: AcousticModel | None = None) -> None:
+        compares = weights.needs_reference or run.schedule.layer_steps > 0
         if compares and reference is None:
-            raise OptionError("these losses compare with a reference, and none was given: pass --reference")
-        self.world = world or World()
-        if schedule.batches_per_step % self.world.size:
-            n_batches, n_processes = schedule.batches_per_step, self.world.size
-            raise OptionError(f"--batches-per-step {n_batches}: expected a multiple of {n_processes}, the processes")
+            raise OptionError("losses that compare with a reference need one: pass --reference")
+        world, device = run.hardware.world, run.hardware.device
+        if run.schedule.batches_per_step % world.size:
+            n_batches = run.schedule.batches_per_step
+            raise OptionError(f"--batches-per-step must be a multiple of the {world.size} processes, got {n_batches}")
         check_family(family.students, reference if compares else None)
-        self.family, self.store, self.batches = family, store, batches
-        self.augmenter, self.weights, self.schedule = augmenter, weights, schedule
-        self.folder, self.device = folder, device
-        self.logs = Log(folder, schedule.steps, with_tensorboard and self.world.is_rank_zero)
-        self.precision = choose_precision("auto", device) if precision is None else precision
+        self.run, self.family, self.weights = run, family, weights
+        self.schedule, self.folder, self.world, self.device = run.schedule, run.folder, world, device
+        self.batches = Batches(run.corpus, run.schedule.batch_s, run.schedule.seed)
+        self.logs = Log(run.folder, run.schedule.steps, run.tensorboard and world.is_rank_zero)
         self.models = nn.ModuleDict({name: student.to(device) for name, student in family.students.items()}).train()
         self.reference: AcousticModel | None = None
         if compares and reference is not None:
-            self.reference = in_precision(reference.to(device), self.precision).eval().requires_grad_(False)
-        self.world.broadcast([*self.models.parameters(), *self.models.buffers()])
-        self.began_with = digest(self.models)
-        self.make_copies()
+            self.reference = in_precision(reference.to(device), run.hardware.precision).eval().requires_grad_(False)
+        world.broadcast([*self.models.parameters(), *self.models.buffers()])
+        self.initial_digest = digest(self.models)
+        self.copies = ComputeCopies(family.students, run.hardware.precision)
         self.optimizer = torch.optim.AdamW(
             self.models.parameters(),
-            lr=schedule.learning_rate,
+            lr=run.schedule.learning_rate,
             betas=(0.9, 0.98),
-            weight_decay=schedule.weight_decay,
+            weight_decay=run.schedule.weight_decay,
             fused=True,
         )
-        self.target_lengths = torch.tensor([len(one) for one in targets], device=device)
-        padded = [torch.tensor(one, dtype=torch.int64) for one in targets]
-        self.targets = nn.utils.rnn.pad_sequence(padded, batch_first=True).to(device)
+        self.targets = Targets(run.targets, device)
         self.step = 0
-        self.audio_s = 0.0  # heard so far, padding left out
-        self.elapsed_s = 0.0  # spent in training so far; evaluation and saving are left out
-        self.sums: dict[str, Tensor] = {}  # of each part of the loss, since the last line of the log
-        self.summed_steps = 0
+        self.audio_s = 0.0
+        self.elapsed_s = 0.0
+        self.loss_means = LossMeans(device)
 
-    def run(self, evaluate: Callable[[], dict[str, float]] | None = None) -> None:
-        """Train from the present state to the end, saving on the way.
+    def train(self, evaluate: Evaluate | None = None) -> None:
+        """Train from the present step to the last, logging, saving and evaluating on the way.
 
         Args:
-            evaluate: WER by name; called every ``evaluate_every`` steps and at the end. It goes to the log.
+            evaluate: returns WER by name; called every `evaluate_every` steps and at the end, and logged.
 
         Raises:
-            OptionError: the loss is not a number; the state saved last is a good one.
-            KeyboardInterrupt: Ctrl-C or SIGTERM came; the state is saved.
+            OptionError: the loss is not finite; the state saved last is a good one.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; the state is saved.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        progress = tqdm(
-            total=self.schedule.steps,
-            initial=self.step,
-            desc="train",
-            unit="step",
-            mininterval=2,
-            disable=not self.world.is_rank_zero,
-        )
-        with StopRequest() as stop, progress:
-            self.evaluate(evaluate)  # what a run that was stopped between saving and evaluating still owes
-            for batches in self.remaining():
+        with StopRequest() as stop, self.progress_bar() as progress:
+            self.evaluate(evaluate)  # run the evaluation that an interrupted run skipped
+            for batches in self.remaining_batches():
                 began = time.monotonic()
-                for name, value in self.train_on(batches).items():
-                    self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + value
-                self.step, self.summed_steps = self.step + 1, self.summed_steps + 1
+                self.loss_means.add(self.train_step(batches))
+                self.step += 1
                 stops = self.world.any(stop.wanted, self.device)
-                ends = self.step == self.schedule.steps
-                saves = ends or stops or self.step % self.schedule.save_every == 0
-                means = self.means() if saves or self.step % LOG_EVERY == 0 else {}
+                saves = stops or self.schedule.saves_after(self.step)
+                means = self.loss_means.take(self.step) if saves or self.step % LOG_EVERY == 0 else {}
                 self.elapsed_s += time.monotonic() - began
                 progress.update()
                 if means:
@@ -215,10 +168,72 @@ class Trainer:
                 if saves:
                     self.world.barrier()
 
-    def evaluate(self, evaluate: Callable[[], dict[str, float]] | None) -> None:
-        """Measure and log, where the present step is one to do so at and it was not done."""
-        is_due = self.step == self.schedule.steps or self.step % self.schedule.evaluate_every == 0
-        if evaluate is None or not self.step or not is_due:
+    def train_step(self, batches: list[np.ndarray]) -> dict[str, Tensor]:
+        """One optimiser step on batches of utterance indices; returns the mean of each loss of each student."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(self.step)
+        logged: dict[str, Tensor] = {}
+        for position, indices in enumerate(batches):
+            self.audio_s += float(self.run.store.lengths_s[indices].sum())
+            if position % self.world.size != self.world.rank:
+                continue
+            # a resumed run, and any number of processes, draw the random numbers of one unbroken run
+            torch.manual_seed((self.schedule.seed * 1_000_003 + self.step) * len(batches) + position)
+            example = self.example(indices)
+            for name, student in self.copies.models.items():
+                losses = self.losses(student, example)
+                (torch.stack(list(losses.values())).sum() / len(batches)).backward()
+                for loss, value in losses.items():
+                    key = f"{name}/{loss}"
+                    logged[key] = logged.get(key, 0.0) + value.detach() / len(batches)
+        self.world.all_reduce(list(logged.values()))
+        self.update()
+        return logged
+
+    def example(self, indices: np.ndarray) -> Example:
+        """A batch, augmented, with the reference's outputs on the audio before augmentation."""
+        batch, augmenter = self.run.store.batch(indices), self.run.augmenter
+        chunking = self.schedule.draw_chunking(self.step)
+        student = next(iter(self.family.students.values()))
+        with torch.no_grad():
+            waveform, n_samples = augmenter.for_both(batch.waveform, batch.n_samples)
+            reference = None
+            if self.reference is not None:
+                features, lengths = self.reference.features(waveform, n_samples)
+                reference = self.reference(features.to(self.run.hardware.precision), lengths)
+            augmented = augmenter.for_student(waveform, n_samples)
+            features, lengths = student.features(augmented, n_samples, chunking)
+            features = augmenter.mask(features).to(self.run.hardware.precision)
+            n_frames = features.shape[1] // SUBSAMPLING_FACTOR
+            mask = (torch.arange(n_frames, device=self.device) < lengths[:, None]).float()
+        return Example(features, lengths, mask, chunking, reference, *self.targets[batch.utterances])
+
+    def losses(self, student: AcousticModel, example: Example) -> dict[str, Tensor]:
+        """The weighted losses of one student, by name."""
+        if self.step < self.schedule.layer_steps:
+            return layerwise_losses(student, example)
+        return end_to_end_losses(student, example, self.weights)
+
+    def update(self) -> None:
+        """Update the float32 students with the gradients of all processes, then refresh the copies."""
+        self.world.all_reduce(self.copies.gradients())
+        self.copies.move_gradients()
+        for weights in self.copies.student_weights:
+            nn.utils.clip_grad_norm_(weights, self.schedule.max_gradient)
+        self.optimizer.step()
+        self.family.apply_masks()
+        self.copies.refresh()
+
+    def remaining_batches(self) -> Iterator[list[np.ndarray]]:
+        """The batches of each step from the present one to the last, epoch after epoch."""
+        n_batches = self.schedule.batches_per_step
+        upcoming = self.batches.endless(skip=self.step * n_batches)
+        while self.step < self.schedule.steps:
+            yield list(itertools.islice(upcoming, n_batches))
+
+    def evaluate(self, evaluate: Evaluate | None) -> None:
+        """Evaluate and log, if an evaluation is due after the present step and is not in the log."""
+        if evaluate is None or not self.step or not self.schedule.evaluates_after(self.step):
             return
         if self.world.is_rank_zero and not self.logs.holds(self.step, "wer"):
             self.models.eval()
@@ -226,110 +241,21 @@ class Trainer:
             self.models.train()
         self.world.barrier()
 
-    def means(self) -> dict[str, float]:
-        """Mean of each part of the loss since the last call; waits for the device."""
-        means = {name: round(float(value) / self.summed_steps, 5) for name, value in self.sums.items()}
-        self.sums, self.summed_steps = {}, 0
-        if not all(math.isfinite(value) for value in means.values()):
-            raise OptionError(f"the loss is not a number at step {self.step}: run again with a lower --learning-rate")
-        return means
-
-    def remaining(self) -> Iterator[list[np.ndarray]]:
-        """The batches of each step from the present one to the last, epoch after epoch."""
-        n_batches = self.schedule.batches_per_step
-        upcoming = self.batches_from(self.step * n_batches)
-        while self.step < self.schedule.steps:
-            yield list(itertools.islice(upcoming, n_batches))
-
-    def batches_from(self, number: int) -> Iterator[np.ndarray]:
-        """Batches, endless, from the one of that number on."""
-        seen = 0
-        for epoch in itertools.count():
-            order = self.batches.epoch(epoch)
-            yield from order[max(0, number - seen) :]
-            seen += len(order)
-
-    def train_on(self, batches: list[np.ndarray]) -> dict[str, Tensor]:
-        """One optimiser step on batches of utterances; returns each part of each student's loss, their mean."""
-        schedule, world = self.schedule, self.world
-        for group in self.optimizer.param_groups:
-            group["lr"] = schedule.rate(self.step)
-        logged: dict[str, Tensor] = {}
-        for place, indices in enumerate(batches):
-            self.audio_s += float(self.store.lengths_s[indices].sum())
-            if place % world.size != world.rank:
-                continue
-            # a resumed run, and any number of processes, draw what one unbroken run drew
-            torch.manual_seed((schedule.seed * 1_000_003 + self.step) * len(batches) + place)
-            example = self.example(indices)
-            for name, student in self.copies.items():
-                if self.step < schedule.layer_steps:
-                    parts = layerwise_losses(student, example)
-                else:
-                    parts = end_to_end_losses(student, example, self.weights)
-                (torch.stack(list(parts.values())).sum() / len(batches)).backward()
-                for part, value in parts.items():
-                    key = f"{name}/{part}"
-                    logged[key] = logged.get(key, 0.0) + value.detach() / len(batches)
-        world.all_reduce(list(logged.values()))
-        self.update()
-        return logged
-
-    def update(self) -> None:
-        """Move the float32 weights by the copies' gradients, and the copies after them."""
-        self.world.all_reduce(
-            [copied.grad for _, copies in self.parameters for copied in copies if copied.grad is not None]
-        )
-        for weights, copies in self.parameters:
-            for weight, copied in zip(weights, copies, strict=True):
-                weight.grad = None if copied.grad is None else copied.grad.float()
-                copied.grad = None
-            nn.utils.clip_grad_norm_(weights, self.schedule.max_gradient)
-        self.optimizer.step()
-        self.family.apply_masks()
-        self.renew_copies()
-
-    def make_copies(self) -> None:
-        """Copy the students in the precision that trains; whole, with what the optimiser does not move."""
-        students = self.family.students
-        self.copies = {name: in_precision(student, self.precision) for name, student in students.items()}
-        # of each student and its copy; listed once, since walking a model takes as long as a small step
-        self.parameters: list[tuple[list[Tensor], list[Tensor]]] = [
-            (list(student.parameters()), list(self.copies[name].parameters())) for name, student in students.items()
-        ]
-        self.renew_copies()
-
-    @torch.no_grad()
-    def renew_copies(self) -> None:
-        """Bring the copies' weights to the students', rounded where these have few bits."""
-        for weights, copies in self.parameters:
-            torch._foreach_copy_(copies, weights)
-        for name, student in self.family.students.items():
-            quantize_weights(self.copies[name], student)
-
-    def example(self, indices: np.ndarray) -> Example:
-        """A batch, distorted, with what the reference makes of it."""
-        batch = self.store.batch(indices)
-        chunking = self.schedule.draw_chunking(self.step)
-        first = next(iter(self.family.students.values()))
-        with torch.no_grad():
-            waveform, n_samples = self.augmenter.for_both(batch.waveform, batch.n_samples)
-            reference = None
-            if self.reference is not None:
-                features, lengths = self.reference.features(waveform, n_samples)
-                reference = self.reference(features.to(self.precision), lengths)
-            distorted = self.augmenter.for_student(waveform, n_samples)
-            features, lengths = first.features(distorted, n_samples, chunking)
-            features = self.augmenter.mask(features).to(self.precision)
-            n_frames = features.shape[1] // SUBSAMPLING_FACTOR
-            heard = (torch.arange(n_frames, device=self.device) < lengths[:, None]).float()
-        targets, target_lengths = self.targets[batch.utterances], self.target_lengths[batch.utterances]
-        return Example(features, lengths, heard, chunking, reference, targets, target_lengths)
-
     def log(self, values: dict[str, Any]) -> None:
-        """Add a line to the logs: where the run stands, and ``values``."""
+        """Add a line to the logs: the progress of the run, and `values`."""
         if self.world.is_rank_zero:
             self.logs.write(self.step, self.audio_s, self.elapsed_s, values)
+
+    def progress_bar(self) -> tqdm:
+        """A bar with a tick a step, in the first process."""
+        return tqdm(
+            total=self.schedule.steps,
+            initial=self.step,
+            desc="train",
+            unit="step",
+            mininterval=2,
+            disable=not self.world.is_rank_zero,
+        )
 
     def save(self) -> None:
         """Write the students, then all that an exact resume needs."""
@@ -337,7 +263,7 @@ class Trainer:
             return
         self.family.save(self.folder)
         state = {
-            "began_with": self.began_with,
+            "began_with": self.initial_digest,
             "models": self.models.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -347,29 +273,57 @@ class Trainer:
         write_state(self.folder, state)
 
     def resume(self) -> bool:
-        """Take up the newest good state in the folder; False where there is none.
+        """Load the newest good state in the folder; False where there is none.
+
+        The log keeps only the lines up to the state, so that nothing an interrupted run wrote later is believed.
 
         Raises:
-            CheckpointError: every state is damaged, or belongs to other students, or to these with other weights.
+            CheckpointError: every state is damaged, or belongs to other students or other initial weights.
         """
         state = read_state(self.folder, self.device)
-        if state is None:
-            return False
-        if state["began_with"] != self.began_with:
-            raise CheckpointError(
-                f"{self.folder}: the training in it began with other students than these, or with other weights of "
-                "them: choose another folder"
-            )
-        self.models.load_state_dict(state["models"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["weight_decay"] = self.schedule.weight_decay
-        self.make_copies()
-        self.step, self.audio_s, self.elapsed_s = state["step"], state["audio_s"], state["elapsed_s"]
-        if self.step > self.schedule.steps:
-            print(f"{self.folder} is already at step {self.step}: nothing to do", file=sys.stderr)
-        self.world.barrier()  # all have read the state before anything is tidied up
+        if state is not None:
+            if state["began_with"] != self.initial_digest:
+                raise CheckpointError(
+                    f"{self.folder}: its training began with other students than these, or with other weights of them: "
+                    "choose another folder"
+                )
+            self.models.load_state_dict(state["models"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            for group in self.optimizer.param_groups:
+                group["weight_decay"] = self.schedule.weight_decay
+            self.copies = ComputeCopies(self.family.students, self.run.hardware.precision)  # buffers too
+            self.step, self.audio_s, self.elapsed_s = state["step"], state["audio_s"], state["elapsed_s"]
+            if self.step > self.schedule.steps:
+                print(f"{self.folder} is already at step {self.step}: nothing to do", file=sys.stderr)
+        self.world.barrier()  # every process has read the state before files are removed
         if self.world.is_rank_zero:
             self.logs.cut(self.step)
             remove_leftovers(self.folder)
-        return True
+        return state is not None
+
+
+class Targets:
+    """Token ids of every utterance, padded, on the training device."""
+
+    def __init__(self, targets: list[list[int]], device: torch.device) -> None:
+        self.lengths = torch.tensor([len(one) for one in targets], device=device)
+        padded = [torch.tensor(one, dtype=torch.int64) for one in targets]
+        self.tokens = nn.utils.rnn.pad_sequence(padded, batch_first=True).to(device)
+
+    def __getitem__(self, utterances: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L) token ids and (B,) lengths of utterances (B,)."""
+        return self.tokens[utterances], self.lengths[utterances]
+
+
+def digest(model: nn.Module) -> str:
+    """Identifies a model's initial weights: SHA-256 over names and values, in hexadecimal.
+
+    Modules that can have been pruned (`compress.pruning`) count by their shapes alone: their closed-form weights differ
+    in the last bits from machine to machine, and no training changes only them.
+    """
+    found = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        found.update(f"{name} {tuple(weight.shape)}".encode())
+        if not any(part in name for part in (".feed_forward", ".attention.", ".subsampling.")):
+            found.update(weight.detach().cpu().numpy().tobytes())
+    return found.hexdigest()

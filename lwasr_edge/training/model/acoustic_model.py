@@ -1,4 +1,4 @@
-"""The whole recogniser in torch: waveform in, CTC log-probabilities out."""
+"""The acoustic model in torch: waveform in, CTC log-probabilities out."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from lwasr_edge.training.model.config import ModelConfig
 from lwasr_edge.training.model.conformer import Conformer
 from lwasr_edge.training.model.features import FRAME_DELAY, NORMS, SUBSAMPLING_FACTOR, LogMel
 
+SCALE = "step"  # the name of a linear module's QAT scales in checkpoints and training states
+
 
 class Encoded(NamedTuple):
-    """What a model makes of a batch; U frames, of which each recording has its own ``lengths``."""
+    """The output of a model for a batch of recordings, padded to U encoder frames."""
 
     hidden: list[Tensor]  # n_layers + 1 of (B, U, D): the first layer's input, then each layer's output
     logits: Tensor  # (B, U, V), before the softmax
@@ -23,7 +25,7 @@ class Encoded(NamedTuple):
 
 
 class AcousticModel(nn.Module):
-    """Front end, Conformer and CTC head."""
+    """Log-mel features, Conformer encoder and CTC head."""
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
         super().__init__()
@@ -36,12 +38,15 @@ class AcousticModel(nn.Module):
             self.add_scales()
 
     def add_scales(self) -> None:
-        """Give each product that is to have rounded weights a buffer for the steps of its outputs."""
-        for product in self.quantized_layers().values():
-            product.register_buffer("step", torch.ones(product.out_features))
+        """Add a buffer of quantisation scales, (outputs,), to each module of `quantized_layers`."""
+        for linear in self.quantized_layers().values():
+            linear.register_buffer(SCALE, torch.ones(linear.out_features))
 
     def quantized_layers(self) -> dict[str, nn.Linear]:
-        """By name, what has weights of whole steps, if the config says so: the layers' products but positions."""
+        """Modules with QAT weights, by name: the layers' linear modules except the position projections.
+
+        Empty for a model without QAT.
+        """
         return {
             name: module
             for name, module in self.named_modules()
@@ -67,9 +72,9 @@ class AcousticModel(nn.Module):
         return (n_samples + FRAME_DELAY) // self.samples_per_frame + 1
 
     def padded_log_mel(self, waveform: Tensor) -> Tensor:
-        """Log-mel of whole recordings, brought to whole encoder frames. (B, N) -> (B, 4 U, n_mels)"""
-        lacking = self.frames(waveform.shape[1]) * self.samples_per_frame - waveform.shape[1]
-        return self.log_mel(F.pad(waveform, (self.log_mel.left_samples, lacking)))
+        """Log-mel features of full recordings, padded to a multiple of an encoder frame. (B, N) -> (B, 4 U, n_mels)"""
+        padding = self.frames(waveform.shape[1]) * self.samples_per_frame - waveform.shape[1]
+        return self.log_mel(F.pad(waveform, (self.log_mel.left_samples, padding)))
 
     def features(self, waveform: Tensor, n_samples: Tensor, chunking: Chunking | None = None) -> tuple[Tensor, Tensor]:
         """Normalised log-mel features, in float32.
@@ -80,7 +85,7 @@ class AcousticModel(nn.Module):
             chunking: in encoder frames; None for full context.
 
         Returns:
-            (B, 4 U, n_mels), and (B,) encoder frames of each.
+            (B, 4 U, n_mels), and (B,) encoder frames of each recording.
         """
         lengths = self.frames(n_samples)
         log_mel = self.padded_log_mel(waveform)
@@ -91,13 +96,13 @@ class AcousticModel(nn.Module):
         return self.norm(log_mel, mel_lengths, chunking and chunking.scaled(SUBSAMPLING_FACTOR)), lengths
 
     def forward(self, features: Tensor, lengths: Tensor, chunking: Chunking | None = None) -> Encoded:
-        """Encode what `features` gave."""
+        """Encode the features and lengths that `features` returned."""
         encoder_out, hidden = self.encoder(features, lengths, chunking)
         return Encoded(hidden, self.head(encoder_out), lengths)
 
     @torch.inference_mode()
     def log_probs(self, waveform: Tensor, n_samples: Tensor, chunking: Chunking | None = None) -> tuple[Tensor, Tensor]:
-        """(B, N) waveforms -> (B, U, V) log-probabilities in float32 and (B,) frames of each."""
+        """(B, N) waveforms -> (B, U, V) log-probabilities in float32 and (B,) frames of each recording."""
         features, lengths = self.features(waveform, n_samples, chunking)
         encoded = self(features, lengths, chunking)
         return encoded.logits.float().log_softmax(2), encoded.lengths

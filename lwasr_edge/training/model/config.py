@@ -1,4 +1,4 @@
-"""What a model is: the numbers that fix its shape. Stored as JSON inside every checkpoint."""
+"""Model configuration: the sizes of features, encoder and head. Stored as JSON inside every checkpoint."""
 
 from __future__ import annotations
 
@@ -7,9 +7,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lwasr_edge.errors import CheckpointError
+from lwasr_edge.validate import number, whole_number
 
 NORMALIZATIONS = ("utterance", "running")
 CONV_NORMS = ("batch_norm", "layer_norm")
+# A damaged number in a file must not make the program ask for terabytes.
+MAX_SAMPLE_RATE = 1 << 20  # Hz
+MAX_SIZE = 1 << 16  # of the other fields
+MAX_LAYERS = 1 << 10
+
+
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise a CheckpointError if the value is not allowed."""
+    if value not in allowed:
+        raise CheckpointError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def size(name: str, value: Any, maximum: int = MAX_SIZE) -> None:
+    """Raise a CheckpointError if the value is not a whole number from 1 to `maximum`."""
+    if whole_number(name, value, 1, error=CheckpointError) > maximum:
+        raise CheckpointError(f"{name} must be at most {maximum}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -25,20 +42,23 @@ class FrontendConfig:
     f_max_hz: float = 8000.0
     preemphasis: float = 0.97
     log_guard: float = 2.0**-24  # added to the power before the logarithm
-    normalization: str = "utterance"  # "utterance": over the whole recording; "running": past and own chunk only
+    normalization: str = "utterance"  # "utterance": over the full recording; "running": past and current chunk only
     forget_s: float = 10.0  # s, time constant of the running statistics
     prior_frames: float = 40.0  # frames, weight of the prior in the running statistics
 
     def __post_init__(self) -> None:
-        if self.normalization not in NORMALIZATIONS:
-            raise CheckpointError(f"normalization is {self.normalization!r}: expected one of {NORMALIZATIONS}")
-        for name in ("sample_rate", "win_length", "hop_length", "n_fft", "n_mels", "forget_s", "log_guard"):
-            if not getattr(self, name) > 0:
-                raise CheckpointError(f"{name} is {getattr(self, name)}: expected a positive number")
+        one_of("normalization", self.normalization, NORMALIZATIONS)
+        size("sample_rate", self.sample_rate, MAX_SAMPLE_RATE)
+        for name in ("win_length", "hop_length", "n_fft", "n_mels"):
+            size(name, getattr(self, name))
+        for name in ("forget_s", "log_guard"):
+            number(name, getattr(self, name), above=0, error=CheckpointError)
+        for name in ("preemphasis", "prior_frames"):
+            number(name, getattr(self, name), error=CheckpointError)
         if self.win_length > self.n_fft:
-            raise CheckpointError(f"win_length {self.win_length} is longer than n_fft {self.n_fft}")
-        if self.f_max_hz > self.sample_rate / 2:
-            raise CheckpointError(f"f_max_hz {self.f_max_hz} is above half of the sample rate {self.sample_rate}")
+            raise CheckpointError(f"win_length must be at most n_fft, {self.n_fft}, got {self.win_length}")
+        number("f_max_hz", self.f_max_hz, maximum=self.sample_rate / 2, above=0, error=CheckpointError)
+        number("f_min_hz", self.f_min_hz, 0, below=self.f_max_hz, error=CheckpointError)
 
 
 @dataclass(frozen=True)
@@ -49,12 +69,12 @@ class EncoderConfig:
     d_model: int = 176  # D
     n_heads: int = 4
     d_feed_forward: int = 704
-    conv_kernel: int = 31  # frames of 40 ms, odd
+    conv_kernel: int = 31  # encoder frames of 40 ms, odd
     conv_norm: str = "batch_norm"
     subsampling_channels: int = 176
     xscaling: bool = True  # multiply the encoder's input by sqrt(D)
-    left_context_frames: int = 128  # frames of 40 ms a chunk may look back
-    d_attention: int | None = None  # A, of queries, keys and values of all heads together; None: D
+    left_context_frames: int = 128  # encoder frames of 40 ms before a chunk that its attention can use
+    d_attention: int | None = None  # A, width of queries, keys and values over all heads; None: D
 
     @property
     def attention_width(self) -> int:
@@ -62,49 +82,57 @@ class EncoderConfig:
         return self.d_attention or self.d_model
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "d_model", "n_heads", "d_feed_forward", "conv_kernel", "subsampling_channels"):
-            if getattr(self, name) < 1:
-                raise CheckpointError(f"{name} is {getattr(self, name)}: expected a positive number")
-        if self.left_context_frames < 1:
-            raise CheckpointError(f"left_context_frames is {self.left_context_frames}: expected a positive number")
-        if self.d_attention is not None and self.d_attention < 1:
-            raise CheckpointError(f"d_attention is {self.d_attention}: expected a positive number, or null for d_model")
+        size("n_layers", self.n_layers, MAX_LAYERS)
+        for name in ("d_model", "n_heads", "d_feed_forward", "conv_kernel", "subsampling_channels"):
+            size(name, getattr(self, name))
+        size("left_context_frames", self.left_context_frames)
+        if self.d_attention is not None:
+            size("d_attention", self.d_attention)
         if self.attention_width % self.n_heads:
             name = "d_attention" if self.d_attention else "d_model"
-            raise CheckpointError(f"{name} {self.attention_width} does not divide into {self.n_heads} heads")
-        if self.d_model % 2:
-            raise CheckpointError(f"d_model {self.d_model} is odd: positions are pairs of sine and cosine")
-        if self.conv_kernel % 2 == 0:
-            raise CheckpointError(f"conv_kernel {self.conv_kernel} is even: the kernel must have a middle")
-        if self.conv_norm not in CONV_NORMS:
-            raise CheckpointError(f"conv_norm is {self.conv_norm!r}: expected one of {CONV_NORMS}")
+            raise CheckpointError(f"{name} must be a multiple of n_heads, {self.n_heads}, got {self.attention_width}")
+        if self.d_model % 2:  # positions are pairs of sine and cosine
+            raise CheckpointError(f"d_model must be even, got {self.d_model}")
+        if self.conv_kernel % 2 == 0:  # the kernel must have a middle
+            raise CheckpointError(f"conv_kernel must be odd, got {self.conv_kernel}")
+        one_of("conv_norm", self.conv_norm, CONV_NORMS)
+        if not isinstance(self.xscaling, bool):
+            raise CheckpointError(f"xscaling must be true or false, got {self.xscaling!r}")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A CTC recogniser: front end, encoder, a linear layer to ``vocabulary`` (the blank is its last entry)."""
+    """A CTC model: log-mel features, encoder, and a linear layer to ``vocabulary``, whose last entry is the blank."""
 
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     vocabulary: tuple[str, ...] = ()
-    reference_layers: tuple[int, ...] = ()  # for a student: which layers of the reference it inherited
-    qat: bool = False  # the layers' weights are quantised (`quantized`); checkpoints call it "rounded"
+    reference_layers: tuple[int, ...] = ()  # of a student: the reference's layers that it was initialised from
+    qat: bool = False  # the layers' weights are quantised (see `quantized`); checkpoints call it "rounded"
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(token, str) for token in self.vocabulary):
+            raise CheckpointError("vocabulary must be a list of strings")
+        for index in self.reference_layers:
+            whole_number("reference_layers", index, 0, error=CheckpointError)
+        if not isinstance(self.qat, bool):
+            raise CheckpointError(f"rounded must be true or false, got {self.qat!r}")
 
     @property
     def multiplications(self) -> tuple[int, int]:
-        """Multiply-accumulate operations for a second of audio: of front and head, and of all layers.
+        """Multiply-accumulate operations (MACs) per second of audio: of subsampling and head, and of all layers.
 
-        Attention scores are left out: they depend on the chunk, and are a few per cent.
+        Attention scores are left out: they depend on the chunk, and add a few per cent.
         """
         encoder, frontend = self.encoder, self.frontend
         frames = frontend.sample_rate / frontend.hop_length / 4  # encoder frames a second
         width, channels = encoder.d_model, encoder.subsampling_channels
         bands = (frontend.n_mels + 1) // 2, ((frontend.n_mels + 1) // 2 + 1) // 2
-        front = 2 * bands[0] * channels * 9 + bands[1] * channels * channels * 9 + bands[1] * channels * width
+        subsampling = 2 * bands[0] * channels * 9 + bands[1] * channels * channels * 9 + bands[1] * channels * width
         head = width * len(self.vocabulary)
         attention, convolution = 5 * width * encoder.attention_width, 3 * width * width + width * encoder.conv_kernel
         layer = 4 * width * encoder.d_feed_forward + attention + convolution
-        return round(frames * (front + head)), round(frames * encoder.n_layers * layer)
+        return round(frames * (subsampling + head)), round(frames * encoder.n_layers * layer)
 
     @property
     def blank_id(self) -> int:
@@ -112,18 +140,21 @@ class ModelConfig:
         return len(self.vocabulary) - 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The config as JSON can hold it."""
+        """The config as values that JSON can hold."""
         values = dataclasses.asdict(self)
-        values["rounded"] = values.pop("qat")  # its name in every checkpoint so far
+        values["rounded"] = values.pop("qat")  # the key in checkpoints
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Read what `to_dict` wrote.
+        """Read the result of `to_dict`.
 
         Raises:
-            CheckpointError: a field is missing, unknown, of another type or impossible.
+            CheckpointError: a field is missing or unknown, or has a wrong type or an impossible value.
         """
+        for name in ("vocabulary", "reference_layers"):
+            if isinstance(values, dict) and not isinstance(values.get(name), list | tuple):
+                raise CheckpointError(f"{name} must be a list, got {values.get(name)!r:.40}")
         try:
             return cls(
                 frontend=FrontendConfig(**values["frontend"]),
@@ -133,4 +164,6 @@ class ModelConfig:
                 qat=values.get("rounded", False),
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"the checkpoint's config is not one this version knows: {error}") from error
+            raise CheckpointError(
+                f"config must have the fields of this version: {error!r}: upgrade lwasr-edge"
+            ) from error

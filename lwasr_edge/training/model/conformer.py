@@ -2,13 +2,13 @@
 
 It runs in three ways with the same weights:
 
-* whole: every frame sees the whole recording;
-* chunked, for training: the whole recording in one pass under the limits of a stream (`Chunking`);
-* as a stream: chunk by chunk, with what must survive a chunk handed in and out (`past`).
+* full context: every frame attends to the full recording;
+* chunked, for training: the full recording in one forward pass with the context of a stream (`Chunking`);
+* streaming: chunk by chunk, with the cached keys, values and convolution inputs passed in and out (`past`).
 
-Within a chunk attention and convolution see all of the chunk; before it, attention sees ``left_context_frames`` frames
-and the convolution half a kernel; after it, nothing (dynamic chunk convolution, Li et al. 2023, arXiv 2304.09325). The
-last ``look_ahead_frames`` of a `Chunking` are context only: they come again at the beginning of the next.
+Attention and convolution use all of the current chunk; of earlier audio, attention uses ``left_context_frames`` frames
+and the convolution half a kernel; of later audio, nothing (dynamic chunk convolution, Li et al. 2023, arXiv
+2304.09325). The last ``look_ahead_frames`` of a `Chunking` are right context only: the next chunk begins with them.
 
 Shape letters: B batch, T mel frames, U encoder frames of 40 ms (T / 4), D width, H heads, A width of all heads
 together, L left context, S = L + U.
@@ -27,12 +27,12 @@ from torch.nn import functional as F
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.training.model.config import EncoderConfig
 
-MEL_CONTEXT = 3  # mel frames of the past that an encoder frame needs beside its own four
+MEL_CONTEXT = 3  # past mel frames that an encoder frame needs in addition to its own four
 MASKED = -1e4  # added to a masked score; finite, so that a row with every key masked stays a number
 
 
 class LayerPast(NamedTuple):
-    """What a layer keeps of the frames before a chunk."""
+    """Cache of a layer: keys, values and convolution inputs of the frames before a chunk."""
 
     keys: Tensor  # (B, L, A)
     values: Tensor  # (B, L, A)
@@ -41,16 +41,16 @@ class LayerPast(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunks:
-    """How recordings of U frames fall into C overlapping chunks, all of which a layer computes at once as rows."""
+    """Division of recordings of U frames into C overlapping chunks, which a layer computes at once as rows."""
 
     batch: int  # B
     n_frames: int  # U
-    size: int  # frames that a chunk hears
-    hop: int  # frames by which chunks advance: the rest of a chunk is a look ahead
+    size: int  # frames of a chunk
+    hop: int  # frames by which chunks advance: the rest of a chunk is look-ahead
 
     @property
     def count(self) -> int:
-        """C: chunks that hold all frames."""
+        """C, the number of chunks."""
         return -(-self.n_frames // self.hop)
 
     def split(self, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Chunks:
         return self.windows(x, self.size)
 
     def kept(self, rows: Tensor) -> Tensor:
-        """What the chunks say of the frames they advance by. (B C, size, D) -> (B, C hop, D)"""
+        """Drop the look-ahead of each chunk. (B C, size, D) -> (B, C hop, D)"""
         return rows.unflatten(0, (self.batch, self.count))[:, :, : self.hop].flatten(1, 2)
 
     def join(self, rows: Tensor) -> Tensor:
@@ -74,30 +74,32 @@ class Chunks:
     def windows(self, x: Tensor, size: int) -> Tensor:
         """Overlapping windows, one every ``hop`` frames. (B, T, D) -> (B C, size, D), zeros beyond T
 
-        As parts of reshaped views: the gradient of `Tensor.unfold` takes many times as long.
+        Built from reshaped views, because the gradient of `Tensor.unfold` takes many times as long.
         """
         parts = -(-size // self.hop)
-        lacking = (self.count + parts - 1) * self.hop - x.shape[1]
-        blocks = F.pad(x, (0, 0, 0, lacking)).unflatten(1, (-1, self.hop))  # (B, C + parts - 1, hop, D)
+        padding = (self.count + parts - 1) * self.hop - x.shape[1]
+        blocks = F.pad(x, (0, 0, 0, padding)).unflatten(1, (-1, self.hop))  # (B, C + parts - 1, hop, D)
         shifted = [blocks[:, part : part + self.count] for part in range(parts)]
         shifted[-1] = shifted[-1][:, :, : size - (parts - 1) * self.hop]
         return torch.cat(shifted, dim=2).flatten(0, 1)
 
 
 class Limits(NamedTuple):
-    """What the layers must know beside their input, in rows: whole recordings, or chunks of them."""
+    """Positions and masks of the rows that the layers compute: recordings, or chunks of them."""
 
     positions: Tensor  # (S + U - 1, D) from `relative_positions`
-    mask: Tensor | None = None  # broadcastable to (B, H, U, S): 0 where a key may be seen, else MASKED; None shows all
-    heard: Tensor | None = None  # (B, U, 1), 0 at frames beyond the end of a recording; None where there are none
+    mask: Tensor | None = (
+        None  # broadcastable to (B, H, U, S): 0 for keys to attend to, else MASKED; None: attend to all
+    )
+    valid: Tensor | None = None  # (B, U, 1), 0 at padding frames, else 1; None without padding
     chunks: Chunks | None = None  # None: rows are recordings
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, U, D) of recordings as rows."""
+        """Recordings (B, U, D) as rows."""
         return x if self.chunks is None else self.chunks.split(x)
 
     def join(self, rows: Tensor) -> Tensor:
-        """Rows as (B, U, D) of recordings."""
+        """Rows as recordings (B, U, D)."""
         return rows if self.chunks is None else self.chunks.join(rows)
 
 
@@ -117,8 +119,8 @@ class Subsampling(nn.Module):
         return self.linear(self.convolve(features))
 
     def convolve(self, features: Tensor) -> Tensor:
-        """What the linear layer reads, channel by channel: (B, MEL_CONTEXT + 4 U, n_mels) -> (B, U, C n_mels / 4)."""
-        channels_last = features.unsqueeze(3).permute(0, 3, 1, 2)  # in strides too: a fraction of the time
+        """Input of the linear layer, channel by channel: (B, MEL_CONTEXT + 4 U, n_mels) -> (B, U, C n_mels / 4)."""
+        channels_last = features.unsqueeze(3).permute(0, 3, 1, 2)  # channels-last strides: a fraction of the time
         x = F.relu(self.conv1(channels_last))  # (B, C, 2 U + 1, n_mels / 2)
         x = F.relu(self.conv2(x))  # (B, C, U, n_mels / 4)
         return x.transpose(1, 2).flatten(2)
@@ -145,7 +147,7 @@ def relative_positions(n_queries: int, n_keys: int, d_model: int, like: Tensor) 
     Queries are the last ``n_queries`` of the keys, so distances run from n_keys - 1 down to -(n_queries - 1).
 
     Returns:
-        (n_keys + n_queries - 1, D) in the dtype and on the device of ``like``; sine at even places, cosine at odd.
+        (n_keys + n_queries - 1, D) in the dtype and on the device of ``like``; sine at even indices, cosine at odd.
     """
     distance = torch.arange(n_keys - 1, -n_queries, -1, device=like.device, dtype=torch.float32)
     rate = torch.arange(0, d_model, 2, device=like.device, dtype=torch.float32) * (-math.log(10000.0) / d_model)
@@ -175,8 +177,8 @@ class RelativeAttention(nn.Module):
 
         Args:
             x: (B, U, D).
-            limits: positions and mask; with chunks, each sees the frames before it.
-            past: keys and values of the L frames before ``x``, (B, L, A) each, where the caller keeps them.
+            limits: positions and mask; chunks attend to the frames before them.
+            past: keys and values of the L frames before ``x``, (B, L, A) each, in a stream; None elsewhere.
 
         Returns:
             (B, U, D), and keys and values (B, S, A) for the next chunk.
@@ -205,14 +207,14 @@ class RelativeAttention(nn.Module):
 
     @staticmethod
     def by_key(scores: Tensor, n_keys: int) -> Tensor:
-        """Sort scores by distance into scores by key (Dai et al. 2019, arXiv 1901.02860, appendix B).
+        """Rearrange scores by distance into scores by key (Dai et al. 2019, arXiv 1901.02860, appendix B).
 
         Args:
             scores: (B, H, U, S + U - 1), in the order of `relative_positions`.
             n_keys: S.
 
         Returns:
-            (B, H, U, S): query u and key s stand at distance S - U + u - s.
+            (B, H, U, S): query u and key s have the distance S - U + u - s.
         """
         batch, heads, n_queries, n_distances = scores.shape
         padded = F.pad(scores, (1, 0)).view(batch, heads, n_distances + 1, n_queries)
@@ -220,7 +222,7 @@ class RelativeAttention(nn.Module):
 
 
 class FixedBatchNorm(nn.Module):
-    """Batch norm by its stored statistics, in training too: students inherit these and train on small batches.
+    """Batch norm with fixed statistics, also in training: students take them from the reference, and batches are small.
 
     A model trained from scratch learns ``weight`` and ``bias`` against statistics of 0 and 1.
     """
@@ -243,7 +245,7 @@ class FixedBatchNorm(nn.Module):
 
 
 class ConvModule(nn.Module):
-    """Pointwise, GLU, depth-wise over time, norm, SiLU, pointwise."""
+    """Layer norm, pointwise, GLU, depth-wise over time, norm, SiLU, pointwise."""
 
     def __init__(self, d_model: int, kernel: int, norm: str) -> None:
         super().__init__()
@@ -259,15 +261,15 @@ class ConvModule(nn.Module):
 
         Args:
             x: (B, U, D).
-            limits: which frames were heard; with chunks, each sees the frames before it.
-            past: (B, kernel // 2, D) gated values before ``x``, where the caller keeps them; None for zeros.
+            limits: mask of valid frames; chunks use the frames before them.
+            past: (B, kernel // 2, D) gated values before ``x``, in a stream; None for zeros.
 
         Returns:
             (B, U, D), and the last kernel // 2 gated values.
         """
         gated = F.glu(self.pointwise1(self.norm(x)), dim=2)
-        if limits.heard is not None:
-            gated = gated * limits.heard
+        if limits.valid is not None:
+            gated = gated * limits.valid
         if limits.chunks is not None:
             past = limits.chunks.before(gated, self.half_kernel)
         elif past is None:
@@ -277,10 +279,10 @@ class ConvModule(nn.Module):
         return self.pointwise2(F.silu(self.depthwise_norm(convolved))), gated[:, -self.half_kernel :]
 
     def convolve(self, x: Tensor) -> Tensor:
-        """Each channel over time. (B, kernel - 1 + U, D) -> (B, U, D)
+        """Convolve each channel over time. (B, kernel - 1 + U, D) -> (B, U, D)
 
-        As an image one pixel high, whose channels are the last stride: nothing is transposed, which takes up to a
-        quarter of the module's time.
+        As an image one pixel high in channels-last layout: this avoids a transposition, which takes up to a quarter of
+        the module's time.
         """
         image = x.unsqueeze(1).permute(0, 3, 1, 2)  # (B, D, 1, kernel - 1 + U)
         weight = self.depthwise.weight.unsqueeze(2)
@@ -288,7 +290,7 @@ class ConvModule(nn.Module):
 
 
 class ConformerLayer(nn.Module):
-    """Half a feed-forward, attention, convolution, half a feed-forward, layer norm; each but the last is residual."""
+    """Half a feed-forward, attention, convolution, half a feed-forward, layer norm; all but the last are residual."""
 
     def __init__(self, config: EncoderConfig, dropout: float) -> None:
         super().__init__()
@@ -300,15 +302,15 @@ class ConformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, limits: Limits, past: LayerPast | None = None) -> tuple[Tensor, LayerPast]:
-        """Run the layer over rows: whole recordings, all chunks of them, or the one chunk that a caller streams.
+        """Run the layer over rows: recordings, all chunks of them, or one chunk of a stream.
 
         Args:
             x: (B, U, D).
             limits: see `Conformer.limits`.
-            past: what the layer kept of the chunks before, in a stream; None elsewhere.
+            past: the cache after the previous chunk, in a stream; None elsewhere.
 
         Returns:
-            (B, U, D), and the past of what follows, with keys and values of all S frames: the caller keeps the last L.
+            (B, U, D), and the next cache, with keys and values of all S frames: the caller keeps the last L.
         """
         x = x + 0.5 * self.dropout(self.feed_forward1(x))
         attended, keys, values = self.attention(x, limits, None if past is None else past[:2])
@@ -320,7 +322,7 @@ class ConformerLayer(nn.Module):
 
 
 class Conformer(nn.Module):
-    """Features to ``encoder_out``."""
+    """Conformer encoder: log-mel features to ``encoder_out``."""
 
     def __init__(self, config: EncoderConfig, n_mels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -344,7 +346,8 @@ class Conformer(nn.Module):
             chunking: in encoder frames; None for full context.
 
         Returns:
-            encoder_out (B, U, D) and what each layer was given and gave: n_layers + 1 tensors (B, U, D).
+            encoder_out (B, U, D), and the hidden states: the input of the first layer, then the output of each layer,
+            n_layers + 1 tensors (B, U, D).
         """
         hidden = [self.embed(F.pad(features, (0, 0, MEL_CONTEXT, 0)))]
         limits = self.limits(hidden[0], lengths, chunking)
@@ -355,17 +358,17 @@ class Conformer(nn.Module):
         return hidden[-1], hidden
 
     def limits(self, x: Tensor, lengths: Tensor, chunking: Chunking | None) -> Limits:
-        """The limits under which the layers hear ``x`` (B, U, D); for the other arguments see `forward`."""
+        """Positions and masks for the layers' input ``x`` (B, U, D); for the other arguments see `forward`."""
         batch, n_frames, width = x.shape
         if chunking is None:
-            heard = torch.arange(n_frames, device=x.device) < lengths[:, None]
-            mask = torch.where(heard[:, None, None, :], 0.0, MASKED).to(x.dtype)
-            return Limits(relative_positions(n_frames, n_frames, width, x), mask, heard.unsqueeze(2).to(x.dtype))
+            valid = torch.arange(n_frames, device=x.device) < lengths[:, None]
+            mask = torch.where(valid[:, None, None, :], 0.0, MASKED).to(x.dtype)
+            return Limits(relative_positions(n_frames, n_frames, width, x), mask, valid.unsqueeze(2).to(x.dtype))
         chunks = Chunks(batch, n_frames, chunking.chunk_frames, chunking.hop_frames)
         n_before = min(self.config.left_context_frames, (chunks.count - 1) * chunks.hop)
         first = torch.arange(chunks.count, device=x.device)[:, None] * chunks.hop  # of each chunk
         frame = first + torch.arange(-n_before, chunks.size, device=x.device)  # (C, S)
-        heard = ((frame >= 0) & (frame < lengths[:, None, None])).flatten(0, 1)  # (B C, S)
-        mask = torch.where(heard[:, None, None, :], 0.0, MASKED).to(x.dtype)
+        valid = ((frame >= 0) & (frame < lengths[:, None, None])).flatten(0, 1)  # (B C, S)
+        mask = torch.where(valid[:, None, None, :], 0.0, MASKED).to(x.dtype)
         positions = relative_positions(chunks.size, n_before + chunks.size, width, x)
-        return Limits(positions, mask, heard[:, n_before:, None].to(x.dtype), chunks)
+        return Limits(positions, mask, valid[:, n_before:, None].to(x.dtype), chunks)

@@ -1,7 +1,7 @@
-"""Waveform to normalised log-mel features: the one definition that reference, students and export share.
+"""Waveform to normalised log-mel features: one definition for reference, students and export.
 
 Mel frame ``t`` is centred at sample ``t * hop_length - FRAME_DELAY``: with this delay of 40 samples, n * 640
-samples hold all that n encoder frames of 40 ms need, and a stream never waits for a partial frame.
+samples are sufficient for n encoder frames of 40 ms, and a stream never waits for a partial frame.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class LogMel(nn.Module):
         self.register_buffer("filters", mel_filterbank(config), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Log-mel of every whole window.
+        """Log-mel features of every complete window.
 
         Args:
             waveform: (B, left_samples + N) samples in [-1, 1], N a multiple of hop_length; the first left_samples are
-                what came before (zeros at the start of a recording).
+                audio before the chunk (zeros at the start of a recording).
 
         Returns:
             (B, N / hop_length, n_mels) natural logarithm of mel power.
@@ -71,7 +71,7 @@ class LogMel(nn.Module):
 
 
 class UtteranceNorm(nn.Module):
-    """Each band to mean 0 and (unbiased) deviation 1 over the whole recording."""
+    """Normalise each band to mean 0 and (unbiased) standard deviation 1 over the full recording."""
 
     epsilon = 1e-5
 
@@ -84,32 +84,35 @@ class UtteranceNorm(nn.Module):
         Args:
             log_mel: (B, T, n_mels).
             lengths: (B,) frames that hold audio.
-            chunking: must be None: these statistics need the whole recording.
+            chunking: must be None: these statistics need the full recording.
+
+        Raises:
+            ValueError: ``chunking`` is not None.
         """
         if chunking is not None:
-            raise ValueError("normalisation over the utterance cannot run in chunks")
-        heard = (torch.arange(log_mel.shape[1], device=log_mel.device) < lengths[:, None]).unsqueeze(2)
+            raise ValueError("chunking must be None: normalisation over the utterance cannot run in chunks")
+        valid = (torch.arange(log_mel.shape[1], device=log_mel.device) < lengths[:, None]).unsqueeze(2)
         count = lengths[:, None, None].to(log_mel.dtype)
-        mean = (log_mel * heard).sum(1, keepdim=True) / count
-        centred = (log_mel - mean) * heard
+        mean = (log_mel * valid).sum(1, keepdim=True) / count
+        centred = (log_mel - mean) * valid
         variance = centred.square().sum(1, keepdim=True) / (count - 1).clamp(min=1)
         return centred / (variance.sqrt() + self.epsilon)
 
 
-LONG_FRAMES = 30_000  # mel frames, 5 min; exp(T / forget_frames) leaves float32 at 88,000, float64 after two hours
+LONG_FRAMES = 30_000  # mel frames, 5 min; exp(T / forget_frames) overflows float32 at 88,000, float64 after two hours
 
 
 class RunningNorm(nn.Module):
-    """Each band to mean 0 and deviation 1 over what was heard so far: no look-ahead beyond the own chunk.
+    """Normalise each band to mean 0 and standard deviation 1 over past audio and the current chunk.
 
-    The statistics weigh a frame by its amplitude exp(level / 2), where level is its log-mel averaged over the bands:
-    a pause, however long, hardly moves them, and the first loud frame after it counts at once. They forget with time
-    constant ``forget_s``, and lean on a prior worth ``prior_frames`` frames, whose mean is a spectral shape relative to
-    the level heard: after a change of microphone level nothing but the level must be learnt again. Frames of digital
-    silence count for nothing.
+    The statistics weight a frame by its amplitude exp(level / 2), where level is its log-mel averaged over the bands:
+    a pause of any length hardly changes them, and the first loud frame after it counts at once. They decay with time
+    constant ``forget_s``, and include a prior worth ``prior_frames`` frames, whose mean is a spectral shape relative to
+    the current level: after a change of microphone level only the level must be estimated again. Frames of digital
+    silence have weight 0.
 
-    ``gain`` and ``offset`` fit the result to the scale of `UtteranceNorm`, which counts pauses in full, so that the
-    inherited layers see features they know.
+    ``gain`` and ``offset`` map the result to the scale of `UtteranceNorm`, which gives pauses full weight, because the
+    layers initialised from the reference were trained on such features.
     """
 
     prior_shape: Tensor
@@ -129,18 +132,18 @@ class RunningNorm(nn.Module):
 
     @property
     def state_size(self) -> int:
-        """Numbers that survive a chunk: weight, effective frames, first and second moment of each band."""
+        """Length of the state: weight, effective frames, first and second moment of each band."""
         return 2 + 2 * self.prior_shape.numel()
 
     def moments(self, log_mel: Tensor) -> Tensor:
-        """What each frame adds to the state. (B, T, n_mels) -> (B, T, state_size)"""
+        """Contribution of each frame to the state. (B, T, n_mels) -> (B, T, state_size)"""
         level = log_mel.mean(2, keepdim=True)
         active = (level > self.silence_level).to(log_mel.dtype)
         weight = torch.exp(level / 2) * active
         return torch.cat([weight, active, weight * log_mel, weight * log_mel.square()], dim=2)
 
     def apply_state(self, log_mel: Tensor, state: Tensor) -> Tensor:
-        """Normalise frames by the statistics that hold at the end of their chunk.
+        """Normalise frames by the statistics at the end of their chunk.
 
         Args:
             log_mel: (B, T, n_mels).
@@ -156,13 +159,13 @@ class RunningNorm(nn.Module):
         return (log_mel - mean) * torch.rsqrt(variance + 1e-3) * self.gain + self.offset
 
     def step(self, log_mel: Tensor, state: Tensor, consumed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One chunk.
+        """Normalise one chunk.
 
         Args:
             log_mel: (B, T, n_mels).
-            state: (B, state_size), what the frames before this chunk left.
-            consumed: () or (1,) int64, frames that enter the next state; the others are a look ahead, which only this
-                chunk's own normalisation counts. None for all T.
+            state: (B, state_size) after the frames before this chunk.
+            consumed: () or (1,) int64, frames that enter the next state; the others are look-ahead, which enters only
+                the statistics of this chunk. None for all T.
 
         Returns:
             Normalised (B, T, n_mels), and the next state (B, state_size).
@@ -176,8 +179,8 @@ class RunningNorm(nn.Module):
             faded = state * torch.exp(-position.new_ones(1) * frames / self.forget_frames)
             return faded + (moments * fade[None, :, None]).sum(1)
 
-        heard = after(n_frames)
-        return self.apply_state(log_mel, heard.unsqueeze(1)), heard if consumed is None else after(consumed)
+        full = after(n_frames)
+        return self.apply_state(log_mel, full.unsqueeze(1)), full if consumed is None else after(consumed)
 
     def forward(self, log_mel: Tensor, lengths: Tensor, chunking: Chunking | None = None) -> Tensor:
         """Normalise recordings as a stream of chunks would, all chunks at once; frames from ``lengths`` on become 0.
@@ -185,17 +188,17 @@ class RunningNorm(nn.Module):
         Args:
             log_mel: (B, T, n_mels).
             lengths: (B,) frames that hold audio.
-            chunking: in mel frames; None takes each recording as one chunk. Look-ahead frames come out once, by the
-                statistics of the chunk that consumes them.
+            chunking: in mel frames; None takes each recording as one chunk. Look-ahead frames are normalised once, by
+                the statistics of the chunk that consumes them.
         """
         n_frames = log_mel.shape[1]
         if n_frames > LONG_FRAMES and log_mel.dtype != torch.float64:
             wide = self.forward(log_mel.double(), lengths, chunking)
             return wide.to(log_mel.dtype)
         position = torch.arange(n_frames, device=log_mel.device)
-        heard = (position < lengths[:, None]).unsqueeze(2).to(log_mel.dtype)
+        valid = (position < lengths[:, None]).unsqueeze(2).to(log_mel.dtype)
         growth = torch.exp((position - n_frames).to(log_mel.dtype) / self.forget_frames)[None, :, None]
-        moments = self.moments(log_mel) * heard * growth
+        moments = self.moments(log_mel) * valid * growth
         if chunking is None:
             state = moments.sum(1, keepdim=True)
             end = lengths[:, None] - 1
@@ -204,9 +207,9 @@ class RunningNorm(nn.Module):
             end = (position // hop * hop + chunking.chunk_frames - 1).clamp(max=n_frames - 1)
             state = moments.cumsum(1)[:, end]
             end = torch.minimum(end, lengths[:, None] - 1)
-        # undo the common factor: the newest frame of each chunk weighs 1, as in step()
+        # undo the common factor: the newest frame of each chunk has weight 1, as in step()
         rescale = torch.exp((n_frames - end).to(log_mel.dtype) / self.forget_frames).unsqueeze(2)
-        return self.apply_state(log_mel, state * rescale) * heard
+        return self.apply_state(log_mel, state * rescale) * valid
 
 
 NORMS: dict[str, type[UtteranceNorm] | type[RunningNorm]] = {"utterance": UtteranceNorm, "running": RunningNorm}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import pickle
 import re
+import reprlib
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from lwasr_edge.errors import CheckpointError
 from lwasr_edge.training.model.acoustic_model import AcousticModel
-from lwasr_edge.training.model.checkpoint import load_weights
+from lwasr_edge.training.model.checkpoint import model_with_weights
 from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
+from lwasr_edge.validate import whole_number
 
 BLANK = "<blank>"
 
@@ -57,17 +58,20 @@ def import_nemo(path: Path) -> tuple[AcousticModel, bytes]:
         The model in evaluation mode, and the serialised SentencePiece model.
 
     Raises:
-        CheckpointError: no such archive, or a model that this project has no definition for; the message says what
-            was found.
+        CheckpointError: no such archive, a damaged one, or a model that this project does not support.
     """
-    members = read_archive(path)
-    model = AcousticModel(model_config(read_config(members["model_config.yaml"], str(path)), str(path)))
-    load_weights(model, renamed(read_weights(members["model_weights.ckpt"], str(path)), str(path)), str(path))
-    return model.eval(), members["tokenizer.model"]
+    source, members = str(path), read_archive(path)
+    config = model_config(read_config(members["model_config.yaml"], source), source)
+    weights = renamed(read_weights(members["model_weights.ckpt"], source), source)
+    return model_with_weights(config, weights, source).eval(), members["tokenizer.model"]
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
-    """The archive's three parts by plain name; NeMo puts a hash before the tokenizer's."""
+    """The archive's three files by plain name; NeMo puts a hash before the tokenizer's.
+
+    Raises:
+        CheckpointError: the archive is missing or damaged, or lacks one of the files.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     parts: dict[str, bytes] = {}
@@ -79,113 +83,139 @@ def read_archive(path: Path) -> dict[str, bytes]:
                     name = "tokenizer.model"
                 if member.isfile() and name in ("model_config.yaml", "model_weights.ckpt", "tokenizer.model"):
                     parts[name] = archive.extractfile(member).read()  # type: ignore[union-attr]
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except Exception as error:  # of tarfile, zlib, lzma or bz2, depending on the damage
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: not a NeMo archive, which is a tar file ({reason})") from error
     for name in ("model_config.yaml", "model_weights.ckpt", "tokenizer.model"):
         if name not in parts:
-            raise CheckpointError(f"{path}: a tar file without {name}: not a NeMo archive of a CTC model with BPE")
+            raise CheckpointError(f"{path}: a NeMo archive of a CTC model with BPE must contain {name}, got none")
     return parts
 
 
 def read_config(data: bytes, source: str) -> dict[str, Any]:
-    """The archive's YAML, with the three sections that a CTC model has."""
+    """The archive's YAML, with the three sections that a CTC model has.
+
+    Raises:
+        CheckpointError: it is not YAML, or lacks one of them.
+    """
     try:
         config = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{source}: model_config.yaml cannot be read: {' '.join(str(error).split())}") from error
-    found = sorted(config) if isinstance(config, dict) else type(config).__name__
+    found = sorted(map(str, config)) if isinstance(config, dict) else type(config).__name__
     for section in ("encoder", "preprocessor", "decoder"):
         if not isinstance(config, dict) or not isinstance(config.get(section), dict):
-            raise CheckpointError(f"{source}: model_config.yaml has no section {section}; found: {found}")
+            raise CheckpointError(f"{source}: model_config.yaml must have a section {section}, got {found}")
     return config
 
 
 def read_weights(data: bytes, source: str) -> dict[str, Tensor]:
-    """The archive's tensors; pickled code in them is refused, never run."""
+    """The archive's tensors; pickled code is refused, never run.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # of torch, zipfile or pickle, depending on the damage
         reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{source}: model_weights.ckpt holds no tensors that can be read ({reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{source}: model_weights.ckpt is expected to hold tensors by name")
+        raise CheckpointError(f"{source}: model_weights.ckpt holds no readable tensors ({reason})") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise CheckpointError(f"{source}: model_weights.ckpt must hold tensors by name, got {reprlib.repr(state)}")
     return state
 
 
 def expect(source: str, found: dict[str, Any], **allowed: Any) -> None:
-    """Refuse a config that asks for what the project does not define."""
+    """Check values of a config that this project supports one or a few of.
+
+    Raises:
+        CheckpointError: a value is not among the allowed ones. A missing one is NeMo's default, which is allowed.
+    """
     for name, value in allowed.items():
         values = value if isinstance(value, tuple) else (value,)
         if name in found and found[name] not in values:
             known = " or ".join(map(repr, values))
-            raise CheckpointError(f"{source}: {name} is {found[name]!r}; this project defines {known} alone")
+            raise CheckpointError(f"{source}: {name} must be {known}, got {reprlib.repr(found[name])}")
 
 
 def model_config(config: dict[str, Any], source: str) -> ModelConfig:
-    """NeMo's config as ours.
+    """Convert NeMo's config.
 
     Raises:
-        CheckpointError: it asks for what the project does not define, or leaves out what must be known.
+        CheckpointError: a value is not supported, missing or of a wrong type.
     """
-    encoder, front, decoder = config["encoder"], config["preprocessor"], config["decoder"]
+    encoder, preprocessor, decoder = config["encoder"], config["preprocessor"], config["decoder"]
     for section, defined in (("encoder", "ConformerEncoder"), ("decoder", "ConvASRDecoder")):
-        target = str(config[section].get("_target_", "not named")).rpartition(".")[2]
-        if target != defined:
-            raise CheckpointError(f"{source}: the {section} is {target}; this project defines {defined} alone")
+        target = config[section].get("_target_")
+        if not isinstance(target, str) or target.rpartition(".")[2] != defined:
+            raise CheckpointError(f"{source}: _target_ of the {section} must be {defined}, got {reprlib.repr(target)}")
     expect(source, encoder, self_attention_model="rel_pos", subsampling="striding", subsampling_factor=4)
     expect(source, encoder, untie_biases=True, conv_norm_type=("batch_norm", "layer_norm"), causal_downsampling=False)
     expect(source, encoder, att_context_size=([-1, -1], None), conv_context_size=None, use_bias=True)
-    expect(source, front, sample_rate=16000, window_size=0.025, window_stride=0.01, frame_splicing=1)
-    expect(source, front, normalize="per_feature", window="hann", log=True, mag_power=2.0, log_zero_guard_type="add")
+    expect(source, preprocessor, sample_rate=16000, window_size=0.025, window_stride=0.01, frame_splicing=1)
+    expect(
+        source, preprocessor, normalize="per_feature", window="hann", log=True, mag_power=2.0, log_zero_guard_type="add"
+    )
     try:
-        return known_config(encoder, front, decoder)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise CheckpointError(f"{source}: {error}") from error
-        raise CheckpointError(f"{source}: model_config.yaml lacks or garbles {error}") from error
+        return supported_config(encoder, preprocessor, decoder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: model_config.yaml: {error}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{source}: model_config.yaml: a value is missing or has a wrong type: {error!r}"
+        ) from error
 
 
-def known_config(encoder: dict[str, Any], front: dict[str, Any], decoder: dict[str, Any]) -> ModelConfig:
-    """Sections that `model_config` found to be of a kind the project defines."""
-    width = encoder["d_model"]
+def supported_config(encoder: dict[str, Any], preprocessor: dict[str, Any], decoder: dict[str, Any]) -> ModelConfig:
+    """Convert sections whose kind `model_config` has checked."""
+    width = whole_number("d_model", encoder["d_model"], 1, error=CheckpointError)
+    expansion = whole_number("ff_expansion_factor", encoder["ff_expansion_factor"], 1, error=CheckpointError)
     channels = encoder.get("subsampling_conv_channels", -1)
-    rate = front["sample_rate"]
-    win_length = round(front["window_size"] * rate)
+    rate = preprocessor["sample_rate"]
+    win_length = round(preprocessor["window_size"] * rate)
+    vocabulary = decoder["vocabulary"]
+    if not isinstance(vocabulary, list):
+        raise CheckpointError(f"vocabulary must be a list, got {reprlib.repr(vocabulary)}")
     return ModelConfig(
         frontend=FrontendConfig(
             sample_rate=rate,
             win_length=win_length,
-            hop_length=round(front["window_stride"] * rate),
-            n_fft=front.get("n_fft") or 1 << (win_length - 1).bit_length(),
-            n_mels=front["features"],
-            f_min_hz=float(front.get("lowfreq", 0.0)),
-            f_max_hz=float(front.get("highfreq") or rate / 2),
-            preemphasis=front.get("preemph", 0.97),
+            hop_length=round(preprocessor["window_stride"] * rate),
+            n_fft=preprocessor.get("n_fft") or 1 << (win_length - 1).bit_length(),
+            n_mels=preprocessor["features"],
+            f_min_hz=float(preprocessor.get("lowfreq", 0.0)),
+            f_max_hz=float(preprocessor.get("highfreq") or rate / 2),
+            preemphasis=preprocessor.get("preemph", 0.97),
         ),
         encoder=EncoderConfig(
             n_layers=encoder["n_layers"],
             d_model=width,
             n_heads=encoder["n_heads"],
-            d_feed_forward=width * encoder["ff_expansion_factor"],
+            d_feed_forward=width * expansion,
             conv_kernel=encoder["conv_kernel_size"],
             conv_norm=encoder.get("conv_norm_type", "batch_norm"),
             subsampling_channels=channels if channels > 0 else width,
             xscaling=encoder.get("xscaling", True),
         ),
-        vocabulary=(*decoder["vocabulary"], BLANK),
+        vocabulary=(*vocabulary, BLANK),
     )
 
 
 def renamed(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """NeMo's tensors under our names; pointwise convolutions become linear layers."""
+    """NeMo's tensors by our names; pointwise convolutions become linear layers.
+
+    Raises:
+        CheckpointError: a tensor belongs to a layer that this project does not support.
+    """
     result = {}
     for name, value in state.items():
         if UNUSED.match(name):
             continue
         ours = our_name(name)
         if ours is None:
-            raise CheckpointError(f"{source}: tensor {name} belongs to a layer this project has no definition for")
+            raise CheckpointError(f"{source}: tensor {name} belongs to a layer that this project does not support")
         if value.dim() == 3 and value.shape[2] == 1 and not ours.endswith("depthwise.weight"):
             value = value.squeeze(2)
         result[ours] = value.float()
@@ -193,7 +223,7 @@ def renamed(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
 
 
 def our_name(name: str) -> str | None:
-    """A tensor's name in our model; None where NeMo's is not known."""
+    """A tensor's name in our model; None for an unknown name of NeMo."""
     name = name.replace("running_mean", "mean").replace("running_var", "variance")
     layer = re.match(r"encoder\.layers\.(\d+)\.(.*)", name)
     names, head, rest = MODEL_NAMES, "", name

@@ -1,4 +1,4 @@
-"""What the two-step method is measured against. A baseline is a beginning, losses and a schedule: no other loop."""
+"""Baselines of the two-step method. A baseline is an initialisation, losses and a schedule; the loop is the same."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError
+from lwasr_edge.training.compress.feature_norm import fit_running_norm
 from lwasr_edge.training.compress.students import (
     Shape,
-    fit_running_norm,
+    evenly_spaced_layers,
     init_students,
     layers_to_keep,
     student_config,
@@ -20,13 +21,12 @@ from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import ModelConfig
-
-CTC = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
+from lwasr_edge.training.options import CTC_WEIGHTS
 
 
 def only(**weights: float) -> LossWeights:
-    """Losses of these weights alone."""
-    return dataclasses.replace(CTC, **({"ctc": 0.0} | weights))
+    """Losses with these weights and no others."""
+    return dataclasses.replace(CTC_WEIGHTS, **({"ctc": 0.0} | weights))
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,33 @@ class Phase:
 
     share: float  # of the steps, 0 to 1
     weights: LossWeights
-    by_layer: bool = False  # each layer alone, on the reference's hidden states
+    by_layer: bool = False  # each layer is trained alone, on the reference's hidden states
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a light-weight model comes to be."""
+    """How a light-weight model is made."""
 
     title: str
     phases: tuple[Phase, ...]
-    start: str = "inherited"  # some layers; "narrowed": half as many again, with half of the attention's width and
-    # fewer feed-forward units; "pruned": all layers, small weights zero; "random": nothing
+    # "inherited": some layers of the reference; "narrowed": half as many again, with half of the attention width and
+    # fewer feed-forward units; "pruned": all layers, small weights zero; "random": no weights of the reference
+    start: str = "inherited"
     layers: str = "least damage"  # which layers are inherited: "least damage", "evenly spaced" or "first"
 
 
 def step1(title: str, layers: str = "least damage", **weights: float) -> Method:
-    """An ablation of step 1: the same beginning and budget, other losses or layers; then the same step 2."""
-    return Method(title, (Phase(0.8, only(**weights)), Phase(0.2, CTC)), layers=layers)
+    """An ablation of step 1: the same initialisation and budget, other losses or layers; then the same step 2."""
+    return Method(title, (Phase(0.8, only(**weights)), Phase(0.2, CTC_WEIGHTS)), layers=layers)
 
 
 BASELINES = {
-    "scratch": Method("from scratch, CTC", (Phase(1.0, CTC),), start="random"),
-    "pruned": Method("reference pruned by magnitude, CTC", (Phase(1.0, CTC),), start="pruned"),
-    "dropped": Method("layers dropped, CTC", (Phase(1.0, CTC),)),
-    "narrowed": Method("fewer layers dropped, those that stay narrower, CTC", (Phase(1.0, CTC),), start="narrowed"),
+    "scratch": Method("from scratch, CTC", (Phase(1.0, CTC_WEIGHTS),), start="random"),
+    "pruned": Method("reference pruned by magnitude, CTC", (Phase(1.0, CTC_WEIGHTS),), start="pruned"),
+    "dropped": Method("layers dropped, CTC", (Phase(1.0, CTC_WEIGHTS),)),
+    "narrowed": Method(
+        "fewer layers dropped, those that stay narrower, CTC", (Phase(1.0, CTC_WEIGHTS),), start="narrowed"
+    ),
     "logits": Method("layers dropped, logit distillation", (Phase(1.0, only(kl=1.0)),)),
     "encrl": step1("EncRL (CLIP + MSE), then CTC", mse=1.0, clip=1.0),
     "two-step": Method(
@@ -86,12 +89,12 @@ METHODS = BASELINES | ABLATIONS
 def begin(
     method: Method, reference: AcousticModel, n_layers: int, store: WaveformStore, seed: int, dropout: float = 0.0
 ) -> tuple[AcousticModel, dict[str, Tensor]]:
-    """The model that a method begins with, and the masks of its pruned weights (see `loop.Family`).
+    """The initial model of a method, and the masks of its pruned weights (see `loop.trainer.Family`).
 
     Args:
         method: one of `METHODS`.
         reference: the teacher.
-        n_layers: of the student. One that keeps more layers keeps as many weights as a student of so many would.
+        n_layers: of the student; a method that keeps more layers keeps as many weights as such a student has.
         store: training audio.
         seed: of random weights.
         dropout: of the model.
@@ -114,7 +117,7 @@ def begin(
 
 
 def narrowed_shape(reference: ModelConfig, layers: tuple[int, ...], budget: int) -> Shape:
-    """A student of these layers, with half of the attention's width and the units that ``budget`` parameters allow."""
+    """A student of these layers with half of the attention width and the units that ``budget`` parameters allow."""
     encoder = reference.encoder
     width = encoder.n_heads * -(-encoder.attention_width // encoder.n_heads // 2)
     sizes = [n_parameters_of(student_config(reference, Shape(layers, units, width))) for units in (1, 2)]
@@ -123,33 +126,33 @@ def narrowed_shape(reference: ModelConfig, layers: tuple[int, ...], budget: int)
 
 
 def chosen_layers(rule: str, n_reference: int, n_student: int) -> tuple[int, ...]:
-    """Layers of the reference that a student inherits under a rule of `Method.layers`."""
+    """Layers of the reference that a student is initialised from under a rule of `Method.layers`."""
     if rule == "first":
         return tuple(range(n_student))
     if rule == "evenly spaced":
-        return tuple(round(i * (n_reference - 1) / max(1, n_student - 1)) for i in range(n_student))
+        return evenly_spaced_layers(n_reference, n_student)
     return layers_to_keep(n_reference, n_student)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers that training moves."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def n_parameters_of(config: ModelConfig) -> int:
-    """Parameters of a model of this config, which is not filled with numbers."""
+    """Parameters of a model of this config, which is built without storage."""
     with torch.device("meta"):
         return count_parameters(AcousticModel(config))
 
 
 def magnitude_masks(model: AcousticModel, n_removed: int) -> dict[str, Tensor]:
-    """Masks that zero the ``n_removed`` smallest weights of the layers' products (Han et al. 2015, arXiv 1506.02626).
+    """Masks that zero the ``n_removed`` smallest weights of the linear layers (Han et al. 2015, arXiv 1506.02626).
 
     Returns:
         By parameter name, 0 at the removed weights and 1 elsewhere.
 
     Raises:
-        OptionError: the layers' products have not so many weights.
+        OptionError: the linear layers do not have so many weights.
     """
     weights = {
         f"{name}.weight": module.weight.detach()
@@ -158,7 +161,7 @@ def magnitude_masks(model: AcousticModel, n_removed: int) -> dict[str, Tensor]:
     }
     sizes = torch.cat([weight.abs().flatten() for weight in weights.values()])
     if not 0 <= n_removed < len(sizes):
-        raise OptionError(f"{n_removed} weights cannot be pruned: the layers' products have {len(sizes)}")
+        raise OptionError(f"weights to prune must be fewer than the {len(sizes)} of the linear layers, got {n_removed}")
     if n_removed == 0:
         return {name: torch.ones_like(weight) for name, weight in weights.items()}
     threshold = sizes.kthvalue(n_removed).values

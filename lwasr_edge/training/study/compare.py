@@ -1,4 +1,4 @@
-"""`lwasr-train compare`: every method of `baselines` at the same cost, in one table."""
+"""`lwasr-train compare`: every method of `baselines` at the same cost, in one table and plots."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from typing import Any
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import write_bytes
-from lwasr_edge.training.commands.options import add_training
-from lwasr_edge.training.data.augment import Augmenter
-from lwasr_edge.training.data.batches import Batches, WaveformStore
-from lwasr_edge.training.loop.logs import LOG_FILE
+from lwasr_edge.training.loop.logs import read_log
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.run import TrainingOptions, load_noise, training_data
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
-from lwasr_edge.training.study.baselines import BASELINES, CTC, METHODS, Method, Phase, begin, count_parameters
+from lwasr_edge.training.options import TrainingOptions, add_training_options
+from lwasr_edge.training.run import prepare_run
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT, DevSets
+from lwasr_edge.training.study.baselines import BASELINES, METHODS, Method, Phase, begin, count_parameters
 from lwasr_edge.training.study.latency import measure_here, read_profile
 from lwasr_edge.training.study.report import REPORT_FILE, write_report
 
@@ -28,7 +26,15 @@ RESULTS_FILE = "results.json"
 
 
 class Comparison:
-    """Methods that train the same sizes on the same batches, with the same number of steps."""
+    """Methods that train the same sizes on the same batches, with the same number of steps.
+
+    Args:
+        reference: checkpoint of the teacher.
+        sizes: layers of each student.
+        n_dev_utterances: utterances of each dev set to measure on; None for all.
+        profile: of the board whose speed counts, by `lwasr bench --json`; None for this machine.
+        options: of the command; ``schedule.steps`` is each method's whole budget.
+    """
 
     def __init__(
         self,
@@ -38,64 +44,40 @@ class Comparison:
         profile: Path | None,
         options: TrainingOptions,
     ) -> None:
-        """Load what all methods share.
-
-        Args:
-            reference: checkpoint of the teacher.
-            sizes: layers of each student.
-            n_dev_utterances: of each dev set; None for all.
-            profile: of the board whose speed counts, by `lwasr bench --json`; None for this machine.
-            options: as of a training step; ``schedule.steps`` is each method's whole budget.
-        """
         self.sizes, self.options = sizes, options
         self.reference, self.tokenizer = load_checkpoint(reference)
-        self.corpus, self.targets = training_data(self.reference, self.tokenizer, CTC, options)
-        self.store = WaveformStore(self.corpus, options.device)
-        self.augmenter = Augmenter(options.augment, load_noise(options.noise, options.device))
-        self.dev_sets = DevSets(options.dev, options.device, n_dev_utterances)
+        self.training = prepare_run(options, self.reference, self.tokenizer, with_transcripts=True)
+        self.dev_sets = DevSets(options.dev, options.hardware.device, n_dev_utterances)
         self.latency = read_profile(profile, 1, "int8") if profile else measure_here(1, "int8")
 
     def run(self, names: list[str]) -> dict[str, Any]:
-        """Train by each method, or take up where a run was stopped, and write the report after each."""
-        schedule = self.options.schedule
+        """Train by each method, or resume, and write the report after each."""
+        schedule, hardware = self.options.schedule, self.options.hardware
         results: dict[str, Any] = {
             "steps": schedule.steps,
             "batch_s": schedule.batch_s * schedule.batches_per_step,
             "train": [path.stem for path in self.options.train],
-            "reference": self.dev_sets.measure({"reference": self.reference.to(self.options.device)}, (WHOLE,)),
+            "reference": self.dev_sets.measure({"reference": self.reference.to(hardware.device)}, (FULL_CONTEXT,)),
             "methods": {},
         }
         for name in names:
             print(f"{name}: {METHODS[name].title}", flush=True)
             results["methods"][name] = self.train_by(METHODS[name], self.options.output / name.replace(" ", "-"))
-            if self.options.world.is_rank_zero:
+            if hardware.world.is_rank_zero:
                 text = json.dumps(results, indent=1) + "\n"
                 write_bytes(self.options.output / RESULTS_FILE, text.encode())
                 write_report(results, self.options.output)
         return results
 
     def train_by(self, method: Method, folder: Path) -> dict[str, Any]:
-        """Train a family by one method: its sizes, costs, and the error rates on the way."""
-        students: dict[str, AcousticModel] = {}
-        masks, kept, rtf = {}, {}, {}
-        for n_layers in self.sizes:
-            name = f"layers{n_layers}"
-            seed, dropout = self.options.schedule.seed, self.options.dropout
-            student, masks[name] = begin(method, self.reference, n_layers, self.store, seed, dropout)
-            removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
-            kept[name] = count_parameters(student) - removed
-            rtf[name] = round(self.latency.rtf(student.config), 5)  # a zero is multiplied like any other number
-            students[name] = student
-            front = student.encoder.subsampling
-            front.requires_grad_(not self.options.freeze_subsampling or method.start == "random")
-        family = Family(students, self.tokenizer, {"method": method.title}, masks)
-        family.apply_masks()
+        """Train all sizes by one method; returns costs, and the error rates during training."""
+        family, kept = self.begin(method)
+        rtf = {name: round(self.latency.rtf(one.config), 5) for name, one in family.students.items()}
         curve: list[dict[str, Any]] = []
         audio_s = elapsed_s = 0.0
         for number, phase in enumerate(method.phases, 1):
             trainer = self.train_phase(family, phase, folder / f"phase{number}")
-            for line in (trainer.folder / LOG_FILE).read_text(encoding="utf-8").splitlines():
-                entry = json.loads(line)
+            for entry in read_log(trainer.folder):
                 if "wer" in entry:
                     costs = {"audio_s": audio_s + entry["audio_s"], "elapsed_s": elapsed_s + entry["elapsed_s"]}
                     curve.append(costs | {"wer": entry["wer"]})
@@ -109,33 +91,38 @@ class Comparison:
             "curve": curve,
         }
 
+    def begin(self, method: Method) -> tuple[Family, dict[str, int]]:
+        """The family as it is before training, and the parameters of each student that are not zero for good."""
+        students: dict[str, AcousticModel] = {}
+        masks, kept = {}, {}
+        for n_layers in self.sizes:
+            name = f"layers{n_layers}"
+            seed, dropout = self.options.schedule.seed, self.options.dropout
+            student, masks[name] = begin(method, self.reference, n_layers, self.training.store, seed, dropout)
+            removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
+            kept[name] = count_parameters(student) - removed
+            is_trained = not self.options.freeze_subsampling or method.start == "random"  # random ones must be trained
+            student.encoder.subsampling.requires_grad_(is_trained)
+            students[name] = student
+        family = Family(students, self.tokenizer, {"method": method.title}, masks)
+        family.apply_masks()
+        return family, kept
+
     def train_phase(self, family: Family, phase: Phase, folder: Path) -> Trainer:
         """Train a family for one phase of a method, which has a schedule of its own."""
-        options, steps = self.options, max(1, round(phase.share * self.options.schedule.steps))
-        schedule: Schedule = dataclasses.replace(
-            options.schedule,
+        schedule = self.options.schedule
+        steps = max(1, round(phase.share * schedule.steps))
+        schedule = dataclasses.replace(
+            schedule,
             steps=steps,
             layer_steps=steps if phase.by_layer else 0,
-            warmup_steps=min(options.schedule.warmup_steps, steps // 5),
+            warmup_steps=min(schedule.warmup_steps, steps // 5),
         )
+        training = dataclasses.replace(self.training, schedule=schedule, folder=folder)
         compares = phase.by_layer or phase.weights.needs_reference
-        trainer = Trainer(
-            family,
-            self.reference if compares else None,
-            self.store,
-            self.targets,
-            Batches(self.corpus, schedule.batch_s, schedule.seed),
-            self.augmenter,
-            phase.weights,
-            schedule,
-            folder,
-            options.device,
-            options.precision,
-            options.world,
-            options.tensorboard,
-        )
+        trainer = Trainer(training, family, phase.weights, self.reference if compares else None)
         trainer.resume()
-        trainer.run(lambda: self.dev_sets.measure(family.students, (WHOLE,)))
+        trainer.train(lambda: self.dev_sets.measure(family.students, (FULL_CONTEXT,)))
         return trainer
 
 
@@ -143,31 +130,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train compare`."""
     add = parser.add_argument
     add("--reference", type=Path, required=True, metavar="CHECKPOINT")
-    add("--keep", default="8,5,3", help="layers of the students; default 8,5,3")
+    add("--keep", default="8,5,3", help="layers of the students (default: 8,5,3)")
     add(
         "--methods",
         nargs="+",
         choices=list(METHODS),
         default=list(BASELINES),
         metavar="METHOD",
-        help=f"of {', '.join(METHODS)}; default: the first {len(BASELINES)}",
+        help=f"some of {', '.join(METHODS)} (default: the first {len(BASELINES)})",
     )
-    add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
-    add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
+    add(
+        "--profile",
+        type=Path,
+        metavar="JSON",
+        help="of the board, by `lwasr bench --json` (default: this machine)",
+    )
+    add("--dev-utterances", type=int, metavar="N", help="evaluate on N utterances of each --dev (default: all)")
     defaults = Schedule(steps=300, batch_s=20, learning_rate=4e-4, warmup_steps=30, evaluate_every=100)
-    add_training(parser, defaults, CTC)
+    add_training_options(parser, defaults, without={"layer_steps", "qat"})
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train compare`."""
     if not args.dev:
-        raise OptionError("--dev: error rates are what is compared: give at least one manifest")
-    if args.loss or args.layer_steps:
-        raise OptionError("--loss and --layer-steps are each method's own here: choose --methods")
+        raise OptionError("--dev must name at least one manifest, got none: methods are compared by WER")
     try:
         sizes = tuple(int(size) for size in args.keep.split(","))
     except ValueError:
-        raise OptionError(f"--keep {args.keep}: expected numbers of layers, as in 8,5,3") from None
+        raise OptionError(f"--keep must be numbers of layers, as in 8,5,3, got {args.keep}") from None
     comparison = Comparison(args.reference, sizes, args.dev_utterances, args.profile, TrainingOptions.from_args(args))
     comparison.run(args.methods)
     print(f"{args.output / REPORT_FILE}, {args.output / RESULTS_FILE} and plots are written")

@@ -1,4 +1,4 @@
-"""How fast a student that does not exist yet will run: arithmetic, scaled by models that were measured."""
+"""Expected speed of a student that is not trained yet: operations, scaled by measured models."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from lwasr_edge.training.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """RTF = a x operations of front and head + b x operations of the layers, per operation a second."""
+    """RTF = a x operations of subsampling and head + b x operations of the layers, each per second of audio."""
 
-    front_cost: float
+    subsampling_cost: float
     layer_cost: float
     source: str  # where the measurements are from
 
     def rtf(self, config: ModelConfig) -> float:
         """Real-time factor expected of a model."""
-        front, layers = config.multiplications
-        return self.front_cost * front + self.layer_cost * layers
+        subsampling, layers = config.multiplications
+        return self.subsampling_cost * subsampling + self.layer_cost * layers
 
     @classmethod
     def fit(cls, report: dict[str, Any], threads: int, precision: str, source: str) -> LatencyModel:
-        """Fit to the whole-file RTF of models in a report of `lwasr bench`.
+        """Fit to the RTF of files in a report of `lwasr bench`.
 
-        Where front and layers cannot be told apart, as with a single model, they cost alike.
+        Where the two costs cannot be separated, as with a single model, they are equal.
 
         Args:
             report: see docs/bench.md.
@@ -50,11 +50,11 @@ class LatencyModel:
             for measured in model["measurements"]:
                 wanted = measured["mode"] == "file" and measured["threads"] == threads
                 if wanted and model["precision"] == precision and model.get("multiplications"):
-                    rows.append(tuple(model["multiplications"]))
+                    rows.append(checked_operations(model["multiplications"], source))
                     rtfs.append(measured["rtf"]["median"])
         if not rows:
             what = f"{precision} models, exported by this version, with {threads} thread(s)"
-            raise OptionError(f"{source}: no whole-file measurement of {what}")
+            raise OptionError(f"{source} must hold a measurement of files by {what}, got none: run `lwasr bench`")
         operations, measured_rtf = np.array(rows), np.array(rtfs)
         if len(set(rows)) > 1:
             costs = np.linalg.lstsq(operations, measured_rtf, rcond=None)[0]
@@ -62,6 +62,18 @@ class LatencyModel:
                 return cls(float(costs[0]), float(costs[1]), source)
         cost = float((measured_rtf / operations.sum(1)).mean())
         return cls(cost, cost, source)
+
+
+def checked_operations(value: Any, source: str) -> tuple[float, float]:
+    """Operations per second of audio of subsampling and head, and of the layers, as a report has them.
+
+    Raises:
+        OptionError: something else.
+    """
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if not is_pair or not all(isinstance(one, (int, float)) and not isinstance(one, bool) and one > 0 for one in value):
+        raise OptionError(f"{source}: multiplications must be two numbers above 0, got {value!r}")
+    return float(value[0]), float(value[1])
 
 
 def read_profile(path: Path, threads: int, precision: str) -> LatencyModel:

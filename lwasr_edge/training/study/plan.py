@@ -10,22 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.commands.options import add_training
 from lwasr_edge.training.compress.students import student_config
-from lwasr_edge.training.data.augment import Augmenter
-from lwasr_edge.training.data.batches import Batches, WaveformStore
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.run import REPRESENT_WEIGHTS, TrainingOptions, load_noise, parse_keep, training_data
-from lwasr_edge.training.study.baselines import CTC
+from lwasr_edge.training.options import (
+    CTC_WEIGHTS,
+    REPRESENT_WEIGHTS,
+    TrainingOptions,
+    add_training_options,
+    parse_keep,
+)
+from lwasr_edge.training.run import prepare_run
+
+UNUSED = {"dev", "output", "dropout", "qat", "steps", "layer_steps", "learning_rate", "warmup_steps", "final_ratio"}
+UNUSED |= {"weight_decay", "max_gradient", "save_every", "evaluate_every"}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one way to train."""
+    """The cost of one way to train."""
 
     what: str
     epochs: float
@@ -34,19 +40,17 @@ class Cost:
 
 
 def measured_rate(trainer: Trainer, seconds: float) -> float:
-    """Audio-seconds a second of whole steps, after one that warms up."""
+    """Audio-seconds per second of complete steps, after one warm-up step."""
     audio_s = elapsed_s = 0.0
-    for place, batches in enumerate(trainer.remaining()):
-        heard, began = trainer.audio_s, time.monotonic()
-        trainer.train_on(batches)
+    for index, batches in enumerate(trainer.remaining_batches()):
+        audio_before_s, began = trainer.audio_s, time.monotonic()
+        trainer.train_step(batches)
         trainer.step += 1
-        if place:
-            audio_s += trainer.audio_s - heard
+        if index:
+            audio_s += trainer.audio_s - audio_before_s
             elapsed_s += time.monotonic() - began
         if elapsed_s >= seconds:
             break
-    if not elapsed_s:
-        raise OptionError("--steps: expected at least 2 to measure")
     return audio_s / elapsed_s
 
 
@@ -63,54 +67,42 @@ def costs(
     Args:
         reference: checkpoint; its architecture is what training a reference would cost.
         keep: the family, as for `represent`.
-        epochs: passes over the data: of the reference, of both steps of the family together, of one from scratch.
+        epochs: of the reference, of both steps of the family together, and of one student from scratch.
         hours: of the data to plan for; None for that of --train.
         seconds: how long each measurement lasts.
         options: data and schedule.
     """
     teacher, tokenizer = load_checkpoint(reference)
-    corpus, targets = training_data(teacher, tokenizer, CTC, options)
-    store = WaveformStore(corpus, options.device)
-    noise = load_noise(options.noise, options.device)
-    data_s = corpus.seconds if hours is None else hours * 3600
+    training = prepare_run(options, teacher, tokenizer, with_transcripts=True)
+    data_s = training.corpus.seconds if hours is None else hours * 3600
     kept = parse_keep(keep, teacher.config.encoder.n_layers)
-    whole = dataclasses.replace(options.schedule, full_context_probability=1.0)
+    full_context = dataclasses.replace(options.schedule, full_context_probability=1.0)
 
     def cost(what: str, family: dict[str, AcousticModel], weights: LossWeights, schedule: Schedule, n: float) -> Cost:
         with tempfile.TemporaryDirectory(prefix="lwasr-plan-") as folder:
-            trainer = Trainer(
-                Family(family, tokenizer, {}),
-                teacher if weights.needs_reference else None,
-                store,
-                targets,
-                Batches(corpus, schedule.batch_s, schedule.seed),
-                Augmenter(options.augment, noise),
-                weights,
-                schedule,
-                Path(folder),
-                options.device,
-                options.precision,
-            )
+            own = dataclasses.replace(training, schedule=schedule, folder=Path(folder))
+            needed = teacher if weights.needs_reference else None
+            trainer = Trainer(own, Family(family, tokenizer, {}), weights, needed)
             rate = measured_rate(trainer, seconds)
         return Cost(what, n, rate, n * data_s / rate / 3600)
 
-    found = [cost("reference, CTC", {"reference": AcousticModel(teacher.config)}, CTC, whole, epochs[0])]
+    found = [cost("reference, CTC", {"reference": AcousticModel(teacher.config)}, CTC_WEIGHTS, full_context, epochs[0])]
     configs = {name: student_config(teacher.config, shape) for name, shape in kept.items()}
     students = {name: AcousticModel(config) for name, config in configs.items()}  # speed does not depend on weights
     together = f"family of {len(kept)} ({', '.join(kept)}), both steps"
     for student in students.values():
         student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
-    weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
+    weights = options.weights(REPRESENT_WEIGHTS)
     found.append(cost(together, students, weights, options.schedule, epochs[1]))
     for name, config in configs.items():
         alone = {name: AcousticModel(config)}
-        found.append(cost(f"{name} from scratch, CTC", alone, CTC, options.schedule, epochs[2]))
+        found.append(cost(f"{name} from scratch, CTC", alone, CTC_WEIGHTS, options.schedule, epochs[2]))
     return found
 
 
 def table(found: list[Cost]) -> str:
     """The costs, and the family's against training each from scratch."""
-    lines = [f"{'what':48} {'passes':>7} {'audio-s/s':>10} {'hours':>9}"]
+    lines = [f"{'what':48} {'epochs':>7} {'audio-s/s':>10} {'hours':>9}"]
     lines += [f"{one.what:48} {one.epochs:7g} {one.audio_s_per_s:10.1f} {one.hours:9.2f}" for one in found]
     family, scratch = found[1].hours, sum(one.hours for one in found[2:])
     times = f"{scratch / family:.1f} times"
@@ -122,23 +114,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train plan`."""
     add = parser.add_argument
     add("--reference", type=Path, required=True, metavar="CHECKPOINT")
-    add("--keep", default="8,5,3", metavar="SHAPES", help="the students, as for represent; default 8,5,3")
+    add("--keep", default="8,5,3", metavar="SHAPES", help="the students, as for represent (default: 8,5,3)")
     add(
         "--epochs",
         nargs=3,
         type=float,
         default=(150.0, 30.0, 150.0),
         metavar=("REFERENCE", "FAMILY", "SCRATCH"),
-        help="passes over the data; default 150 (arXiv 2505.16991), 30, 150",
+        help="epochs of each (default: 150, as in arXiv 2505.16991, 30 and 150)",
     )
-    add("--hours", type=float, help="of the data to plan for; default: what --train holds")
-    add("--seconds", type=float, default=12.0, help="of each measurement; default 12: about a minute in all")
-    add_training(parser, Schedule(), REPRESENT_WEIGHTS, writes=False)
+    add("--hours", type=float, help="hours of data to plan for (default: those of --train)")
+    add("--seconds", type=float, default=12.0, help="of each measurement (default: 12; about a minute in total)")
+    add_training_options(parser, Schedule(), REPRESENT_WEIGHTS, without=UNUSED)
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train plan`."""
     if args.seconds <= 0 or (args.hours is not None and args.hours <= 0):
-        raise OptionError("--seconds and --hours: expected positive numbers")
+        raise OptionError("--seconds and --hours must be above 0")
     options = TrainingOptions.from_args(args)
     print(table(costs(args.reference, args.keep, tuple(args.epochs), args.hours, args.seconds, options)))

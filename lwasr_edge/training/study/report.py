@@ -1,4 +1,4 @@
-"""The comparison as Markdown and as plots."""
+"""The report of a comparison: Markdown and plots."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from lwasr_edge.files import write_bytes
-from lwasr_edge.training.scoring.dev_sets import WHOLE
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT
 
 REPORT_FILE = "report.md"
 INT8_BYTES_PER_PARAMETER = 1.08  # of an exported int8 file (lwasr-export prints it)
-BASELINE = "dropped"  # what people do who have a large model and no method: speed-ups are over it
+BASELINE = "dropped"  # the usual way without a method; speed-ups are relative to it
 
 
 def cost_to_reach(curve: list[dict[str, Any]], key: str, wer: float, cost: str) -> float | None:
-    """Cost at which a method first had an error rate this low, between measurements by a straight line.
+    """Cost at which a method first reached an error rate, linearly interpolated between evaluations.
 
     Args:
         curve: measurements in order of cost.
@@ -24,17 +24,17 @@ def cost_to_reach(curve: list[dict[str, Any]], key: str, wer: float, cost: str) 
         cost: "audio_s" or "elapsed_s".
 
     Returns:
-        None where it was never so low.
+        None where it was not reached.
     """
     before: tuple[float, float] | None = None
     for point in curve:
-        here = point["wer"][key], float(point[cost])
-        if here[0] <= wer:
-            if before is None or before[0] == here[0]:
-                return here[1]
-            share = (before[0] - wer) / (before[0] - here[0])
-            return before[1] + share * (here[1] - before[1])
-        before = here
+        present = point["wer"][key], float(point[cost])
+        if present[0] <= wer:
+            if before is None or before[0] == present[0]:
+                return present[1]
+            share = (before[0] - wer) / (before[0] - present[0])
+            return before[1] + share * (present[1] - before[1])
+        before = present
     return None
 
 
@@ -46,18 +46,18 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """One table a size; WER (%) of whole recordings, greedy."""
+    """One table for each size; greedy WER (%) with full context."""
     methods = results["methods"]
     sets = sets_of(results)
-    reference = ", ".join(f"{name} {results['reference'][f'reference/{name}/{WHOLE}']}" for name in sets)
+    reference = ", ".join(f"{name} {results['reference'][f'reference/{name}/{FULL_CONTEXT}']}" for name in sets)
     lines = [
         f"Each method: {results['steps']} steps of {results['batch_s']:g} s on {', '.join(results['train'])}; all "
-        "sizes of a method in one run, whose training time is given (evaluation left out). RTF: expected of the int8 "
-        "file, whole recordings, one thread.",
-        f"WER (%), greedy, whole recordings. The reference: {reference}.",
+        "sizes of a method in one run, whose training time is given (without evaluation). RTF: expected of the int8 "
+        "file, one thread.",
+        f"WER (%), greedy, full context. The reference: {reference}.",
     ]
     for student in students_of(results):
-        first = f"{student}/{sets[0]}/{WHOLE}"
+        first = f"{student}/{sets[0]}/{FULL_CONTEXT}"
         trained = [method for method in methods.values() if student in method["parameters"]]
         goal = statistics.median_high(method["curve"][-1]["wer"][first] for method in trained)
         head = ["method", "parameters", "RTF", *sets, "audio, s", "time, s", f"audio until {goal:.1f} on {sets[0]}, s"]
@@ -66,7 +66,7 @@ def markdown(results: dict[str, Any]) -> str:
         for method in trained:
             last = method["curve"][-1]["wer"]
             cells = [method["title"], f"{method['parameters'][student] / 1e6:.2f} M", f"{method['rtf'][student]:.4f}"]
-            cells += [f"{last[f'{student}/{name}/{WHOLE}']:.1f}" for name in sets]
+            cells += [f"{last[f'{student}/{name}/{FULL_CONTEXT}']:.1f}" for name in sets]
             cells += [str(method["audio_s"]), f"{method['elapsed_s']:.0f}"]
             cost = cost_to_reach(method["curve"], first, goal, "audio_s")
             cells.append(shown_cost(cost, method["curve"]))
@@ -78,7 +78,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def is_bound(cost: float | None, curve: list[dict[str, Any]]) -> bool:
-    """Whether a cost in audio is that of the first measurement: the goal was reached by then, nobody saw when."""
+    """Whether a cost is that of the first evaluation: the goal was reached by then, or earlier."""
     return cost is not None and cost <= curve[0]["audio_s"]
 
 
@@ -92,7 +92,7 @@ def shown_cost(cost: float | None, curve: list[dict[str, Any]]) -> str:
 def shown_speed_up(
     cost: float | None, curve: list[dict[str, Any]], baseline: float | None, baseline_curve: list[dict[str, Any]]
 ) -> str:
-    """How many times the cost the baseline's is, with the side on which it lies where one of them is a bound."""
+    """The baseline's cost over this cost, with "≥" or "≤" where one of them is a bound."""
     if cost is None or baseline is None or (is_bound(cost, curve) and is_bound(baseline, baseline_curve)):
         return "-"
     side = "≥ " if is_bound(cost, curve) else "≤ " if is_bound(baseline, baseline_curve) else ""
@@ -128,7 +128,7 @@ def plot_costs(results: dict[str, Any], path: Path) -> None:
             if student not in method["parameters"]:
                 continue
             costs = [point["audio_s"] for point in method["curve"]]
-            wers = [point["wer"][f"{student}/{name}/{WHOLE}"] for point in method["curve"]]
+            wers = [point["wer"][f"{student}/{name}/{FULL_CONTEXT}"] for point in method["curve"]]
             panel.plot(costs, wers, marker="o", markersize=3, label=method["title"])
         panel.set(title=student, xlabel="audio heard in training, s", ylim=(0, 105))
         panel.grid(alpha=0.3)
@@ -148,7 +148,7 @@ def plot_sizes(results: dict[str, Any], path: Path) -> None:
     for method in results["methods"].values():
         last = method["curve"][-1]["wer"]
         megabytes = [n * INT8_BYTES_PER_PARAMETER / 1e6 for n in method["parameters"].values()]
-        wers = [last[f"{student}/{name}/{WHOLE}"] for student in method["parameters"]]
+        wers = [last[f"{student}/{name}/{FULL_CONTEXT}"] for student in method["parameters"]]
         left.plot(megabytes, wers, marker="o", label=method["title"])
         right.plot([method["rtf"][student] for student in method["parameters"]], wers, marker="o")
     left.set(xlabel="int8 file, MB", ylabel=f"WER on {name}, %", ylim=(0, 105))

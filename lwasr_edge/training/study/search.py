@@ -13,19 +13,18 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import write_bytes
-from lwasr_edge.training.commands.options import add_training
 from lwasr_edge.training.compress.students import Shape, init_students, layers_to_keep, student_config
-from lwasr_edge.training.data.augment import Augmenter
-from lwasr_edge.training.data.batches import Batches, WaveformStore
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.model.config import ModelConfig
-from lwasr_edge.training.run import REPRESENT_WEIGHTS, TrainingOptions, load_noise, training_data
-from lwasr_edge.training.scoring.dev_sets import WHOLE, DevSets
+from lwasr_edge.training.options import REPRESENT_WEIGHTS, TrainingOptions, add_training_options
+from lwasr_edge.training.run import prepare_run
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT, DevSets
 from lwasr_edge.training.study.baselines import n_parameters_of
 from lwasr_edge.training.study.latency import LatencyModel, measure_here, read_profile
 
@@ -38,7 +37,7 @@ SPEEDS_FILE = "speeds.json"  # what was measured first: measured again, other ca
 
 @dataclass(frozen=True)
 class Candidate:
-    """A student that could be made."""
+    """A possible student."""
 
     n_layers: int
     d_feed_forward: int
@@ -46,7 +45,7 @@ class Candidate:
     channels: int
     precision: str
     megabytes: float  # of the exported file
-    rtf: float  # expected, whole files
+    rtf: float  # expected, of files
     wer: float = math.nan  # per cent, mean over the dev sets after the short step 1
 
     @property
@@ -55,7 +54,7 @@ class Candidate:
         return f"layers{self.n_layers}x{self.d_feed_forward}x{self.d_attention}x{self.channels}"
 
     def costs(self) -> tuple[float, float, float]:
-        """What should be small."""
+        """Size, speed and WER, all of which should be small."""
         return self.megabytes, self.rtf, self.wer
 
 
@@ -66,7 +65,7 @@ def expected_file_bytes(config: ModelConfig, precision: str) -> int:
 
 
 def pareto(candidates: list[Candidate]) -> list[Candidate]:
-    """Those that no other beats in one of size, speed and error rate while being no worse in the others."""
+    """The Pareto front: no other candidate is as good in size, speed and WER and better in one of them."""
 
     def beaten(one: Candidate) -> bool:
         return any(
@@ -78,14 +77,14 @@ def pareto(candidates: list[Candidate]) -> list[Candidate]:
 
 
 class Search:
-    """Candidates of one reference, judged step by step."""
+    """Candidates of one reference."""
 
     def __init__(self, reference: Path, options: TrainingOptions) -> None:
         self.reference, self.tokenizer = load_checkpoint(reference)
         self.options = options
 
     def shape(self, n_layers: int, d_feed_forward: int, d_attention: int, channels: int) -> Shape:
-        """What the student keeps."""
+        """What a candidate keeps of the reference."""
         layers = layers_to_keep(self.reference.config.encoder.n_layers, n_layers)
         return Shape(layers, d_feed_forward, d_attention, channels)
 
@@ -94,7 +93,7 @@ class Search:
         layers: list[int],
         unit_shares: list[float],
         attention_shares: list[float],
-        front_shares: list[float],
+        subsampling_shares: list[float],
         latencies: dict[str, LatencyModel],
     ) -> list[Candidate]:
         """All combinations, with sizes and speeds.
@@ -103,17 +102,17 @@ class Search:
             layers: numbers of layers to keep.
             unit_shares: of the reference's feed-forward units, above 0 to 1.
             attention_shares: of the width of its attention heads, above 0 to 1.
-            front_shares: of the channels of its front, above 0 to 1.
+            subsampling_shares: of its subsampling channels, above 0 to 1.
             latencies: a latency model for each precision.
         """
         encoder = self.reference.config.encoder
-        widths = {"--feed-forward": unit_shares, "--attention": attention_shares, "--front": front_shares}
+        widths = {"--feed-forward": unit_shares, "--attention": attention_shares, "--subsampling": subsampling_shares}
         for option, shares in widths.items():
             for share in shares:
                 if not 0 < share <= 1:
-                    raise OptionError(f"{option} {share}: expected shares above 0, to 1")
+                    raise OptionError(f"{option} must be shares above 0 and at most 1, got {share}")
         found = []
-        kept = itertools.product(layers, unit_shares, attention_shares, front_shares)
+        kept = itertools.product(layers, unit_shares, attention_shares, subsampling_shares)
         for n_layers, of_units, of_heads, of_front in kept:
             units = max(1, round(of_units * encoder.d_feed_forward))
             width = encoder.n_heads * max(1, round(of_heads * encoder.attention_width / encoder.n_heads))
@@ -126,49 +125,35 @@ class Search:
         return found
 
     def measure(self, candidates: list[Candidate], dev_sets: DevSets) -> list[Candidate]:
-        """Train every student of the candidates for a short step 1, and measure it."""
+        """Train the candidates' students for a short step 1, and evaluate them."""
         options = self.options
-        weights = dataclasses.replace(REPRESENT_WEIGHTS, **options.loss)
-        corpus, targets = training_data(self.reference, self.tokenizer, weights, options)
-        store = WaveformStore(corpus, options.device)
+        weights = options.weights(REPRESENT_WEIGHTS)
+        training = prepare_run(options, self.reference, self.tokenizer, with_transcripts=weights.ctc > 0)
         shapes = {
             one.student: self.shape(one.n_layers, one.d_feed_forward, one.d_attention, one.channels)
             for one in candidates
         }
-        family = init_students(self.reference, shapes, store, options.dropout)
-        for student in family.values():
+        students = init_students(self.reference, shapes, training.store, options.dropout)
+        for student in students.values():
             student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
-        trainer = Trainer(
-            Family(family, self.tokenizer, {"search": "a short step 1"}),
-            self.reference,
-            store,
-            targets,
-            Batches(corpus, options.schedule.batch_s, options.schedule.seed),
-            Augmenter(options.augment, load_noise(options.noise, options.device)),
-            weights,
-            options.schedule,
-            options.output,
-            options.device,
-            options.precision,
-            options.world,
-            options.tensorboard,
-        )
+        family = Family(students, self.tokenizer, {"search": "a short step 1"})
+        trainer = Trainer(training, family, weights, self.reference)
         trainer.resume()
-        trainer.run()
-        wers = dev_sets.measure(family, (WHOLE,))
+        trainer.train()
+        wers = dev_sets.measure(students, (FULL_CONTEXT,))
         means = {
-            name: sum(wers[f"{name}/{one}/{WHOLE}"] for one in dev_sets.corpora) / len(dev_sets.corpora)
-            for name in family
+            name: sum(wers[f"{name}/{one}/{FULL_CONTEXT}"] for one in dev_sets.corpora) / len(dev_sets.corpora)
+            for name in students
         }
         return [dataclasses.replace(one, wer=round(means[one.student], 2)) for one in candidates]
 
 
 def table(candidates: list[Candidate]) -> str:
     """A line each."""
-    names = f"{'layers':>6} {'feed-forward':>12} {'attention':>9} {'front':>5} {'precision':>9}"
+    names = f"{'layers':>6} {'feed-forward':>12} {'attention':>9} {'subsampling':>11} {'precision':>9}"
     lines = [f"{names} {'MB':>6} {'RTF':>8} {'WER %':>6}"]
     for one in candidates:
-        kept = f"{one.n_layers:6} {one.d_feed_forward:12} {one.d_attention:9} {one.channels:5} {one.precision:>9}"
+        kept = f"{one.n_layers:6} {one.d_feed_forward:12} {one.d_attention:9} {one.channels:11} {one.precision:>9}"
         lines.append(f"{kept} {one.megabytes:6.2f} {one.rtf:8.4f} {one.wer:6.1f}")
     return "\n".join(lines)
 
@@ -178,20 +163,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--reference", type=Path, required=True, metavar="CHECKPOINT")
     add("--max-mb", type=float, default=math.inf, help="largest exported file, MB")
-    add("--max-rtf", type=float, default=math.inf, help="largest processing time / audio time, whole files")
+    add("--max-rtf", type=float, default=math.inf, help="largest processing time / audio time of files")
     add("--max-wer", type=float, default=math.inf, help="largest WER, %%, after the short step 1")
-    add("--layers", nargs="+", type=int, default=[5, 8, 10, 12, 14], help="numbers to try; default 5 8 10 12 14")
-    units = "of the feed-forward units that stay; default 1 0.5 0.25"
+    add(
+        "--layers",
+        nargs="+",
+        type=int,
+        default=[5, 8, 10, 12, 14],
+        help="layers to try (default: 5 8 10 12 14)",
+    )
+    units = "shares of the feed-forward units to keep (default: 1 0.5 0.25)"
     add("--feed-forward", nargs="+", type=float, default=[1.0, 0.5, 0.25], metavar="SHARE", help=units)
-    heads = "of the attention heads' width that stays; default 0.55"
+    heads = "shares of the attention width to keep (default: 0.55)"
     add("--attention", nargs="+", type=float, default=[0.55], metavar="SHARE", help=heads)
-    channels = "of the channels of the front that stay; default 0.36"
-    add("--front", nargs="+", type=float, default=[0.36], metavar="SHARE", help=channels)
-    add("--precisions", nargs="+", choices=list(BYTES_PER_PARAMETER), default=["int8"], help="default int8")
-    add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json`; default: this machine")
-    add("--threads", type=int, default=1, help="on the board; default 1")
-    add("--dev-utterances", type=int, metavar="N", help="measure on so many of each --dev; default: all")
-    add_training(parser, Schedule(steps=200, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS)
+    channels = "shares of the subsampling channels to keep (default: 0.36)"
+    add("--subsampling", nargs="+", type=float, default=[0.36], metavar="SHARE", help=channels)
+    add("--precisions", nargs="+", choices=list(BYTES_PER_PARAMETER), default=["int8"], help="(default: int8)")
+    add(
+        "--profile",
+        type=Path,
+        metavar="JSON",
+        help="of the board, by `lwasr bench --json` (default: this machine)",
+    )
+    add("--threads", type=int, default=1, help="threads on the board (default: 1)")
+    add("--dev-utterances", type=int, metavar="N", help="evaluate on N utterances of each --dev (default: all)")
+    add_training_options(parser, Schedule(steps=200, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS, without={"qat"})
 
 
 def latency_models(args: argparse.Namespace, search: Search) -> dict[str, LatencyModel]:
@@ -200,37 +196,48 @@ def latency_models(args: argparse.Namespace, search: Search) -> dict[str, Latenc
     Raises:
         OptionError: float32 without a profile: no float model is installed that could be measured.
     """
-    world, path = search.options.world, search.options.output / SPEEDS_FILE
+    world, path = search.options.hardware.world, search.options.output / SPEEDS_FILE
     if args.profile:
         return {one: read_profile(args.profile, args.threads, one) for one in args.precisions}
     if "float32" in args.precisions:
-        raise OptionError("--precisions float32: only int8 models are installed: pass --profile of a float32 model")
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # by threads
+        raise OptionError("--precisions float32 needs --profile of a float32 model: installed models are int8")
+    known = read_speeds(path)
     if world.is_rank_zero and str(args.threads) not in known:
         known[str(args.threads)] = vars(measure_here(args.threads, "int8"))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(known, indent=1).encode())
     world.barrier()
-    return {"int8": LatencyModel(**json.loads(path.read_text(encoding="utf-8"))[str(args.threads)])}
+    return {"int8": LatencyModel(**read_speeds(path)[str(args.threads)])}
+
+
+def read_speeds(path: Path) -> dict[str, dict[str, Any]]:
+    """Earlier measurements of this machine by number of threads; a damaged file counts as none."""
+    try:
+        speeds = json.loads(path.read_text(encoding="utf-8"))
+        return {threads: vars(LatencyModel(**speed)) for threads, speed in speeds.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train search`."""
     if not args.dev:
-        raise OptionError("--dev: error rates decide: give at least one manifest")
+        raise OptionError("--dev must name at least one manifest, got none: candidates are compared by WER")
     options = TrainingOptions.from_args(args)
     search = Search(args.reference, options)
     latencies = latency_models(args, search)
-    everything = search.candidates(args.layers, args.feed_forward, args.attention, args.front, latencies)
+    everything = search.candidates(args.layers, args.feed_forward, args.attention, args.subsampling, latencies)
     fitting = [one for one in everything if one.megabytes <= args.max_mb and one.rtf <= args.max_rtf]
     print(f"{len(fitting)} of {len(everything)} candidates fit --max-mb {args.max_mb:g} and --max-rtf {args.max_rtf:g}")
     if not fitting:
-        raise OptionError(f"nothing fits; the candidates are\n{table(everything)}")
-    measured = search.measure(fitting, DevSets(args.dev, options.device, args.dev_utterances))
+        raise OptionError(f"no candidate fits: raise --max-mb or --max-rtf; the candidates are\n{table(everything)}")
+    measured = search.measure(fitting, DevSets(args.dev, options.hardware.device, args.dev_utterances))
     best = pareto([one for one in measured if one.wer <= args.max_wer])
     content = {"candidates": [vars(one) for one in measured], "pareto": [vars(one) for one in best]}
     write_bytes(options.output / RESULTS_FILE, json.dumps(content, indent=1).encode())
     print(table(measured))
     if not best:
-        raise OptionError(f"no candidate reaches --max-wer {args.max_wer:g} in {options.schedule.steps} steps")
-    print(f"none is beaten in size, speed and errors at once:\n{table(best)}")
+        raise OptionError(
+            f"no candidate reaches --max-wer {args.max_wer:g} in {options.schedule.steps} steps: raise one"
+        )
+    print(f"Pareto front of size, speed and WER:\n{table(best)}")

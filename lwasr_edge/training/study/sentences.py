@@ -1,7 +1,7 @@
 """Sentences for synthetic speech: a word trigram model of transcripts, widened by a word list.
 
-The transcripts at hand use few thousand words; a student that never heard the others cannot spell them. The sentence
-maker keeps the transcripts' grammar (trigrams) and replaces a share of the content words by words of a large list.
+Transcripts use a few thousand words, and a student cannot spell words it was not trained on. The sentence maker keeps
+the transcripts' grammar (trigrams) and replaces a share of the content words by words of a large list.
 """
 
 import random
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lwasr_edge.errors import ManifestError, OptionError
+from lwasr_edge.files import split_lines
+from lwasr_edge.validate import number
 
 START, END = "<s>", "</s>"
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
@@ -43,9 +45,9 @@ class SentenceRules:
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:
-            raise OptionError(f"expected 1 <= min_words <= max_words, got {self.min_words} and {self.max_words}")
+            raise OptionError(f"min_words must be from 1 to max_words, got {self.min_words} and {self.max_words}")
         if not 0.0 <= self.replaced <= 1.0:
-            raise OptionError(f"replaced is a share from 0 to 1, got {self.replaced}")
+            raise OptionError(f"replaced must be a share from 0 to 1, got {self.replaced}")
 
 
 @dataclass
@@ -66,7 +68,7 @@ class TrigramModel:
             for first, second, third in zip(padded, padded[1:], padded[2:], strict=False):
                 model.followers[first, second][third] += 1
         if not model.counts:
-            raise ManifestError("a trigram model needs at least one sentence; none was given")
+            raise ManifestError("transcripts must hold at least one sentence, got none: a trigram model needs them")
         return model
 
     def sample(self, rng: random.Random, length: int) -> list[str]:
@@ -92,16 +94,40 @@ def read_word_list(path: Path) -> tuple[list[str], list[float]]:
         transcripts lack, come more often than they do in running text.
     """
     if not path.is_file():
-        raise OptionError(f"{path}: no such word list")
+        raise OptionError(f"word list {path} does not exist")
     words, weights = [], []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text_lines(path):
         parts = line.split()
         if parts and _WORD.fullmatch(parts[0]):
             words.append(parts[0])
-            weights.append(float(parts[1]) ** 0.5 if len(parts) > 1 else 1.0)
+            weights.append(frequency(parts[1]) ** 0.5 if len(parts) > 1 else 1.0)
     if not words:
-        raise OptionError(f"{path}: expected one word a line (a-z and apostrophe), found none")
+        raise OptionError(f"{path} must hold one word per line (a-z and apostrophe), got none")
     return words, weights
+
+
+def frequency(text: str) -> float:
+    """A frequency of a word list.
+
+    Raises:
+        OptionError: it is not a finite number >= 0.
+    """
+    try:
+        return number("a word's frequency", float(text), 0)
+    except ValueError as error:
+        raise OptionError(f"a word's frequency must be a finite number >= 0, got {text!r}") from error
+
+
+def read_text_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8.
+
+    Raises:
+        OptionError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return split_lines(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"{path} must be a text file in UTF-8, got {error}") from error
 
 
 def make_sentences(

@@ -8,6 +8,7 @@ en-029 with 70 %.
 
 import argparse
 import hashlib
+import io
 import json
 import random
 import shutil
@@ -27,9 +28,16 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from lwasr_edge.errors import LwasrError, MissingExtraError, OptionError
+from lwasr_edge.errors import LwasrError, ManifestError, MissingExtraError, OptionError
+from lwasr_edge.files import read_json_lines, write_bytes
 from lwasr_edge.training.data.manifest import read_manifest
-from lwasr_edge.training.study.sentences import make_sentences, normalise_sentence, read_word_list
+from lwasr_edge.training.study.sentences import (
+    make_sentences,
+    normalise_sentence,
+    read_text_lines,
+    read_word_list,
+)
+from lwasr_edge.validate import number
 
 SAMPLE_RATE = 16000
 FLAC_COMPRESSION_LEVEL = 0.2  # libsndfile's scale, 0..1; about 65 MB an hour. Opus takes longer than flite speaks
@@ -47,7 +55,7 @@ _LICENSES = {"flite": "synthetic: flite voice, CMU BSD-style", "espeak-ng": "syn
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to speak and how: everything that decides its samples."""
+    """A text, and everything else that determines its samples."""
 
     text: str  # a-z, apostrophe, space
     voice: str  # "flite:NAME" or "espeak-ng:ACCENT+VARIANT"
@@ -61,7 +69,7 @@ class Prompt:
 
     @property
     def id(self) -> str:
-        """Name made of the content, so that a file that exists is always the right one."""
+        """A hash of the content, so that an existing file is always the right one."""
         content = f"{self.text}|{self.voice}|{self.speed}|{self.pitch}|{self.peak}"
         return "tts-" + hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -95,18 +103,18 @@ def speak(prompt: Prompt) -> np.ndarray:
     """Run the synthesiser.
 
     Returns:
-        (N,) float32 at 16 kHz, scaled to the prompt's peak; (0,) if the voice said nothing.
+        (N,) float32 at 16 kHz, scaled to the prompt's peak; (0,) if the output is silent.
 
     Raises:
-        LwasrError: the synthesiser failed; its own words are in the message.
+        LwasrError: the synthesiser failed; the message has its output.
     """
     with tempfile.TemporaryDirectory(prefix="lwasr-tts-") as folder:
         wav = Path(folder, "speech.wav")
         command = prompt.command(wav)
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         if done.returncode != 0 or not wav.is_file():
-            said = done.stderr.strip() or f"exit status {done.returncode}, no file"
-            raise LwasrError(f"{prompt.program} could not speak with voice {prompt.voice!r}: {said}")
+            reason = done.stderr.strip() or f"exit status {done.returncode}, no file"
+            raise LwasrError(f"{prompt.program} failed with voice {prompt.voice!r}: {reason}")
         samples, rate = soundfile.read(wav, dtype="float32")
     waveform = soxr.resample(samples, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else samples
     loudest = float(np.abs(waveform).max(initial=0.0))
@@ -114,7 +122,7 @@ def speak(prompt: Prompt) -> np.ndarray:
 
 
 def make_recording(prompt: Prompt, folder: Path, limits_s: tuple[float, float]) -> dict[str, Any] | None:
-    """Speak one prompt into `folder` unless its file is there already.
+    """Synthesise one prompt into `folder` unless its file exists.
 
     Returns:
         The manifest's line, or None when the speech is shorter or longer than `limits_s` (then no file is kept).
@@ -128,10 +136,10 @@ def make_recording(prompt: Prompt, folder: Path, limits_s: tuple[float, float]) 
         if not limits_s[0] <= duration_s <= limits_s[1]:
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = path.with_suffix(".part")
         encoding = {"format": "FLAC", "subtype": "PCM_16", "compression_level": FLAC_COMPRESSION_LEVEL}
-        soundfile.write(partial_file, waveform, SAMPLE_RATE, **encoding)
-        partial_file.replace(path)
+        buffer = io.BytesIO()
+        soundfile.write(buffer, waveform, SAMPLE_RATE, **encoding)
+        write_bytes(path, buffer.getvalue())
     return {
         "id": prompt.id,
         "audio_filepath": prompt.file,
@@ -152,10 +160,10 @@ def synthesise(
     workers: int = 1,
     limits_s: tuple[float, float] = (2.0, 14.0),
 ) -> Path:
-    """Speak sentences until the folder holds `hours` of speech or the sentences end.
+    """Synthesise sentences until the folder holds `hours` of speech or the sentences end.
 
-    Files already there are kept and counted, so an interrupted run goes on where it stopped. The manifest is replaced
-    as a whole every few utterances and names complete files only.
+    Existing files are kept and counted, so an interrupted run is resumed. The manifest is replaced atomically every few
+    utterances and names complete files only.
 
     Args:
         sentences: normalised sentences (a-z, apostrophe, space); may be endless.
@@ -174,7 +182,7 @@ def synthesise(
     check_voices(voices)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "tts.jsonl"
-    rows = _read_manifest(manifest)
+    rows = read_rows(manifest)
     total_s = sum(row["duration"] for row in rows.values())
     plan = plan_prompts(sentences, voices, random.Random(seed))
     new = (prompt for prompt in plan if prompt.id not in rows)
@@ -186,22 +194,22 @@ def synthesise(
             seconds = sum(row["duration"] for row in made)
             total_s += seconds
             bar.update(round(seconds))
-            _write_manifest(manifest, rows.values())
+            write_rows(manifest, rows.values())
     return manifest
 
 
 def check_voices(voices: Iterable[str]) -> None:
-    """Refuse what cannot be spoken before anything is.
+    """Refuse unknown voices before any speech is made.
 
     Raises:
-        OptionError: not the name of a voice. (flite would speak with another one and say nothing.)
+        OptionError: not the name of a voice (flite would use another one without a message).
         MissingExtraError: a voice's program is not installed.
     """
     names: dict[str, set[str]] = {}
     for voice in voices:
         program, _, name = voice.partition(":")
         if program not in _LICENSES or not name:
-            raise OptionError(f"a voice is flite:NAME or espeak-ng:ACCENT+VARIANT, not {voice!r}")
+            raise OptionError(f"--voices must be flite:NAME or espeak-ng:ACCENT+VARIANT, got {voice!r}")
         names.setdefault(program, set()).add(name)
     for program in names:
         if shutil.which(program) is None:
@@ -210,26 +218,34 @@ def check_voices(voices: Iterable[str]) -> None:
         listed = subprocess.run(["flite", "-lv"], capture_output=True, text=True, check=False).stdout
         known = set(listed.partition(":")[2].split())
         if unknown := sorted(names["flite"] - known):
-            raise OptionError(f"flite has no voice {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+            raise OptionError(f"flite voices must be some of {', '.join(sorted(known))}, got {', '.join(unknown)}")
 
 
-def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The manifest of an earlier run by id; empty where there is none.
+
+    Raises:
+        ManifestError: it is damaged, or another manifest.
+    """
     if not path.is_file():
         return {}
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return {row["id"]: row for row in rows}
+    try:
+        rows = {row["id"]: row for _, row in read_json_lines(path)}
+        for row in rows.values():
+            number("duration", row["duration"], 0)
+        return rows
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path} must be a manifest of this command, got {error!r}: delete it") from error
 
 
-def _write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    partial_file = path.with_suffix(".part")
-    partial_file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    partial_file.replace(path)
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train synthesise`."""
     add = parser.add_argument
-    add("text", type=Path, nargs="?", help="text file, one sentence a line")
+    add("text", type=Path, nargs="?", help="text file, one sentence per line")
     like = "make sentences like the transcripts of these manifests, instead of reading a text file"
     add("--from-manifests", type=Path, nargs="+", metavar="JSONL", default=[], help=like)
     words = "list of 'word [frequency]' lines that widens the vocabulary of made sentences"
@@ -243,9 +259,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _read_sentences(path: Path) -> list[str]:
-    if not path.is_file():
-        raise OptionError(f"{path}: no such text file")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text_lines(path)
     sentences = [text for line in lines if (text := normalise_sentence(line))]
     print(f"{len(sentences)} of {len(lines)} lines have only words (no digits or symbols)", file=sys.stderr)
     return sentences
@@ -261,9 +275,9 @@ def _made_sentences(args: argparse.Namespace) -> Iterator[str]:
 def run(args: argparse.Namespace) -> int:
     """Carry out `lwasr-train synthesise`; returns the exit status."""
     if (args.text is None) == (not args.from_manifests):
-        raise OptionError("give either a text file or --from-manifests, and not both")
+        raise OptionError("input must be either a text file or --from-manifests, got both or neither")
     if args.words and not args.from_manifests:
-        raise OptionError("--words widens made sentences: it goes with --from-manifests")
+        raise OptionError("--words needs --from-manifests: it widens the vocabulary of made sentences")
     sentences = _read_sentences(args.text) if args.text is not None else _made_sentences(args)
     voices = dict.fromkeys(args.voices, 1.0) if args.voices else None
     manifest = synthesise(sentences, args.output, hours=args.hours, voices=voices, seed=args.seed, workers=args.workers)

@@ -50,8 +50,8 @@ def test_a_narrow_search_comes_close(seed: int) -> None:
     assert 0.5 * expected[best.text] < math.exp(best.score) < 1.001 * expected[best.text]
 
 
-def test_it_sums_where_greedy_decoding_does_not() -> None:
-    # Each frame is likeliest blank (0.6), yet "a" in one of two frames is likelier than "a" in none: 0.64 to 0.36.
+def test_alignments_of_a_text_are_summed() -> None:
+    # In each frame blank is most likely (0.6), but "a" in one of two frames is more likely than in none: 0.64 to 0.36.
     probs = np.full((2, 8), 1e-9)
     probs[:, BLANK_ID], probs[:, 3] = 0.6, 0.4
     found = PrefixBeamSearch(PIECES, BLANK_ID).search(np.log(probs).astype(np.float32))
@@ -66,7 +66,7 @@ def test_repeats_need_a_blank() -> None:
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"width": 2.5}, {"nbest": 0}, {"min_posterior": 1.0}])
-def test_impossible_options(options: dict[str, float]) -> None:
+def test_invalid_options(options: dict[str, float]) -> None:
     with pytest.raises(OptionError):
         BeamSearch(**options)  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ def test_unknown_words_cost_by_the_letter() -> None:
 
 
 def test_a_language_model_in_capitals_is_refused() -> None:
-    with pytest.raises(LanguageModelError, match="can write no word of the language model, as 'AB': is it in capitals"):
+    with pytest.raises(LanguageModelError, match="got none, for example 'AB': if they are in capitals"):
         WordScorer(LanguageModel(unigrams(AB=-1.0)), PIECES)
 
 
@@ -157,11 +157,11 @@ A, AB, MARK = "\u2581a", "\u2581ab", "\u2581"
         (("a", "b"), [0.0, 0.0], 0.0),
     ],
 )
-def test_bias_pays_for_whole_phrases_only(pieces: tuple[str, ...], after: list[float], at_end: float) -> None:
+def test_bias_is_kept_for_complete_phrases_only(pieces: tuple[str, ...], after: list[float], at_end: float) -> None:
     assert earned_by_bias(PhraseList(["ab a"], "bias", bonus=2.0), *pieces) == (pytest.approx(after), at_end)
 
 
-def test_bias_pays_a_phrase_within_a_phrase_once() -> None:
+def test_bias_counts_a_phrase_within_a_phrase_once() -> None:
     phrases = PhraseList({"ab": 1.0, "ab a": 1.0}, "bias", bonus=2.0)
     assert earned_by_bias(phrases, AB)[1] == 2.0
     assert earned_by_bias(phrases, AB, A)[1] == 4.0

@@ -8,7 +8,7 @@ from ctc_cases import BLANK_ID, PIECES, VOCABULARY, log_probs_of_path, random_lo
 
 from lwasr_edge import OptionError
 from lwasr_edge.decoding.ctc_graph import CtcGraph
-from lwasr_edge.decoding.spelling import SpellingTrie, mark_words, spoken_pieces, unmark_words
+from lwasr_edge.decoding.spelling import SpellingTrie, mark_words, text_pieces, unmark_words
 
 TEXTS = [mark_words(text) for text in ("a", "ab", "a a", "aab", "ab ab", "aa")]
 
@@ -35,20 +35,20 @@ def test_all_spellings_are_in_the_trie() -> None:
     assert len(spellings("ab ab")) == 16
 
 
-def test_texts_share_what_they_begin_with() -> None:
+def test_texts_share_common_prefixes() -> None:
     trie = SpellingTrie([mark_words("ab"), mark_words("aba")], PIECES)
     assert trie.n_nodes == 1 + len("\u2581aba")
     assert trie.path("\u2581ab") == trie.path("\u2581aba")[:3]
 
 
 def test_the_blank_and_markers_spell_nothing() -> None:
-    assert spoken_pieces(VOCABULARY, BLANK_ID) == PIECES
+    assert text_pieces(VOCABULARY, BLANK_ID) == PIECES
 
 
-def test_what_cannot_be_spelled_is_refused_by_name() -> None:
-    with pytest.raises(OptionError, match="'ab 7'.*writes no '7'"):
+def test_texts_that_cannot_be_spelled_are_refused_by_name() -> None:
+    with pytest.raises(OptionError, match="got 'ab 7' with '7'"):
         SpellingTrie([mark_words("a"), mark_words("ab 7")], PIECES)
-    with pytest.raises(OptionError, match="'b'.*no sequence"):
+    with pytest.raises(OptionError, match="got 'b', which they cannot spell"):
         SpellingTrie([mark_words("b")], {3: "\u2581a", 1: "bb"})
 
 
@@ -90,14 +90,14 @@ def best_given(log_probs: np.ndarray, tokens: list[tuple[int, int]]) -> float:
     return float(np.exp(total))
 
 
-def test_a_sure_path_is_aligned_where_it_lies() -> None:
+def test_a_certain_path_is_aligned_to_its_frames() -> None:
     path = [7, 3, 3, 7, 1, 7, 7, 5]
     aligned = graph("ab ab").align(log_probs_of_path(path, 8))
     assert [(token.token, token.frame) for token in aligned] == [(3, 1), (1, 4), (5, 7)]
     assert [token.score for token in aligned] == pytest.approx([0.9] * 3)
 
 
-def test_what_does_not_fit_has_no_probability() -> None:
+def test_a_text_with_too_many_pieces_has_no_probability() -> None:
     log_probs = random_log_probs(2, 0)
     assert graph("a a a").log_likelihoods(log_probs).tolist() == [-np.inf]
     assert graph("a a a").align(log_probs) == []

@@ -94,16 +94,24 @@ def test_gzip_and_no_lower_orders(tmp_path: Path, model: NGram) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("\\data\\", "data", "no '\\data\\' line"),
-        ("ngram 1=5\nngram 2=3\nngram 3=1\n", "", "line 5: 'ngram 1=COUNT' is expected"),
-        ("ngram 2=3\n", "", "line 5: the count of 2-grams is expected; came 'ngram 3=1'"),
-        ("ngram 1=5", "ngram 1=6", "1-grams should have 6 lines"),
-        ("ngram 1=5", "ngram 1=4", "line 13: '\\2-grams:' is expected; came '-0.9\\ton\\t-0.2'"),
+        ("\\data\\", "data", "must have a '\\data\\' line"),
+        ("ngram 1=5\nngram 2=3\nngram 3=1\n", "", "line 5: 'ngram 1=COUNT' must follow"),
+        ("ngram 2=3\n", "", "line 5: the count of 2-grams must follow, got 'ngram 3=1'"),
+        ("ngram 1=5", "ngram 1=6", "1-grams must have 6 lines"),
+        ("ngram 1=5", "ngram 1=4", "line 13: '\\2-grams:' must follow, got '-0.9\\ton\\t-0.2'"),
         ("-0.4\tlights on\t-0.6", "-0.4\tlights", "line 17: the section of 2-grams"),
-        ("-0.4\tlights on\t-0.6", "x\tlights on\t-0.6", "line 17: a log10 number is expected; came 'x'"),
-        ("-0.4\tlights on\t-0.6", "nan\tlights on\t-0.6", "line 17: a log10 number is expected; came 'nan'"),
-        ("\\end\\", "", "'\\end\\' is expected"),
-        ("\\3-grams:\n-0.1\t<s> lights on\n\n\\end\\\n", "", "'\\3-grams:' is expected; came None"),
+        (
+            "-0.4\tlights on\t-0.6",
+            "x\tlights on\t-0.6",
+            "line 17: probabilities and weights must be log10 numbers, got 'x'",
+        ),
+        (
+            "-0.4\tlights on\t-0.6",
+            "nan\tlights on\t-0.6",
+            "line 17: probabilities and weights must be log10 numbers, got 'nan'",
+        ),
+        ("\\end\\", "", "'\\end\\' must follow"),
+        ("\\3-grams:\n-0.1\t<s> lights on\n\n\\end\\\n", "", "'\\3-grams:' must follow, got None"),
     ],
 )
 def test_malformed_files_are_refused_by_line(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -120,7 +128,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         NGram.read(tmp_path / "none.arpa")
     binary = tmp_path / "lm.bin"
     binary.write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\xff\xfe\x00")
-    with pytest.raises(LanguageModelError, match="not a binary one"):
+    with pytest.raises(LanguageModelError, match="is not text: convert a binary model"):
         NGram.read(binary)
     cut = tmp_path / "cut.gz"
     cut.write_bytes(gzip.compress(ARPA.encode())[:60])
@@ -128,10 +136,19 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         NGram.read(cut)
     with pytest.raises(LanguageModelError, match="cannot be read"):
         NGram.read(tmp_path)
+    with pytest.raises(LanguageModelError, match="cannot be read"):
+        NGram.read("lm\0.arpa")
+
+
+@pytest.mark.parametrize("count", ["9" * 30, "9" * 5000])
+def test_impossible_counts(tmp_path: Path, count: str) -> None:
+    path = written(tmp_path / "lm.arpa", ARPA.replace("ngram 1=5", f"ngram 1={count}", 1))
+    with pytest.raises(LanguageModelError, match=r"lm\.arpa"):
+        NGram.read(path)
 
 
 @pytest.mark.parametrize("options", [{"weight": -1.0}, {"weight": math.nan}, {"word_bonus": math.inf}])
-def test_impossible_options(options: dict[str, float]) -> None:
+def test_invalid_options(options: dict[str, float]) -> None:
     with pytest.raises(OptionError):
         LanguageModel("lm.arpa", **options)
 

@@ -47,7 +47,7 @@ def commands(recognizer: Recognizer) -> Recognizer:
 
 @pytest.mark.parametrize("phrase", COMMANDS)
 def test_a_phrase_is_recognised(commands: Recognizer, phrase: str) -> None:
-    transcript = commands.transcribe(speak(0.2, *said(phrase), 0.2), 16_000)
+    transcript = commands.transcribe(speak(0.2, *pieces_of(phrase), 0.2), 16_000)
     assert transcript.text == phrase
     assert transcript.words[0].confidence > 0.9
     assert transcript.words[0].confidence == transcript.alternatives[0].confidence
@@ -55,7 +55,7 @@ def test_a_phrase_is_recognised(commands: Recognizer, phrase: str) -> None:
     assert sum(alternative.confidence for alternative in transcript.alternatives) == pytest.approx(1.0, abs=1e-3)
 
 
-def said(text: str) -> list[str | float]:
+def pieces_of(text: str) -> list[str | float]:
     """Pieces of the tiny model with gaps between."""
     parts: list[str | float] = []
     for word in text.split():
@@ -69,7 +69,7 @@ def said(text: str) -> list[str | float]:
 
 
 def test_times_are_those_of_greedy_decoding(recognizer: Recognizer, commands: Recognizer) -> None:
-    samples = speak(0.3, *said("one fourteen"), 0.3)
+    samples = speak(0.3, *pieces_of("one fourteen"), 0.3)
     greedy, found = recognizer.transcribe(samples, 16_000), commands.transcribe(samples, 16_000)
     assert [(w.text, w.start_s, w.end_s) for w in found.words] == [(w.text, w.start_s, w.end_s) for w in greedy.words]
 
@@ -87,7 +87,7 @@ def test_none_of_these(commands: Recognizer) -> None:
 def test_a_threshold_decides(recognizer: Recognizer) -> None:
     for min_confidence, expected in ((0.0, True), (1.0, False)):
         phrases = PhraseList(COMMANDS, min_confidence=min_confidence)
-        text = recognizer.with_decoding(phrases=phrases).transcribe(speak(0.2, *said("four"), 0.2), 16_000).text
+        text = recognizer.with_decoding(phrases=phrases).transcribe(speak(0.2, *pieces_of("four"), 0.2), 16_000).text
         assert (text == "four") is expected
 
 
@@ -109,7 +109,7 @@ def test_silence_is_no_phrase(commands: Recognizer) -> None:
 @pytest.mark.parametrize("options", [{"phrases": COMMANDS}, {"beam": 4}, {"phrases": PhraseList(COMMANDS, "bias")}])
 def test_a_stream_gives_what_a_recording_gives(recognizer: Recognizer, chunk_ms: int, options: dict) -> None:
     decoder = recognizer.with_decoding(**options)
-    samples = speak(0.2, *said("one fourteen"), 1.3, *said("four"), 1.2, *OTHER, 0.9, *said("fourteen"))
+    samples = speak(0.2, *pieces_of("one fourteen"), 1.3, *pieces_of("four"), 1.2, *OTHER, 0.9, *pieces_of("fourteen"))
     transcript = decoder.transcribe(samples, 16_000, chunk_ms=chunk_ms)
     for block in (80, 1000, len(samples)):
         stream = decoder.stream(chunk_ms=chunk_ms)
@@ -126,7 +126,7 @@ def test_a_stream_gives_what_a_recording_gives(recognizer: Recognizer, chunk_ms:
 def test_utterances_of_one_chunk_and_of_cut_length(recognizer: Recognizer) -> None:
     decoder = recognizer.with_decoding(beam=4)
     text = "one two three four fourteen threes one two"
-    samples = speak(0.2, *said(text), 1.5, *said("four"), 0.2)
+    samples = speak(0.2, *pieces_of(text), 1.5, *pieces_of("four"), 0.2)
     for chunk_ms in (40, 10_000):
         rules = EndpointRules(max_utterance_s=0.7)
         stream, greedy = decoder.stream(chunk_ms=chunk_ms, endpoint=rules), recognizer.stream(endpoint=rules)
@@ -135,7 +135,7 @@ def test_utterances_of_one_chunk_and_of_cut_length(recognizer: Recognizer) -> No
         assert len(found) > 3
 
 
-def test_partials_promise_nothing_that_may_change(recognizer: Recognizer, commands: Recognizer) -> None:
+def test_partials_have_no_stable_words_with_a_decoder(recognizer: Recognizer, commands: Recognizer) -> None:
     samples = speak(*OTHER)
     partials, plain = (
         [e for e in r.stream().accept(samples) if isinstance(e, Partial)] for r in (commands, recognizer)
@@ -156,8 +156,8 @@ def test_memory_of_a_silent_stream_is_bounded(commands: Recognizer) -> None:
     assert final.start_s == pytest.approx(20.3, abs=0.03)
 
 
-def test_frames_heard_ahead_belong_to_the_next_utterance_too(recognizer: Recognizer) -> None:
-    """An end-point found ahead of its chunk; heard with what follows, the same frames begin a word."""
+def test_look_ahead_frames_belong_to_the_next_utterance_too(recognizer: Recognizer) -> None:
+    """An endpoint found before its chunk is full; with their right context, the same frames begin a word."""
     info = recognizer.info
     one, two, blank = 0, 1, info.blank_id
     decoder = make_decoder(info, beam=2)
@@ -180,7 +180,7 @@ def test_frames_heard_ahead_belong_to_the_next_utterance_too(recognizer: Recogni
 
 def test_reset_forgets(commands: Recognizer) -> None:
     stream = commands.stream()
-    stream.accept(speak(0.2, *said("one")))
+    stream.accept(speak(0.2, *pieces_of("one")))
     stream.reset()
     (final,) = finals(stream.accept(speak(*FOURTEEN)) + stream.flush())
     assert (final.text, final.heard) == ("fourteen", "fourteen")
@@ -188,7 +188,7 @@ def test_reset_forgets(commands: Recognizer) -> None:
 
 def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    step: Callable = Model.step
+    step: Callable = Model.run_chunk
 
     def watched(
         self: Model, waveform: np.ndarray, state: dict, *, look_ahead: int = 0, with_log_probs: bool = False
@@ -196,7 +196,7 @@ def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypa
         asked.append(with_log_probs)
         return step(self, waveform, state, look_ahead=look_ahead, with_log_probs=with_log_probs)
 
-    monkeypatch.setattr(Model, "step", watched)
+    monkeypatch.setattr(Model, "run_chunk", watched)
     recognizer.transcribe(speak(*OTHER), 16_000)
     recognizer.stream().accept(speak(*OTHER, 1.0))
     assert set(asked) == {False}
@@ -206,8 +206,10 @@ def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypa
 
 def test_sequences(recognizer: Recognizer) -> None:
     decoder = recognizer.with_decoding(phrases=PhraseList(["one", "two", "fourteen"], "sequence"))
-    assert decoder.transcribe(speak(0.2, *said("two fourteen one one"), 0.2), 16_000).text == "two fourteen one one"
-    rejected = decoder.transcribe(speak(0.2, *said("two three threes three"), 0.2), 16_000)
+    assert (
+        decoder.transcribe(speak(0.2, *pieces_of("two fourteen one one"), 0.2), 16_000).text == "two fourteen one one"
+    )
+    rejected = decoder.transcribe(speak(0.2, *pieces_of("two three threes three"), 0.2), 16_000)
     assert (rejected.text, rejected.alternatives[0].text) == ("", "")
 
 
@@ -239,15 +241,22 @@ def test_a_language_model_in_a_recording(recognizer: Recognizer, tmp_path: Path)
     [
         ({"phrases": []}, "at least one"),
         ({"phrases": "lights on"}, "a list of at least one"),
-        ({"phrases": ["one", " "]}, "empty"),
-        ({"phrases": ["one", "lights on"]}, "'lights on' cannot be recognised: the model writes no 'g', 'i', 'l'"),
+        ({"phrases": ["one", " "]}, "at least one word, got ' '"),
+        ({"phrases": ["one", 2]}, "a phrase must be a string of at least one word, got 2"),
+        ({"phrases": {"one": "2"}}, "the weight of 'one' must be a finite number > 0, got '2'"),
+        ({"phrases": 5}, "a list of at least one, got 5"),
+        ({"lm": 5}, "must be the path of an ARPA file or an NGram, got 5"),
+        ({"phrases": ["one", "lights on"]}, "got 'lights on' with 'g', 'i', 'l'"),
         ({"phrases": ["one"], "lm": "lm.arpa"}, "mode 'one'"),
-        ({"phrases": ["one"], "beam": 8}, "mode 'one' .*leave beam out"),
-        ({"phrases": ["one"], "beam": BeamSearch(min_posterior=0.1)}, r"BeamSearch\(nbest=...\) alone"),
+        ({"phrases": ["one"], "beam": 8}, "beam must be None .*mode 'one'"),
+        (
+            {"phrases": ["one"], "beam": BeamSearch(min_posterior=0.1)},
+            r"BeamSearch\(nbest=...\) with phrases in mode 'one'",
+        ),
         ({"beam": 0}, "width"),
     ],
 )
-def test_impossible_wishes(recognizer: Recognizer, options: dict, message: str) -> None:
+def test_invalid_decoding_options(recognizer: Recognizer, options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         recognizer.with_decoding(**options)
 
@@ -261,7 +270,7 @@ def test_impossible_wishes(recognizer: Recognizer, options: dict, message: str) 
         ({"phrases": {"one": 0.0}}, "weight of 'one'"),
     ],
 )
-def test_impossible_lists(options: dict, message: str) -> None:
+def test_invalid_phrase_lists(options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         PhraseList(**{"phrases": ["one"], **options})
 
@@ -272,7 +281,7 @@ def test_phrases_that_can_be_read_once(tmp_path: Path) -> None:
     with path.open() as file:
         assert PhraseList(file).weights == {"lights on": 1.0, "stop": 1.0}
     assert PhraseList(word for word in ("one", "two")).weights == {"one": 1.0, "two": 1.0}
-    with pytest.raises(OptionError, match="at least one; came none"):
+    with pytest.raises(OptionError, match="at least one, got none"):
         PhraseList(word for word in ())
 
 
@@ -281,13 +290,47 @@ def test_reading_phrases(tmp_path: Path) -> None:
     path.write_text("\ufeff# commands\n Lights  ON \n\nlights off\t2.5 # often\n", encoding="utf-8")
     assert PhraseList.read(path).weights == {"lights on": 1.0, "lights off": 2.5}
     path.write_text("one\ntwo\tmuch\n")
-    with pytest.raises(OptionError, match=r"line 2: a weight is expected after the tab; came 'much'"):
+    with pytest.raises(OptionError, match=r"line 2: the weight after the tab must be a positive number, got 'much'"):
         PhraseList.read(path)
     path.write_text("# nothing\n")
-    with pytest.raises(OptionError, match="has no phrases"):
+    with pytest.raises(OptionError, match="must have one phrase per line, got none"):
         PhraseList.read(path)
     with pytest.raises(OptionError, match="cannot be read"):
         PhraseList.read(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "0", "-1", "1e999"])
+def test_weights_in_a_file_are_checked_with_their_line(tmp_path: Path, weight: str) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_text(f"one\ntwo\t{weight}\n")
+    with pytest.raises(OptionError, match=rf"line 2: the weight .* got '{weight}'"):
+        PhraseList.read(path)
+
+
+def test_phrase_files_are_split_at_line_feeds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_bytes("lights\u2028on\r\nlights\u0085off\x0c\t2\r\n".encode())
+    assert PhraseList.read(path).weights == {"lights on": 1.0, "lights off": 2.0}
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"caf\xe9\n", b"\x1f\x8b\x08\0"])
+def test_phrase_files_that_are_not_text(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "phrases.txt"
+    path.write_bytes(data)
+    with pytest.raises(OptionError, match="cannot be read"):
+        PhraseList.read(path)
+
+
+def test_numpy_numbers_are_options_too() -> None:
+    phrases = PhraseList({"one": np.float32(2)}, min_confidence=np.float64(0.25), bonus=np.int64(3))
+    assert (phrases.weights, phrases.min_confidence, phrases.bonus) == ({"one": 2.0}, 0.25, 3.0)
+    beam = BeamSearch(np.int64(4), np.int32(2), np.float64(0.5))
+    assert beam == BeamSearch(4, 2, 0.5)
+    assert [type(value) for value in (beam.width, beam.nbest, beam.min_posterior)] == [int, int, float]
+    assert LanguageModel("lm.arpa", np.float32(0.5), np.int64(1), np.float64(2)) == LanguageModel("lm.arpa", 0.5, 1, 2)
+    for wrong in (np.bool_(True), np.float64("nan"), np.array([1])):
+        with pytest.raises(OptionError, match="min_confidence must be a finite number"):
+            PhraseList(["one"], min_confidence=wrong)
 
 
 def test_the_command_line(model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,8 +347,8 @@ def test_the_command_line(model_path: Path, tmp_path: Path, capsys: pytest.Captu
     assert described["alternatives"][0]["text"] == described["text"] == "fourteen"
     assert len(described["alternatives"]) == 2
     assert main([*command, "--phrases", str(phrases), "--nbest", "2"]) == 0
-    likeliest, *alternatives = capsys.readouterr().out.splitlines()
-    assert likeliest == "fourteen"
+    best, *alternatives = capsys.readouterr().out.splitlines()
+    assert best == "fourteen"
     assert [line[:4] + line[10:] for line in alternatives] == ["    fourteen", "    (none of the phrases)"]
     assert 0.9 < float(alternatives[0].split()[0]) <= 1.0
     assert main(["transcribe", str(wav), *command[1:], "--nbest", "1"]) == 0

@@ -32,7 +32,7 @@ def test_digits_and_none_of_them() -> None:
 def test_the_example(default_model: Path, tmp_path: Path) -> None:
     phrases, wav = tmp_path / "phrases.txt", tmp_path / "commands.wav"
     phrases.write_text("one fourteen\nthree\n")
-    said = (
+    items = (
         0.2,
         "\u2581one",
         0.1,
@@ -47,7 +47,7 @@ def test_the_example(default_model: Path, tmp_path: Path) -> None:
         "\u2581three",
         0.2,
     )
-    soundfile.write(wav, speak(*said), 16_000)
+    soundfile.write(wav, speak(*items), 16_000)
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples/phrases.py"), str(wav), str(phrases)],
         env={

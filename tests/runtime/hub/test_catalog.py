@@ -1,4 +1,4 @@
-"""The catalog: which model is meant, whether it is whole, and how another is fetched."""
+"""Finding, verifying and fetching models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from conftest import write_model_dir
 from locations import ROOT
 
-from lwasr_edge import CatalogError, ChecksumError, ModelNotFoundError, Recognizer
+from lwasr_edge import CatalogError, ChecksumError, ModelNotFoundError, OptionError, Recognizer
 from lwasr_edge.errors import CatalogWarning
 from lwasr_edge.hub.catalog import (
     default_model,
@@ -35,7 +35,7 @@ def edit_card(directory: Path, **changes: object) -> None:
     (directory / "card.json").write_text(json.dumps({**card, **changes}))
 
 
-def test_where_models_of_the_user_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folder_of_the_users_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LWASR_HOME", str(tmp_path))
     assert user_models_dir() == tmp_path / "models"
     monkeypatch.delenv("LWASR_HOME")
@@ -46,7 +46,7 @@ def test_where_models_of_the_user_lie(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert user_models_dir() == tmp_path / ".local" / "share" / "lwasr" / "models"
 
 
-def test_where_models_of_the_package_lie() -> None:
+def test_folder_of_the_packages_models() -> None:
     assert packaged_models_dir().name == "models"
     assert packaged_models_dir().parent.name in ("lwasr_edge", ROOT.name)
 
@@ -57,7 +57,7 @@ def test_nothing_installed(lwasr_home: Path) -> None:
         find_model()
 
 
-def test_the_user_stands_before_the_package(lwasr_home: Path, tmp_path: Path) -> None:
+def test_the_users_models_come_first(lwasr_home: Path, tmp_path: Path) -> None:
     write_model_dir(tmp_path / "package-models" / "a", "a", default=True)
     write_model_dir(tmp_path / "package-models" / "b", "b")
     mine = write_model_dir(lwasr_home / "models" / "a", "a")
@@ -66,7 +66,7 @@ def test_the_user_stands_before_the_package(lwasr_home: Path, tmp_path: Path) ->
         ("b", tmp_path / "package-models" / "b"),
     ]
     assert find_model("a") == mine / "model.onnx"
-    with pytest.raises(ModelNotFoundError, match="is the default"):  # my `a` does not say that it is
+    with pytest.raises(ModelNotFoundError, match="is the default"):  # the card of `a` has no "default"
         default_model()
 
 
@@ -74,7 +74,7 @@ def test_a_broken_card_of_the_user_leaves_the_other_models(lwasr_home: Path, tmp
     write_model_dir(tmp_path / "package-models" / "a", "a", default=True)
     broken = write_model_dir(lwasr_home / "models" / "b", "b")
     (broken / "card.json").write_text("")
-    with pytest.warns(CatalogWarning, match=r"passed over: remove .*b, or fetch the model again"):
+    with pytest.warns(CatalogWarning, match=r"was skipped, .*: remove .*b, or fetch the model again"):
         assert default_model().card.name == "a"
     (tmp_path / "package-models" / "a" / "card.json").write_text("")
     with pytest.raises(CatalogError), pytest.warns(CatalogWarning):
@@ -92,7 +92,7 @@ def test_paths_are_models_too(lwasr_home: Path, tmp_path: Path) -> None:
     directory = write_model_dir(tmp_path / "somewhere")
     assert find_model(directory) == find_model(str(directory)) == directory / "model.onnx"
     assert find_model(directory / "model.onnx") == directory / "model.onnx"
-    with pytest.raises(ModelNotFoundError, match="called 'somewhere'; installed: none"):
+    with pytest.raises(ModelNotFoundError, match=r"one of the installed models \(none\), got \'somewhere\'"):
         find_model("somewhere")
 
 
@@ -107,21 +107,78 @@ def test_the_first_onnx_file_runs(name: str) -> None:
 @pytest.mark.parametrize(
     ("card", "message"),
     [
-        ("", "is not a model card"),
-        ("[]", "is not a model card"),
-        ('{"name": "a"}', "missing or wrong: 'files'"),
-        ('{"name": "a", "files": [{"path": "a.onnx"}]}', "'sha256'"),
-        ('{"name": "a", "files": []}', r"lists no \.onnx or \.onnx\.gz file"),
-        ('{"name": "../a", "files": []}', "cannot be the name of a model"),
-        ('{"name": "", "files": []}', "cannot be the name of a model"),
-        ('{"name": "a", "files": [{"path": "../x.onnx", "sha256": "0", "bytes": 1}]}', "leaves the model's directory"),
-        ('{"name": "a", "files": [{"path": "/x.onnx", "sha256": "0", "bytes": 1}]}', "leaves the model's directory"),
+        ("", "must be a model card"),
+        ("[]", "must be a model card"),
+        ("null", "must be a model card"),
+        ("3", "must be a model card"),
+        ('"text"', "must be a model card"),
+        ("[" * 100_000, "must be a model card"),
+        ('{"name": "a"}', "'files' is missing"),
+        ('{"name": "a", "files": null}', "must be a model card"),
+        ('{"name": "a", "files": {"path": "a.onnx"}}', "must be a model card"),
+        ('{"name": "a", "files": ["a.onnx"]}', "must be a model card"),
+        ('{"name": "a", "files": [{"path": "a.onnx"}]}', "'bytes' is missing"),
+        ('{"name": "a", "files": [{"path": "a.onnx", "bytes": 1}]}', "'sha256' is missing"),
+        ('{"name": "a", "files": [{"path": null, "sha256": "0", "bytes": 1}]}', "path must be a string, got None"),
+        ('{"name": "a", "files": [{"path": "a.onnx", "sha256": 0, "bytes": 1}]}', "sha256 must be a string, got 0"),
+        (
+            '{"name": "a", "files": [{"path": "a.onnx", "sha256": "0", "bytes": Infinity}]}',
+            "bytes must be a whole number",
+        ),
+        ('{"name": "a", "files": [{"path": "a.onnx", "sha256": "0", "bytes": "1"}]}', "bytes must be a whole number"),
+        (
+            '{"name": "a", "files": [{"path": "a.onnx", "sha256": "0", "bytes": -1}]}',
+            "bytes must be a whole number >= 0",
+        ),
+        ('{"name": ["a"], "files": []}', "name must be a string"),
+        ('{"name": "\\ud800", "files": []}', "must be a model card"),
+        ('{"name": "a", "files": []}', r"must list an \.onnx or \.onnx\.gz file, got \[\]"),
+        ('{"name": "../a", "files": []}', "must be usable as a folder's name"),
+        ('{"name": "", "files": []}', "must be usable as a folder's name"),
+        ('{"name": "a", "files": [{"path": "../x.onnx", "sha256": "0", "bytes": 1}]}', "inside the model's folder"),
+        ('{"name": "a", "files": [{"path": "/x.onnx", "sha256": "0", "bytes": 1}]}', "inside the model's folder"),
+        ('{"name": "a", "files": [{"path": "x\\u0000.onnx", "sha256": "0", "bytes": 1}]}', "inside the model's folder"),
     ],
 )
-def test_cards_that_are_none(card: str, message: str, tmp_path: Path) -> None:
+def test_invalid_cards(card: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(card)
     with pytest.raises(CatalogError, match=message):
         read_card(tmp_path / "card.json")
+
+
+def test_a_card_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_bytes(b'{"name": "\xff"}')
+    with pytest.raises(CatalogError, match="must be a model card"):
+        read_card(tmp_path / "card.json")
+
+
+def test_a_folder_or_file_does_not_hide_an_installed_model(
+    default_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    assert find_model("tiny") == default_model / "model.onnx"
+    assert Recognizer("tiny").info.name == "tiny"
+    (tmp_path / "tiny").rmdir()
+    (tmp_path / "tiny").write_bytes(b"other")
+    assert find_model("tiny") == default_model / "model.onnx"
+    assert find_model("./tiny") == find_model(Path("tiny")) == Path("tiny")
+    (tmp_path / "tiny").unlink()
+    write_model_dir(tmp_path / "tiny", "mine")  # a folder with a card is a model
+    assert find_model("tiny") == Path("tiny/model.onnx")
+
+
+def test_folders_that_are_not_models(lwasr_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for model in ("empty", "./empty", "empty/", Path("empty"), tmp_path / "empty", "."):
+        with pytest.raises(ModelNotFoundError, match=r"folder with a card\.json, got the folder"):
+            find_model(model)
+    (tmp_path / "exported").write_bytes(b"")
+    assert find_model("exported") == Path("exported")
+    for model in (3, b"tiny", ["tiny"]):
+        with pytest.raises(OptionError, match="model must be a name, a path or None"):
+            find_model(model)
 
 
 def test_verify(default_model: Path) -> None:
@@ -132,10 +189,10 @@ def test_verify(default_model: Path) -> None:
     (default_model / "model.onnx").write_bytes(data)
     (default_model / "card.md").unlink()
     verdicts = {file.path: verdict for file, verdict in verify_model(model)}
-    assert verdicts == {"card.md": "missing", "model.onnx": "damaged: its SHA-256 is not the card's"}
+    assert verdicts == {"card.md": "missing", "model.onnx": "damaged: its SHA-256 is not the one in the card"}
     (default_model / "model.onnx").write_bytes(data[:100])
     verdicts = {file.path: verdict for file, verdict in verify_model(model)}
-    assert verdicts["model.onnx"].startswith("damaged: 100 bytes, the card says")
+    assert verdicts["model.onnx"].startswith("damaged: 100 bytes, must be ")
 
 
 # Fetching
@@ -196,12 +253,12 @@ def left_behind(home: Path) -> list[str]:
 
 def test_fetch_from_a_directory(lwasr_home: Path, tmp_path: Path) -> None:
     source = write_model_dir(tmp_path / "source")
-    told = []
-    directory = fetch_model(source, progress=lambda *done: told.append(done))
+    reported = []
+    directory = fetch_model(source, progress=lambda *done: reported.append(done))
     assert directory == lwasr_home / "models" / "tiny"
     assert sorted(path.name for path in directory.iterdir()) == ["card.json", "card.md", "model.onnx"]
     assert Recognizer("tiny").info.name == "tiny"
-    assert told[-1] == ("model.onnx", 45_047, 45_047) or told[-1][1] == told[-1][2] > 1000
+    assert reported[-1] == ("model.onnx", 45_047, 45_047) or reported[-1][1] == reported[-1][2] > 1000
     assert left_behind(lwasr_home) == ["tiny"]
 
 
@@ -223,7 +280,7 @@ def test_fetch_resumes(lwasr_home: Path, server: Server, ignores_ranges: bool) -
     server.requests.clear()
     fetch_model(url(server))
     assert ("/tiny/model.onnx", "bytes=20000-") in server.requests
-    assert "/tiny/card.md" not in [path for path, _ in server.requests]  # it was whole
+    assert "/tiny/card.md" not in [path for path, _ in server.requests]  # it was complete
     assert [verdict for _, verdict in verify_model(installed_model("tiny"))] == ["ok", "ok"]
 
 
@@ -232,15 +289,18 @@ def test_fetch_refuses_other_bytes(lwasr_home: Path, tmp_path: Path) -> None:
     data = bytearray((source / "model.onnx").read_bytes())
     data[-1] ^= 1
     (source / "model.onnx").write_bytes(data)
-    with pytest.raises(ChecksumError, match=r"model\.onnx is not the file that the card describes"):
+    with pytest.raises(
+        ChecksumError,
+        match=r"model\.onnx must have the size and SHA-256 in the card, got others: the download was discarded",
+    ):
         fetch_model(source)
     (source / "model.onnx").write_bytes(data * 2)
-    with pytest.raises(ChecksumError, match=r"model\.onnx is not the file"):
+    with pytest.raises(ChecksumError, match=r"model\.onnx must have the size"):
         fetch_model(source)
     assert installed_models() == []
 
 
-def test_fetch_keeps_the_old_model_until_the_new_one_is_whole(lwasr_home: Path, tmp_path: Path) -> None:
+def test_fetch_keeps_the_old_model_until_the_new_one_is_complete(lwasr_home: Path, tmp_path: Path) -> None:
     fetch_model(write_model_dir(tmp_path / "source"))
     newer = write_model_dir(tmp_path / "newer")
     edit_card(newer, version="2")
@@ -254,14 +314,14 @@ def test_fetch_keeps_the_old_model_until_the_new_one_is_whole(lwasr_home: Path, 
     assert left_behind(lwasr_home) == ["tiny"]
 
 
-def test_a_sum_known_from_elsewhere(lwasr_home: Path, tmp_path: Path) -> None:
+def test_a_checksum_of_the_caller(lwasr_home: Path, tmp_path: Path) -> None:
     source = write_model_dir(tmp_path / "source")
     with pytest.raises(ChecksumError, match="nothing was fetched"):
         fetch_model(source, sha256="0" * 64)
     fetch_model(source, sha256=sha256_of(source / "model.onnx").upper())
 
 
-def test_sources_that_are_none(lwasr_home: Path, server: Server, tmp_path: Path) -> None:
+def test_invalid_sources(lwasr_home: Path, server: Server, tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"card\.json cannot be read: No such file"):
         fetch_model(tmp_path / "nowhere")
     with pytest.raises(CatalogError, match="answered 404"):
@@ -294,7 +354,7 @@ def test_a_server_of_another_kind(lwasr_home: Path) -> None:
         answering.join()
 
 
-def test_a_place_that_cannot_be_written(lwasr_home: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(lwasr_home: Path, tmp_path: Path) -> None:
     lwasr_home.write_text("a file where the directory should be")
     with pytest.raises(CatalogError, match="cannot be stored"):
         fetch_model(write_model_dir(tmp_path / "source"))

@@ -112,7 +112,7 @@ def read_terminal(screen: int) -> str:
             return written.decode()
 
 
-def test_the_words_come_back(microphone: VirtualMicrophone, model_path: Path, tones: Path) -> None:
+def test_played_tones_are_recognised(microphone: VirtualMicrophone, model_path: Path, tones: Path) -> None:
     """Recognizer.listen at several rates, `lwasr listen --json` and `lwasr listen` in a terminal, all at once."""
     screen, terminal = open_terminal(columns=15)
     command = ["-m", "lwasr_edge", "listen", "--model", model_path, "--device", DEVICE, "--chunk-ms", "160"]
@@ -147,19 +147,19 @@ def test_the_words_come_back(microphone: VirtualMicrophone, model_path: Path, to
     assert as_json.errors == live.errors == f"listening to {DEVICE!r}; Ctrl-C stops\n"
 
 
-def test_recordings_of_speech_are_read_back(microphone: VirtualMicrophone) -> None:
+def test_played_speech_is_recognised(microphone: VirtualMicrophone) -> None:
     default_recognizer()  # or skip
-    said = own_utterances()
+    utterances = own_utterances()
     command = ["-m", "lwasr_edge", "listen", "--json", "--device", DEVICE, "--chunk-ms", "1280"]
     with Listening(microphone, *command) as listening:
-        for utterance in said:
+        for utterance in utterances:
             microphone.play(utterance.path)
             time.sleep(1.0)  # more than the 0.8 s after which an utterance is over
         listening.press_ctrl_c()
         events = listening.events()
-    heard = [event["text"] for event in events if event["kind"] == "final"]
+    texts = [event["text"] for event in events if event["kind"] == "final"]
     # Where the chunks fall decides some of the words: with the model of today, up to 16 % of these few were wrong.
-    assert word_errors([" ".join(utterance.text for utterance in said)], [" ".join(heard)]).wer < 0.25
+    assert word_errors([" ".join(utterance.text for utterance in utterances)], [" ".join(texts)]).wer < 0.25
 
 
 def test_devices(microphone: VirtualMicrophone) -> None:
@@ -170,9 +170,7 @@ def test_devices(microphone: VirtualMicrophone) -> None:
     assert listed.stderr == ""
 
 
-def test_a_program_that_falls_behind_is_told_what_was_lost(
-    microphone: VirtualMicrophone, model_path: Path, tones: Path
-) -> None:
+def test_a_slow_program_gets_the_lost_samples(microphone: VirtualMicrophone, model_path: Path, tones: Path) -> None:
     arguments = (PROGRAM, model_path, DEVICE, "--queue-s", "0.5", "--nap-s", "1.5")
     with Listening(microphone, *arguments) as listening:
         microphone.play(tones)
@@ -180,7 +178,7 @@ def test_a_program_that_falls_behind_is_told_what_was_lost(
         listening.press_ctrl_c()
         *events, end = listening.events()
     assert events[0]["text"] == "one"
-    assert events[-1]["text"].split()[-1] == "threes"  # what was said after the nap
+    assert events[-1]["text"].split()[-1] == "threes"  # what was played after the pause
     assert end["overflows"] == 1
     assert end["lost_s"] == pytest.approx(1.5 - 0.5, abs=0.25)
 
@@ -190,8 +188,8 @@ def test_a_program_that_falls_behind_is_told_what_was_lost(
     [
         ("kill", "stopped recording: was it unplugged", 3.0),
         ("unplug", "stopped recording: was it unplugged", 3.0),
-        ("suspend", "has delivered nothing for 2 s", 4.0),
-        ("hang", "has delivered nothing for 2 s", 6.0),  # closing is given up after a second
+        ("suspend", "has delivered no audio for 2 s", 4.0),
+        ("hang", "has delivered no audio for 2 s", 6.0),  # closing is abandoned after a second
     ],
 )
 def test_a_device_that_goes_away_is_an_error_and_no_hang(
@@ -206,7 +204,7 @@ def test_a_device_that_goes_away_is_an_error_and_no_hang(
         assert time.monotonic() - happened_at < within_s
     assert listening.process.returncode == 0
     assert message in end["text"]
-    assert events[-1] == {"kind": "final", "text": "ones"}  # what was heard before is kept
+    assert events[-1] == {"kind": "final", "text": "ones"}  # earlier audio is recognised
 
 
 def test_no_sound_server(microphone: VirtualMicrophone, model_path: Path) -> None:
@@ -214,4 +212,4 @@ def test_no_sound_server(microphone: VirtualMicrophone, model_path: Path) -> Non
     command = [sys.executable, "-m", "lwasr_edge", "listen", "--model", model_path]
     tried = subprocess.run(command, env=microphone.env, capture_output=True, text=True, timeout=30)
     assert tried.returncode == 2
-    assert tried.stderr.endswith("lwasr: error: no device that can record was found: is a microphone plugged in?\n")
+    assert tried.stderr.endswith("lwasr: error: no recording device was found: is a microphone plugged in?\n")

@@ -10,8 +10,8 @@ import torch
 from small_models import letters_tokenizer, small_model
 
 from lwasr_edge.training.cli import main
+from lwasr_edge.training.compress.qat import prepare_qat
 from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, save_checkpoint
-from lwasr_edge.training.model.quantized import prepare_qat
 
 
 @pytest.fixture
@@ -42,22 +42,25 @@ def test_what_cannot_be_averaged(
 ) -> None:
     deeper = tmp_path / "deeper.safetensors"
     save_checkpoint(deeper, small_model(n_layers=3), letters_tokenizer())
-    rounded = small_model()
-    prepare_qat(rounded)
-    save_checkpoint(tmp_path / "rounded.safetensors", rounded, letters_tokenizer())
+    quantised = small_model()
+    prepare_qat(quantised)
+    save_checkpoint(tmp_path / "quantised.safetensors", quantised, letters_tokenizer())
     output = ["-o", str(tmp_path / "mean.safetensors")]
     for words, reason in (
-        ([before_and_after[0], str(tmp_path / "rounded.safetensors")], "the weights of one are rounded"),
-        ([before_and_after[0], str(deeper)], "are different models"),
-        (before_and_after[:1], "at least two"),
-        ([*before_and_after, "--weights", "1"], "expected 2 numbers"),
+        ([before_and_after[0], str(tmp_path / "quantised.safetensors")], "must both be quantised, or neither"),
+        ([before_and_after[0], str(deeper)], "must be of one architecture and tokenizer, got two"),
+        (before_and_after[:1], "average needs at least two checkpoints, got 1"),
+        ([*before_and_after, "--weights", "1"], "--weights must be 2 numbers >= 0"),
         ([*before_and_after, "--weights", "0", "0"], "not all 0"),
-        ([*before_and_after, "--weights", "nan", "1"], "expected 2 numbers"),
-        ([*before_and_after, "--weights", "1e308", "1e308"], "expected 2 numbers"),  # their sum is infinite
-        ([*before_and_after, "--weights", "-1", "2"], "expected 2 numbers"),
+        ([*before_and_after, "--weights", "nan", "1"], "--weights must be 2 numbers >= 0"),
+        (
+            [*before_and_after, "--weights", "1e308", "1e308"],
+            "--weights must be 2 numbers >= 0",
+        ),  # their sum is infinite
+        ([*before_and_after, "--weights", "-1", "2"], "--weights must be 2 numbers >= 0"),
     ):
         assert main(["average", *words, *output]) == 2
         assert reason in capsys.readouterr().err
     assert not Path(output[1]).exists()
     assert main(["average", *before_and_after, "-o", str(tmp_path)]) == 2
-    assert "is a folder; expected a file" in capsys.readouterr().err
+    assert "-o must be a file, got the folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Error rates by hand, also where nothing was said or nothing was heard; greedy decoding by hand."""
+"""Error rates by hand, also with empty reference texts or hypotheses; greedy decoding by hand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 import torch
 from small_models import letters_tokenizer, small_model, two_utterances, write_test_manifest
 
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.commands.evaluate import evaluate_checkpoint, report, stream_frames
+from lwasr_edge.training.commands.evaluate import chunking_of, evaluate_checkpoint, report
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.checkpoint import save_checkpoint
 from lwasr_edge.training.scoring.decode import greedy_tokens, tokens_to_text, transcribe_corpus
@@ -33,11 +34,11 @@ def test_score_by_hand() -> None:
 
 
 def test_score_of_empty_hypotheses_and_references() -> None:
-    nothing_heard = score(["a b", "c"], ["", ""])
-    assert (nothing_heard.wer, nothing_heard.cer, nothing_heard.deletions) == (1.0, 1.0, 3)
-    nothing_said = score(["a b", ""], ["a b", "so much noise"])
-    assert (nothing_said.insertions, nothing_said.words) == (3, 2)
-    assert nothing_said.wer == pytest.approx(1.5)
+    no_hypotheses = score(["a b", "c"], ["", ""])
+    assert (no_hypotheses.wer, no_hypotheses.cer, no_hypotheses.deletions) == (1.0, 1.0, 3)
+    no_reference = score(["a b", ""], ["a b", "so much noise"])
+    assert (no_reference.insertions, no_reference.words) == (3, 2)
+    assert no_reference.wer == pytest.approx(1.5)
     silence = score([""], ["!"])
     assert (silence.wer, silence.cer, silence.words) == (0.0, 0.0, 0)
 
@@ -67,13 +68,13 @@ def test_order_and_batches_change_nothing(tmp_path: Path) -> None:
 
 def test_per_speaker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     utterances = two_utterances(tmp_path).utterances  # of rms, then of slt
-    said = [utterance.text for utterance in utterances]
-    n_words = [len(text.split()) for text in said]
-    scores = by_speaker(utterances, [said[0] + " again", ""])
+    references = [utterance.text for utterance in utterances]
+    n_words = [len(text.split()) for text in references]
+    scores = by_speaker(utterances, [references[0] + " again", ""])
     assert list(scores) == ["slt", "rms"]  # the worst first
     assert (scores["slt"].deletions, scores["slt"].words, scores["slt"].wer) == (n_words[1], n_words[1], 1.0)
     assert (scores["rms"].insertions, scores["rms"].words) == (1, n_words[0])
-    result = report("dev", utterances, [said[0] + " again", ""], True, 0)
+    result = report("dev", utterances, [references[0] + " again", ""], True, 0)
     head, slt, rms = capsys.readouterr().out.splitlines()[1:]
     assert head.split() == ["speaker", "WER", "%", "CER", "%", "words", "sub", "del", "ins"]
     assert slt.split() == ["slt", "100.00", "100.00", str(n_words[1]), "0", str(n_words[1]), "0"]
@@ -83,20 +84,20 @@ def test_per_speaker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_words_are_aligned() -> None:
     assert aligned("the Cat sat down", "a cat sat right there").splitlines() == [
-        "    said:  THE cat sat ***   DOWN",
-        "    heard: A   cat sat RIGHT THERE",
+        "    reference:  THE cat sat ***   DOWN",
+        "    hypothesis: A   cat sat RIGHT THERE",
     ]
-    assert aligned("", "oh").splitlines() == ["    said:  ***", "    heard: OH"]
+    assert aligned("", "oh").splitlines() == ["    reference:  ***", "    hypothesis: OH"]
 
 
-def test_the_worst_have_most_errors_and_those_without_are_not_among_them(tmp_path: Path) -> None:
+def test_worst_sorts_by_errors_and_leaves_out_correct_ones(tmp_path: Path) -> None:
     utterances = two_utterances(tmp_path).utterances
-    said = [utterance.text for utterance in utterances]
-    found = worst(utterances, [said[0] + " again", ""], 5)
+    references = [utterance.text for utterance in utterances]
+    found = worst(utterances, [references[0] + " again", ""], 5)
     assert [utterance.id for utterance, _, _ in found] == ["slt_16k", "rms_16k"]
-    assert [one.errors for _, one, _ in found] == [len(said[1].split()), 1]
-    assert worst(utterances, [said[0] + " again", ""], 1) == found[:1]
-    assert worst(utterances, said, 5) == []
+    assert [one.errors for _, one, _ in found] == [len(references[1].split()), 1]
+    assert worst(utterances, [references[0] + " again", ""], 1) == found[:1]
+    assert worst(utterances, references, 5) == []
 
 
 def test_sets_and_their_total(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,30 +111,34 @@ def test_sets_and_their_total(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert found["total"]["words"] == 31 and len(found["second"]["worst"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines if line[0] != " "] == ["first", "second", "total"]
-    assert lines[1].startswith("  slt_16k: WER ") and lines[2].startswith("    said:  ")
-    with pytest.raises(OptionError, match="the manifests are called first, first: expected names that differ"):
+    assert lines[1].startswith("  slt_16k: WER ") and lines[2].startswith("    reference:  ")
+    with pytest.raises(OptionError, match="first, first"):
         evaluate_checkpoint(path, [first, first], None, False, torch.device("cpu"))
 
 
-def test_chunks_are_refused_where_they_cannot_be(tmp_path: Path) -> None:
+def test_chunks_are_refused_without_streaming(tmp_path: Path) -> None:
     path, manifest = tmp_path / "m.safetensors", write_test_manifest(tmp_path)
     save_checkpoint(path, small_model(), letters_tokenizer())
-    with pytest.raises(OptionError, match="cannot run in chunks"):
+    with pytest.raises(OptionError, match="--chunk-ms must be left out"):
         evaluate_checkpoint(path, [manifest], 640, False, torch.device("cpu"))
-    for chunk_ms in (0, -40, 100):
-        with pytest.raises(OptionError, match="expected a positive multiple of 40"):
-            evaluate_checkpoint(path, [manifest], chunk_ms, False, torch.device("cpu"))
 
 
-def test_chunks_look_ahead_as_streams_do_unless_told() -> None:
+def test_look_ahead_defaults_to_that_of_streams() -> None:
     model = small_model(normalization="running")
-    assert stream_frames(model, None, None) == (None, 0)
-    assert stream_frames(model, 640, None) == (16, 8)
-    assert stream_frames(model, 160, None) == (4, 2)
-    assert stream_frames(model, 2560, None) == (64, 8)
-    assert stream_frames(model, 640, 0) == (16, 0)
+    assert chunking_of(model, None, None) is None
+    assert chunking_of(model, 640, None) == Chunking(16, 8)
+    assert chunking_of(model, 160, None) == Chunking(4, 2)
+    assert chunking_of(model, 2560, None) == Chunking(64, 8)
+    assert chunking_of(model, 640, 0) == Chunking(16)
+
+
+def test_impossible_chunks() -> None:
+    model = small_model(normalization="running")
+    for chunk_ms in (0, -40, 100):
+        with pytest.raises(OptionError, match=f"chunk_ms must be .*, got {chunk_ms}"):
+            chunking_of(model, chunk_ms, None)
     for look_ahead_ms in (-40, 100, 640):
-        with pytest.raises(OptionError, match="expected a multiple of 40 below 640"):
-            stream_frames(model, 640, look_ahead_ms)
-    with pytest.raises(OptionError, match="goes with --chunk-ms"):
-        stream_frames(model, None, 320)
+        with pytest.raises(OptionError, match=f"look_ahead_ms must be .*, got {look_ahead_ms}"):
+            chunking_of(model, 640, look_ahead_ms)
+    with pytest.raises(OptionError, match="--look-ahead-ms needs --chunk-ms"):
+        chunking_of(model, None, 320)

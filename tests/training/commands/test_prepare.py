@@ -16,7 +16,8 @@ import soundfile
 from lwasr_edge.audio.reader import load_audio
 from lwasr_edge.training.cli import main
 from lwasr_edge.training.commands.prepare import text_fault
-from lwasr_edge.training.data.manifest import Utterance, load_corpus, read_manifest
+from lwasr_edge.training.data.corpus import load_corpus
+from lwasr_edge.training.data.manifest import Utterance, read_manifest
 from lwasr_edge.training.data.transcripts import spoken_beyond_letters
 
 RATE = 16_000
@@ -122,8 +123,8 @@ def test_faults_in_librispeech_are_named(tmp_path: Path, librispeech: Path, prep
     assert lines[0] == f"left out: 84-121123-0002: no such audio file: {chapter / '84-121123-0002.flac'}"
     assert lines[1].startswith(f"left out: 84-121123-0003: {chapter / '84-121123-0003.flac'}: ")
     assert lines[2].startswith("left out: 84-121123-0004: ")
-    assert lines[3] == "left out: 84-121123-0005: characters outside the vocabulary: 2 4"
-    assert lines[4] == "left out: 84-121123-0006: 41 words need 80 frames; the recording has 25"
+    assert lines[3] == "left out: 84-121123-0005: text must consist of the vocabulary's characters, got 2 4"
+    assert lines[4] == "left out: 84-121123-0006: 41 words need 80 frames, got 25"
     assert len(rows(tmp_path / "out" / "dev-clean.jsonl")) == 2
 
 
@@ -182,11 +183,14 @@ def test_faults_in_tedlium_are_named(tmp_path: Path, tedlium: Path, prepare: Com
     status, out, complaints = prepare("tedlium", root, "--max-bad", 75)
     assert status == 0 and "dev: 2 utterances, 0.00 h, 1 speakers, 5 left out" in out
     lines = complaints.splitlines()
-    assert lines[0].startswith("left out: Bad_2010: ") and "is not a recording" in lines[0]
+    assert lines[0].startswith("left out: Bad_2010: ") and "must be WAV, FLAC, OGG, Opus, MP3 or AIFF" in lines[0]
     assert lines[1] == f"left out: Gone_2010: no such audio file: {dev / 'sph' / 'Gone_2010.sph'}"
     assert lines[2] == f"left out: Untold_2010: no such transcript: {dev / 'stm' / 'Untold_2010.stm'}"
-    assert lines[3] == "left out: AlGore_2009-3: lasts 1.00 s from 9.00 s on; its manifest says 5.00 s"
-    beyond = "90.00 to 94.00 s of AlGore_2009: there is no such stretch in AlGore_2009.sph"
+    assert (
+        lines[3]
+        == "left out: AlGore_2009-3: duration must be 5.00 s, as in its manifest, got 1.00 s of audio from 9.00 s on"
+    )
+    beyond = "segment must be within AlGore_2009.sph, got 90.00 to 94.00 s of AlGore_2009"
     assert lines[4] == f"left out: AlGore_2009-4: {beyond}"
 
 
@@ -225,7 +229,7 @@ def test_kaldi_segments(tmp_path: Path, kaldi: Path, prepare: Command) -> None:
     assert status == 0
     assert complaints.splitlines() == [
         f"left out: u3: no such audio file: {kaldi / 'missing.wav'}",
-        "left out: u4: lasts 1.00 s from 1.00 s on; its manifest says 4.00 s",
+        "left out: u4: duration must be 4.00 s, as in its manifest, got 1.00 s of audio from 1.00 s on",
     ]
     found = [(row["id"], row["offset"], row["duration"], row["text"]) for row in rows(tmp_path / "out" / "train.jsonl")]
     assert found == [("u1", 0.25, 1.25, "one"), ("u2", 1.0, 2.0, "two")]
@@ -234,14 +238,14 @@ def test_kaldi_segments(tmp_path: Path, kaldi: Path, prepare: Command) -> None:
 def test_kaldi_commands_are_not_run(tmp_path: Path, kaldi: Path, prepare: Command) -> None:
     (kaldi / "wav.scp").write_text(f"s1-a touch {tmp_path / 'ran.wav'} |\n")
     status, _, complaints = prepare("kaldi", kaldi)
-    assert status == 2 and "other commands are not run: write its audio to a file" in complaints
+    assert status == 2 and "or a pipe of flac, sph2pipe or cat that unpacks one, got" in complaints
     assert not (tmp_path / "ran.wav").exists()
 
 
 def test_kaldi_without_a_text(kaldi: Path, prepare: Command) -> None:
     (kaldi / "text").write_text("s1-a HELLO THERE\n")
     status, _, complaints = prepare("kaldi", kaldi)
-    assert status == 2 and "lhotse cannot read it as Kaldi data: KeyError('s2-b')" in complaints
+    assert status == 2 and "must be Kaldi data, got an error of lhotse: KeyError('s2-b')" in complaints
 
 
 def test_manifests(tmp_path: Path, prepare: Command) -> None:
@@ -271,27 +275,27 @@ def test_a_manifest_is_never_replaced_by_what_is_made_of_it(tmp_path: Path, prep
     source.write_text(json.dumps({"audio_filepath": "1.flac", "duration": 2.0}) + "\n")
     before = source.read_bytes()
     status, _, complaints = prepare("manifest", source)
-    assert status == 2 and "would replace the manifest it is made of: choose another folder" in complaints
+    assert status == 2 and "would replace its source" in complaints
     assert source.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("corpus", "message"),
     [
-        ("librispeech", "expected LibriSpeech's PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt; there is none"),
-        ("tedlium", "expected TED-LIUM's train, dev and test with sph and stm, or legacy with them"),
-        ("kaldi", "expected a Kaldi data directory; it has no wav.scp"),
-        ("manifest", "no such manifest"),
+        ("librispeech", "must contain PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, got none"),
+        ("tedlium", "must contain TED-LIUM's train, dev and test with sph and stm, or legacy with them"),
+        ("kaldi", "must be a Kaldi data directory with wav.scp, got none"),
+        ("manifest", "manifest cannot be read: Is a directory"),
     ],
 )
 def test_a_folder_that_is_not_that_corpus(tmp_path: Path, prepare: Command, corpus: str, message: str) -> None:
     (tmp_path / "photos" / "2024").mkdir(parents=True)
     assert message in prepare(corpus, tmp_path / "photos")[2]
-    assert "nowhere: no such file or folder" in prepare(corpus, tmp_path / "nowhere")[2]
+    assert "nowhere does not exist" in prepare(corpus, tmp_path / "nowhere")[2]
 
 
 def test_two_sources_of_one_name(kaldi: Path, prepare: Command) -> None:
-    assert "a split train came before: prepare it into another folder" in prepare("kaldi", kaldi, kaldi)[2]
+    assert "splits must have different names, got train again in" in prepare("kaldi", kaldi, kaldi)[2]
 
 
 def test_signs_that_are_spoken_and_those_that_are_not() -> None:
@@ -305,8 +309,8 @@ def test_words_that_are_too_many(tmp_path: Path) -> None:
 
     assert fault("a b c d e") is None and fault("") is None
     assert fault("a b c c") is None  # and a blank between
-    assert fault("a b c c d") == "5 words need 6 frames; the recording has 5"
-    assert fault("a b c d e f") == "6 words need 6 frames; the recording has 5"
+    assert fault("a b c c d") == "5 words need 6 frames, got 5"
+    assert fault("a b c d e f") == "6 words need 6 frames, got 5"
 
 
 def test_it_needs_no_torchaudio(tmp_path: Path, librispeech: Path) -> None:

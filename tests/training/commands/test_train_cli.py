@@ -10,11 +10,10 @@ import pytest
 from nemo_archive import nemo_config, nemo_state, write_archive
 from small_models import DATA, letters_tokenizer, small_model, write_test_manifest
 
-from lwasr_edge.errors import OptionError
-from lwasr_edge.training.cli import main
+from lwasr_edge.training.cli import build_parser, main, renamed
 from lwasr_edge.training.compress.students import Shape
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
-from lwasr_edge.training.run import parse_keep, parse_losses
+from lwasr_edge.training.options import parse_keep, parse_losses
 
 SHORT = ["--steps", "2", "--batch-s", "8", "--warmup-steps", "1", "--precision", "float32"]
 
@@ -84,48 +83,50 @@ def test_bad_entries_stop_a_run_or_are_left_out(tmp_path: Path, reference: Path,
     assert main([*command, "--max-bad", "40"]) == 0
     left_out = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
     assert left_out[0].startswith("left out: gone: ")
-    assert left_out[1] == "left out: slt_16k@5: characters outside the vocabulary: 2 4"
+    assert left_out[1] == "left out: slt_16k@5: text must consist of the vocabulary's characters, got 2 4"
 
 
 def test_missing_extra(tmp_path: Path, reference: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "lwasr_edge.training.run")
+    monkeypatch.delitem(sys.modules, "lwasr_edge.training.commands.reference", raising=False)
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     message = error_of(capsys, "evaluate", reference, tmp_path / "m.jsonl")
-    assert message == "sentencepiece is not installed: pip install 'lwasr-edge[train]'"
+    assert message == "sentencepiece is not installed: pip install '.[train]'"
 
 
-def test_a_missing_module_of_our_own_is_no_missing_extra(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "lwasr_edge.training.run")
+def test_a_missing_module_of_our_own_is_no_missing_extra(
+    reference: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "lwasr_edge.training.commands.represent", raising=False)
     monkeypatch.setitem(sys.modules, "lwasr_edge.training.compress.students", None)
-    with pytest.raises(ModuleNotFoundError):
-        main(["evaluate", str(reference), "m.jsonl"])
+    assert main(["evaluate", str(reference), "m.jsonl"]) == 1
+    assert "unexpected ModuleNotFoundError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--keep", "9"], "expected 1 to 4"),
-        (["--keep", "two"], "--keep two: expected numbers of layers"),
-        (["--keep", "2,2"], "2 is there twice"),
+        (["--keep", "9"], "layers of a student must be 1 to 4, as the reference has, got 9"),
+        (["--keep", "two"], "--keep must be numbers of layers"),
+        (["--keep", "2,2"], "--keep must name each student once, got 2 twice"),
         (["--keep", "3+1"], "in rising order"),
-        (["--dropout", "1"], "--dropout 1.0: expected a share"),
-        (["--max-bad", "120"], "--max-bad 120: expected per cent"),
-        (["--augment", "echo=1"], "--augment echo: expected one of speeds, pause_probability"),
-        (["--augment", "snr_db=loud"], "--augment snr_db=loud: expected float as in snr_db=3,30"),
-        (["--augment", "snr_db=5,1"], "snr_db is 5.0 to 1.0: expected two numbers, the smaller first"),
+        (["--dropout", "1"], "--dropout must be a finite number >= 0 and < 1, got 1.0"),
+        (["--max-bad", "120"], "--max-bad must be a finite number >= 0 and <= 100, got 120.0"),
+        (["--augment", "echo=1"], "--augment NAME must be one of speeds, pause_probability"),
+        (["--augment", "snr_db=loud"], "--augment snr_db must be float, as in snr_db=3,30, got loud"),
+        (["--augment", "snr_db=5,1"], "snr_db must be two finite numbers, the smaller first, got 5,1"),
         (["--noise", "none.jsonl"], "none.jsonl: no such manifest"),
-        (["--loss", "kd=1"], "--loss kd=1: expected PART=WEIGHT"),
-        (["--loss", "kl"], "--loss kl: expected PART=WEIGHT"),
-        (["--loss", "kl=nan"], "the weight of kl is nan"),
-        (["--steps", "0"], "steps is 0"),
-        (["--device", "gpu"], "--device gpu: expected cpu"),
+        (["--loss", "kd=1"], "--loss must be NAME=WEIGHT with a name of mse, clip, kl, hidden, ctc, got kd=1"),
+        (["--loss", "kl"], "got kl"),
+        (["--loss", "kl=nan"], "the weight of --loss kl must be a finite number >= 0, got nan"),
+        (["--steps", "0"], "--steps must be a whole number >= 1, got 0"),
+        (["--device", "gpu"], "--device must be cpu, or cuda where there is one, got 'gpu'"),
         (["--train", "none.jsonl"], "none.jsonl: no such manifest"),
         (["--reference", "none.safetensors"], "none.safetensors: no such checkpoint file"),
-        (["--keep", "2x33"], "33 units of a feed-forward module: expected 1 to 32, as there are"),
-        (["--keep", "2x"], "--keep 2x: expected numbers of layers"),
-        (["--keep", "2x16x8x4x1"], "--keep 2x16x8x4x1: expected numbers of layers"),
-        (["--keep", "2x16x8x9"], "9 channels of the front: expected 1 to 8, as there are"),
-        (["--keep", "2x16x7"], "attention of width 7: expected a multiple of 2, the heads, up to 16"),
+        (["--keep", "2x33"], "feed-forward units must be 1 to 32, got 33"),
+        (["--keep", "2x"], "got 2x"),
+        (["--keep", "2x16x8x4x1"], "got 2x16x8x4x1"),
+        (["--keep", "2x16x8x9"], "subsampling channels must be 1 to 8, got 9"),
+        (["--keep", "2x16x7"], "attention width must be a multiple of 2, the heads, up to 16, got 7"),
     ],
 )
 def test_one_line_errors(tmp_path: Path, reference: Path, capsys, arguments: list[str], message: str) -> None:
@@ -139,16 +140,52 @@ def test_what_cannot_train_together(tmp_path: Path, reference: Path, capsys) -> 
     manifest, out = write_test_manifest(tmp_path), tmp_path / "out"
     common = ["--train", manifest, "-o", out]
     message = error_of(capsys, "adapt", reference, "--reference", reference, *common)
-    assert message == "--reference is given and no loss compares with it: add, say, --loss kl=0.5"
-    assert "two students are named reference" in error_of(capsys, "adapt", reference, reference, *common)
-    assert "names 0 of a reference of 4" in error_of(
+    assert message == "--reference needs a loss that compares with it: add, for instance, --loss kl=0.5"
+    assert "students must have different file names, got two called reference" in error_of(
+        capsys, "adapt", reference, reference, *common
+    )
+    assert "must be a student that `lwasr-train represent` made" in error_of(
         capsys, "represent", "--reference", reference, "--students", reference, "--layer-steps", 0, *common
     )
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    with pytest.raises(OptionError):
-        main(["--debug", "evaluate", "x", "m.jsonl", "--device", "gpu"])
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("adapt", ["--layer-steps 5"]),
+        ("reference", ["--loss ctc=1", "--chunk-frames 8", "--full-context-probability 1", "--layer-steps 1", "--qat"]),
+        ("compare", ["--loss ctc=1", "--layer-steps 1", "--qat"]),
+        ("search", ["--qat"]),
+        ("plan", ["--dev x", "--output x", "--steps 5", "--save-every 5", "--learning-rate 1", "--dropout 0", "--qat"]),
+    ],
+)
+def test_a_command_refuses_options_that_it_does_not_use(
+    command: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = [] if command == "reference" else ["--reference", "r.safetensors"]
+    needed = ["student.safetensors"] if command == "adapt" else needed
+    words = [command, *needed, "--train", "t.jsonl", *([] if command == "plan" else ["-o", "out"])]
+    build_parser().parse_args(words)
+    for option in options:
+        with pytest.raises(SystemExit):
+            build_parser().parse_args([*words, *option.split()])
+        assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+
+
+def test_former_spellings_work_and_are_not_in_the_help() -> None:
+    old = ["calibrate", "a", "--rounded", "--freeze-front", "--whole-probability=0.5", "--front", "0.5", "calibrate"]
+    new = ["blank-penalty", "a", "--qat", "--freeze-subsampling", "--full-context-probability=0.5", "--subsampling"]
+    assert renamed(old) == [*new, "0.5", "calibrate"]
+    assert renamed(["--debug", "calibrate"]) == ["--debug", "blank-penalty"]
+    parser = build_parser()
+    commands = next(action for action in parser._actions if action.dest == "command")
+    texts = [parser.format_help(), *(command.format_help() for command in commands.choices.values())]  # type: ignore[union-attr]
+    assert not any(word in text for text in texts for word in ("calibrate", "--rounded", "--freeze-front", "--front"))
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--debug", "evaluate", "x", "m.jsonl", "--device", "gpu"]) == 2
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 def test_parse() -> None:

@@ -1,4 +1,4 @@
-"""Students: which layers they inherit, that they are exactly the reference's, and how their features are fitted."""
+"""Students: which layers they keep, that their weights are the reference's, and how their features are fitted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ import torch
 from small_models import small_model, two_utterances
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.compress.students import check_family, fit_running_norm, init_from_reference, layers_to_keep
+from lwasr_edge.training.compress.feature_norm import fit_running_norm
+from lwasr_edge.training.compress.students import (
+    check_family,
+    evenly_spaced_layers,
+    init_from_reference,
+    layers_to_keep,
+)
 from lwasr_edge.training.data.batches import WaveformStore
-from lwasr_edge.training.data.manifest import Corpus
+from lwasr_edge.training.data.corpus import Corpus
 from lwasr_edge.training.loop.losses import reference_indices
 from lwasr_edge.training.model.features import UtteranceNorm
 
@@ -27,15 +33,19 @@ def test_layers_to_keep_of_others_are_evenly_spaced() -> None:
     assert layers_to_keep(12, 4) == (0, 4, 7, 11)
     assert layers_to_keep(16, 2) == (0, 15)
     assert layers_to_keep(12, 1) == (11,)
+    assert evenly_spaced_layers(16, 5) == (0, 4, 8, 11, 15)
+    assert evenly_spaced_layers(16, 1) == (0,)
 
 
 @pytest.mark.parametrize("n_student", [0, 13, -1])
 def test_impossible_numbers_of_layers(n_student: int) -> None:
-    with pytest.raises(OptionError, match="expected 1 to 12"):
+    with pytest.raises(
+        OptionError, match=f"layers of a student must be 1 to 12, as the reference has, got {n_student}"
+    ):
         layers_to_keep(12, n_student)
 
 
-def test_a_student_begins_with_the_references_weights() -> None:
+def test_a_student_is_initialised_with_the_references_weights() -> None:
     reference = small_model(n_layers=5)
     student = init_from_reference(reference, (1, 4))
     assert student.config.reference_layers == (1, 4) and student.config.encoder.n_layers == 2
@@ -58,22 +68,22 @@ def test_a_student_of_all_layers_is_the_reference() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("keep", [(0, 2), (1, 3)])
-def test_places_in_the_reference(keep: tuple[int, ...]) -> None:
-    """A student's layer, given the reference's hidden state of its place, gives what the reference's layer gives."""
+def test_indices_of_the_reference_layers(keep: tuple[int, ...]) -> None:
+    """A student's layer on the reference's hidden state gives the output of the reference's layer."""
     reference = small_model(n_layers=4)
     student = init_from_reference(reference, keep)
-    places = reference_indices(student)
-    assert places == [*keep, -1]
+    indices = reference_indices(student)
+    assert indices == [*keep, -1]
     features, lengths = reference.features(0.1 * torch.randn(1, 8000), torch.tensor([8000]))
     hidden = reference(features, lengths).hidden
     limits = student.encoder.limits(hidden[0], lengths, None)
-    for layer, place in zip(student.encoder.layers, places[:-1], strict=True):
-        assert torch.equal(layer(hidden[place], limits)[0], hidden[place + 1])
+    for layer, index in zip(student.encoder.layers, indices[:-1], strict=True):
+        assert torch.equal(layer(hidden[index], limits)[0], hidden[index + 1])
 
 
 @pytest.mark.parametrize("keep", [(), (2, 1), (1, 1), (0, 5), (-1, 2)])
 def test_impossible_layers_are_refused(keep: tuple[int, ...]) -> None:
-    with pytest.raises(OptionError, match="different ones of 0 to 4"):
+    with pytest.raises(OptionError, match="layers of a student must be different ones of 0 to 4 in rising order"):
         init_from_reference(small_model(n_layers=5), keep)
 
 
@@ -84,11 +94,11 @@ def test_fitted_features_are_near_the_references(tmp_path) -> None:
     batch = store.batch(np.array([0, 1]))
     log_mel = student.padded_log_mel(batch.waveform)
     lengths = batch.n_samples // 160
-    heard = torch.arange(log_mel.shape[1]) < lengths[:, None]
-    wanted = UtteranceNorm(student.config.frontend)(log_mel, lengths)[heard]
-    before = (student.norm(log_mel, lengths)[heard] - wanted).square().mean()
+    valid = torch.arange(log_mel.shape[1]) < lengths[:, None]
+    wanted = UtteranceNorm(student.config.frontend)(log_mel, lengths)[valid]
+    before = (student.norm(log_mel, lengths)[valid] - wanted).square().mean()
     fit_running_norm(student, store)
-    after = (student.norm(log_mel, lengths)[heard] - wanted).square().mean()
+    after = (student.norm(log_mel, lengths)[valid] - wanted).square().mean()
     assert float(after) < 0.2 < float(before)
     assert float(student.norm.prior_variance.min()) > 0
     assert float(student.norm.prior_shape.mean()) == pytest.approx(0, abs=1e-4)
@@ -112,15 +122,15 @@ def test_families_that_cannot_learn_together_are_refused() -> None:
     one, other = init_from_reference(reference, (0, 1)), init_from_reference(reference, (0, 3))
     check_family({"one": one, "other": other}, reference)
     other.norm.gain.add_(1)
-    with pytest.raises(OptionError, match="other and one have different front ends"):
+    with pytest.raises(OptionError, match="the same feature normalisation, got different ones in one and other"):
         check_family({"one": one, "other": other}, reference)
-    with pytest.raises(OptionError, match="different width, 16 and 24"):
+    with pytest.raises(OptionError, match="one must have the reference's width, 24, got 16"):
         check_family({"one": one}, small_model(d_model=24))
-    with pytest.raises(OptionError, match="names 0 of a reference of 4"):
+    with pytest.raises(OptionError, match="a reference of 4, got 4 layers of which 0 are the reference's"):
         check_family({"reference": reference}, reference)
-    with pytest.raises(OptionError, match="no student"):
+    with pytest.raises(OptionError, match="students must be at least one"):
         check_family({}, reference)
     renamed = small_model(n_layers=4)
     renamed.config = dataclasses.replace(renamed.config, vocabulary=tuple(reversed(renamed.config.vocabulary)))
-    with pytest.raises(OptionError, match="different vocabularies"):
+    with pytest.raises(OptionError, match="one must have the reference's vocabulary, got another"):
         check_family({"one": one}, renamed)

@@ -1,4 +1,4 @@
-"""Distortions: they do what they say, by as much as they say, and the same again for the same seed."""
+"""Augmentation: the effect and its size, and reproducibility by seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from small_models import QUIET
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.training.data.augment import COMMON_RMS, AugmentConfig, Augmenter, add_pauses, change_speed
+from lwasr_edge.training.data.augment import COMMON_RMS, Augmenter, change_speed, pad_silence
+from lwasr_edge.training.data.augment_config import AugmentConfig
 
 RATE = 16_000
 
@@ -39,25 +40,25 @@ def test_speed_changes_length_and_pitch(speed: float) -> None:
 
 
 def test_speed_does_not_alias() -> None:
-    """At 1.15, a tone of 7.5 kHz would come out at 8.6 kHz, which there is not: it must go, not fold back."""
+    """At 1.15, a tone of 7.5 kHz would become 8.6 kHz, above the Nyquist frequency: it must be removed."""
     assert float(change_speed(tone(7500), 1.15)[0, 500:-500].abs().max()) < 0.01
 
 
-def test_speed_one_is_the_waveform_itself() -> None:
+def test_speed_one_returns_the_waveform() -> None:
     waveform = tone(440)
     assert change_speed(waveform, 1.0) is waveform
 
 
-def test_both_hear_speed_and_own_length() -> None:
+def test_speed_changes_the_lengths() -> None:
     waveform, n_samples = Augmenter(quiet(speeds=(1.1,)), None).for_both(tone(440), torch.tensor([RATE]))
     assert n_samples.tolist() == [int(RATE / 1.1)]
     assert waveform.shape[1] >= n_samples[0]
 
 
-def test_pauses_are_faint_and_keep_the_speech() -> None:
+def test_silence_padding_is_faint_and_keeps_the_speech() -> None:
     torch.manual_seed(0)
     speech = torch.cat([tone(440), tone(300)])
-    padded, longer = add_pauses(speech, torch.tensor([RATE, RATE]), 800, 1600)
+    padded, longer = pad_silence(speech, torch.tensor([RATE, RATE]), 800, 1600)
     assert longer.tolist() == [RATE + 2400] * 2 and padded.shape == (2, RATE + 2400)
     below_db = 20 * torch.log10(padded[:, :800].square().mean(1).sqrt() / speech.square().mean(1).sqrt())
     assert ((below_db > -57) & (below_db < -28)).all()
@@ -65,7 +66,7 @@ def test_pauses_are_faint_and_keep_the_speech() -> None:
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 10.0, 25.0])
-def test_noise_is_at_the_ratio_asked(snr_db: float) -> None:
+def test_noise_has_the_signal_to_noise_ratio(snr_db: float) -> None:
     torch.manual_seed(0)
     background = (3000 * torch.randn(50_000)).to(torch.int16)
     augmenter = Augmenter(quiet(noise_probability=1, snr_db=(snr_db, snr_db)), background)
@@ -78,7 +79,7 @@ def test_noise_is_at_the_ratio_asked(snr_db: float) -> None:
         assert float(added[i, n:].abs().sum()) == 0
 
 
-def test_without_recordings_noise_is_made_up() -> None:
+def test_without_recordings_noise_is_synthetic() -> None:
     torch.manual_seed(0)
     speech, n_samples = tone(440).repeat(2, 1), torch.tensor([RATE, RATE])
     added = Augmenter(quiet(noise_probability=1, snr_db=(10, 10)), None).add_noise(speech, n_samples) - speech
@@ -87,18 +88,18 @@ def test_without_recordings_noise_is_made_up() -> None:
     assert not torch.allclose(added[0], added[1])
 
 
-def test_no_noise_no_room_no_mask_where_their_probability_is_zero() -> None:
+def test_probability_zero_changes_nothing() -> None:
     background = torch.ones(1000, dtype=torch.int16)
     augmenter = Augmenter(QUIET, background)
     speech, n_samples = tone(440), torch.tensor([RATE])
     torch.testing.assert_close(augmenter.add_noise(speech, n_samples), speech)
-    torch.testing.assert_close(augmenter.add_room(speech), speech, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(augmenter.add_reverberation(speech), speech, atol=1e-5, rtol=1e-4)
     features = torch.randn(2, 40, 80)
     assert torch.equal(augmenter.mask(features), features)
 
 
 @pytest.mark.parametrize("gain_db", [-20.0, 0.0, 6.0])
-def test_level_is_what_was_asked_whatever_it_was(gain_db: float) -> None:
+def test_gain_is_relative_to_the_common_level(gain_db: float) -> None:
     augmenter = Augmenter(quiet(gain_db=(gain_db, gain_db)), None)
     n_samples = torch.tensor([RATE, RATE // 2])
     speech = torch.cat([0.01 * tone(440), tone(440)]) * (torch.arange(RATE) < n_samples[:, None])
@@ -108,18 +109,18 @@ def test_level_is_what_was_asked_whatever_it_was(gain_db: float) -> None:
         assert level_db == pytest.approx(gain_db, abs=0.05)
 
 
-def test_a_room_rings_after_the_sound_and_not_before() -> None:
+def test_reverberation_is_causal_and_decays() -> None:
     torch.manual_seed(0)
     click = torch.zeros(1, RATE)
     click[0, 4000] = 1
-    rung = Augmenter(quiet(room_probability=1, reverberation_s=(0.3, 0.3)), None).add_room(click)
-    assert float(rung[0, :4000].abs().max()) < 1e-4
-    assert float(rung[0, 4000]) == pytest.approx(1, abs=1e-4)  # the direct path keeps its time
-    early, late = rung[0, 4001:4801].square().mean(), rung[0, 6401:7201].square().mean()
+    wet = Augmenter(quiet(room_probability=1, reverberation_s=(0.3, 0.3)), None).add_reverberation(click)
+    assert float(wet[0, :4000].abs().max()) < 1e-4
+    assert float(wet[0, 4000]) == pytest.approx(1, abs=1e-4)  # the direct path has no delay
+    early, late = wet[0, 4001:4801].square().mean(), wet[0, 6401:7201].square().mean()
     assert 10 * math.log10(float(early / late)) == pytest.approx(60 * 2400 / (0.3 * RATE), abs=4)
 
 
-def test_masks_are_bands_and_stretches() -> None:
+def test_masks_are_bands_and_segments() -> None:
     torch.manual_seed(0)
     features = torch.ones(8, 200, 80)
     masked = Augmenter(quiet(band_masks=1, band_mask_width=14), None).mask(features) == 0

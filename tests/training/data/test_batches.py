@@ -1,4 +1,4 @@
-"""Batches: every utterance once an epoch, like with like, no more than asked, the same for the same seed."""
+"""Batches: every utterance once per epoch, similar lengths together, limited size, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lwasr_edge.training.data.batches import Batches, WaveformStore
-from lwasr_edge.training.data.manifest import Corpus, Utterance
+from lwasr_edge.training.data.corpus import Corpus
+from lwasr_edge.training.data.manifest import Utterance
 
 RATE = 16_000
 
@@ -33,7 +34,7 @@ def test_an_epoch_holds_every_utterance_once(speech: Corpus) -> None:
     assert sorted(np.concatenate(epoch).tolist()) == list(range(300))
 
 
-def test_batches_keep_to_their_size_with_padding(speech: Corpus) -> None:
+def test_batches_respect_their_size_with_padding(speech: Corpus) -> None:
     sizes = [speech.lengths[batch].max() * len(batch) / RATE for batch in Batches(speech, 40, seed=1).epoch(0)]
     assert max(sizes) <= 40
     assert np.mean(sizes) > 32
@@ -54,7 +55,7 @@ def test_same_seed_same_batches_and_another_epoch_others(speech: Corpus) -> None
     assert flat(1, 0) != flat(2, 0)
 
 
-def test_an_utterance_longer_than_a_batch_stands_alone() -> None:
+def test_an_utterance_longer_than_a_batch_is_its_own_batch() -> None:
     batches = Batches(corpus([RATE, 50 * RATE, RATE]), 10, seed=1).epoch(0)
     assert sorted(len(batch) for batch in batches) == [1, 2]
 
@@ -69,8 +70,8 @@ def test_the_store_pads_with_zeros() -> None:
 
 
 def test_a_selected_corpus_shares_its_samples() -> None:
-    whole = corpus([3, 5, 2])
-    part = whole.select([2, 0])
-    assert part.samples is whole.samples
+    full = corpus([3, 5, 2])
+    part = full.select([2, 0])
+    assert part.samples is full.samples
     assert [utterance.id for utterance in part.utterances] == ["u2", "u0"]
     assert (WaveformStore(part, torch.device("cpu")).batch(np.array([0])).waveform * 32768).tolist() == [[3, 3]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -67,25 +68,15 @@ def test_a_reference_begins_alike_in_all_processes(tmp_path: Path) -> None:
 
 
 def test_batches_that_processes_cannot_share(tmp_path: Path) -> None:
-    from test_training import SHORT, make_trainer
+    from test_training import make_trainer
 
     from lwasr_edge.errors import OptionError
     from lwasr_edge.training.loop.distributed import World
     from lwasr_edge.training.loop.trainer import Trainer
+    from lwasr_edge.training.options import CTC_WEIGHTS
 
     trainer = make_trainer(tmp_path)
-    with pytest.raises(OptionError, match="--batches-per-step 1: expected a multiple of 2"):
-        Trainer(
-            trainer.family,
-            None,
-            trainer.store,
-            [],
-            trainer.batches,
-            trainer.augmenter,
-            type(trainer.weights)(0, 0, 0, 0, 1),
-            type(SHORT)(),
-            tmp_path,
-            torch.device("cpu"),
-            None,
-            World(0, 2),
-        )
+    hardware = dataclasses.replace(trainer.run.hardware, world=World(0, 2))
+    run = dataclasses.replace(trainer.run, hardware=hardware)
+    with pytest.raises(OptionError, match="--batches-per-step must be a multiple of the 2 processes, got 1"):
+        Trainer(run, trainer.family, CTC_WEIGHTS, trainer.reference)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from small_models import letters_tokenizer, small_model, write_test_manifest
 
+from lwasr_edge.training.cli import COMMANDS
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
 
 KILLS = 10
@@ -47,8 +48,7 @@ def steps_done(output: Path) -> int:
 def processes() -> ForkServerContext:
     """Children that need not import torch again."""
     context = multiprocessing.get_context("forkserver")
-    commands = ("calibrate", "compare", "plan", "prepare", "search", "steps", "synthesise")
-    context.set_forkserver_preload([f"lwasr_edge.training.{name}" for name in commands])
+    context.set_forkserver_preload([f"lwasr_edge.training.{module}" for module, _ in COMMANDS.values()])
     return context
 
 

@@ -18,19 +18,22 @@ from small_models import QUIET, letters, letters_tokenizer, small_model, two_utt
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import CheckpointError, MissingExtraError, OptionError
 from lwasr_edge.training.cli import build_parser
-from lwasr_edge.training.compress.students import fit_running_norm, init_from_reference
-from lwasr_edge.training.data.augment import AugmentConfig, Augmenter
-from lwasr_edge.training.data.batches import Batches, WaveformStore
-from lwasr_edge.training.loop.device import choose_device, choose_precision
+from lwasr_edge.training.compress.feature_norm import fit_running_norm
+from lwasr_edge.training.compress.students import init_from_reference
+from lwasr_edge.training.data.augment import Augmenter
+from lwasr_edge.training.data.augment_config import AugmentConfig
+from lwasr_edge.training.data.batches import WaveformStore
+from lwasr_edge.training.loop.device import Hardware, choose_device, choose_precision
 from lwasr_edge.training.loop.distributed import World
 from lwasr_edge.training.loop.logs import Log
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.state import STATE_FILE
-from lwasr_edge.training.loop.trainer import Family, Trainer, digest
+from lwasr_edge.training.loop.trainer import Family, Run, Trainer, digest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.run import ADAPT_WEIGHTS, REPRESENT_WEIGHTS, TrainingOptions, training_data
+from lwasr_edge.training.options import CTC_WEIGHTS, REPRESENT_WEIGHTS, TrainingOptions
+from lwasr_edge.training.run import training_data
 from lwasr_edge.training.scoring.decode import evaluate
 
 CPU = torch.device("cpu")
@@ -56,26 +59,24 @@ def make_trainer(
         students[f"layers{len(keep)}"] = init_from_reference(reference, keep)
         fit_running_norm(students[f"layers{len(keep)}"], store)
     noise = torch.randint(-2000, 2000, (30_000,), dtype=torch.int16, generator=torch.Generator().manual_seed(0))
-    return Trainer(
-        Family(students, letters_tokenizer(), {"train": "test"}),
-        reference if weights.needs_reference or schedule.layer_steps else None,
-        store,
-        [letters().encode(utterance.text) for utterance in corpus.utterances],
-        Batches(corpus, schedule.batch_s, schedule.seed),
-        Augmenter(augment or AugmentConfig(pause_s=0.2), noise if augment is None else None),
-        weights,
-        schedule,
-        folder / "run",
-        CPU,
-        precision,
+    run = Run(
+        corpus=corpus,
+        store=store,
+        targets=[letters().encode(utterance.text) for utterance in corpus.utterances],
+        augmenter=Augmenter(augment or AugmentConfig(pause_s=0.2), noise if augment is None else None),
+        schedule=schedule,
+        hardware=Hardware(CPU, precision),
+        folder=folder / "run",
     )
+    needed = reference if weights.needs_reference or schedule.layer_steps else None
+    return Trainer(run, Family(students, letters_tokenizer(), {"train": "test"}), weights, needed)
 
 
 def losses(trainer: Trainer, n_steps: int | None = None) -> list[dict[str, float]]:
     """Loss parts of the trainer's next steps."""
     result = []
-    for indices in trainer.remaining():
-        result.append({name: float(value) for name, value in trainer.train_on(indices).items()})
+    for indices in trainer.remaining_batches():
+        result.append({name: float(value) for name, value in trainer.train_step(indices).items()})
         trainer.step += 1
         if len(result) == n_steps:
             break
@@ -96,16 +97,16 @@ def test_represent_overfits_two_utterances(tmp_path: Path) -> None:
 
 def test_adapt_overfits_two_utterances(tmp_path: Path) -> None:
     schedule = Schedule(steps=150, batch_s=8, learning_rate=3e-2, warmup_steps=10, full_context_probability=0.5)
-    trainer = make_trainer(tmp_path, ADAPT_WEIGHTS, schedule, QUIET, keeps=((0, 2),))
+    trainer = make_trainer(tmp_path, CTC_WEIGHTS, schedule, QUIET, keeps=((0, 2),))
     corpus = two_utterances(tmp_path)
     student = trainer.family.students["layers2"]
-    before = evaluate(student, corpus, trainer.store)
+    before = evaluate(student, corpus, trainer.run.store)
     found = losses(trainer)
-    after = evaluate(student, corpus, trainer.store)
+    after = evaluate(student, corpus, trainer.run.store)
     assert before.wer > 0.9
     assert found[-1]["layers2/ctc"] < 0.05 < 0.5 < found[0]["layers2/ctc"]
     assert after.wer == 0.0
-    assert evaluate(student, corpus, trainer.store, Chunking(16)).wer <= 0.15
+    assert evaluate(student, corpus, trainer.run.store, Chunking(16)).wer <= 0.15
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -137,7 +138,7 @@ def test_a_family_learns_what_each_would_alone(tmp_path: Path) -> None:
 
 def test_run_writes_students_state_and_log(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
-    trainer.run(lambda: {"layers2": 50.0})
+    trainer.train(lambda: {"layers2": 50.0})
     folder = tmp_path / "run"
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 8]
@@ -161,17 +162,45 @@ def test_an_evaluation_that_a_kill_cut_short_is_made_up(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_trainer(tmp_path).run(killed)
+        make_trainer(tmp_path).train(killed)
     resumed = make_trainer(tmp_path)
     assert resumed.resume() and resumed.step == 8
     for wer in (50.0, 60.0):  # once made, it is not made again
-        resumed.run(lambda wer=wer: {"layers2": wer})
+        resumed.train(lambda wer=wer: {"layers2": wer})
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["wer"] for line in lines if "wer" in line] == [{"layers2": 50.0}]
 
 
+def test_a_run_that_restarts_before_its_first_state_believes_nothing_of_the_old_log(tmp_path: Path) -> None:
+    """A run that was killed before it saved logged a WER at step 8; the restarted run must measure its own."""
+    folder = tmp_path / "run"
+    folder.mkdir(parents=True)
+    lines = [{"step": 4, "layers2/mse": 9.0}, {"step": 8, "wer": {"layers2": 99.0}}]
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 8, "we'  # and a line that the kill cut short
+    (folder / "log.jsonl").write_text(text)
+    trainer = make_trainer(tmp_path)
+    assert trainer.resume() is False
+    trainer.train(lambda: {"layers2": 50.0})
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [4, 8, 8] and entries[0]["layers2/mse"] < 9
+    assert [entry["wer"] for entry in entries if "wer" in entry] == [{"layers2": 50.0}]
+    assert "restarted: no state had been saved" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("damage", ['{"step": 8, "wer', "[1, 2]\n", '{"wer": 1}\n', '"\u2028"\n', "\x00\x00\n"])
+def test_a_damaged_log_line_stops_nothing(tmp_path: Path, damage: str) -> None:
+    make_trainer(tmp_path).train(lambda: {"layers2": 50.0})
+    with (tmp_path / "run" / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(damage)
+    resumed = make_trainer(tmp_path)
+    assert resumed.resume()
+    resumed.train(lambda: {"layers2": 60.0})
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["wer"] for entry in entries if "wer" in entry] == [{"layers2": 50.0}]
+
+
 def test_another_weight_decay_holds_after_resuming(tmp_path: Path) -> None:
-    make_trainer(tmp_path).run()
+    make_trainer(tmp_path).train()
     resumed = make_trainer(tmp_path, schedule=dataclasses.replace(SHORT, steps=9, weight_decay=0.5))
     assert resumed.resume()
     assert {group["weight_decay"] for group in resumed.optimizer.param_groups} == {0.5}
@@ -179,7 +208,7 @@ def test_another_weight_decay_holds_after_resuming(tmp_path: Path) -> None:
 
 def test_killed_while_saving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unbroken = losses(make_trainer(tmp_path / "a"))
-    make_trainer(tmp_path / "b").run()  # states of steps 4 and 8
+    make_trainer(tmp_path / "b").train()  # states of steps 4 and 8
     folder = tmp_path / "b" / "run"
     newest = (folder / STATE_FILE).read_bytes()
 
@@ -197,10 +226,10 @@ def test_killed_while_saving(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (folder / STATE_FILE).write_bytes(newest[: len(newest) // 2])  # by a disk that lost power
     resumed = make_trainer(tmp_path / "b")
     assert resumed.resume() and resumed.step == 4
-    assert "state.pt is damaged and left aside" in capsys.readouterr().err
+    assert "state.pt is damaged and was skipped" in capsys.readouterr().err
 
     (folder / "state.previous.pt").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no state in it can be read"):
+    with pytest.raises(CheckpointError, match="has no readable state"):
         make_trainer(tmp_path / "b").resume()
 
 
@@ -214,7 +243,7 @@ def test_a_resumed_log_has_each_step_once(tmp_path: Path) -> None:
     log.write(12, 120.0, 12.0, {"layers2/mse": 0.25, "wer": {"layers2/dev/whole": 50.0}})
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [4, 8, 12]
     told = (tmp_path / "log.txt").read_text().splitlines()
-    assert told[-2].endswith("goes on from step 8 of 12")
+    assert told[-2].endswith("resumed at step 8 of 12")
     assert told[-1].endswith("step 12 of 12, 0.2 min, 0.03 h of audio: layers2/mse 0.25  wer/layers2/dev/whole 50")
 
 
@@ -234,16 +263,16 @@ def test_tensorboard_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_ctrl_c_saves_the_state_first(tmp_path: Path, number: signal.Signals) -> None:
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     trainer = make_trainer(tmp_path, keeps=((1,),))
-    train_on = trainer.train_on
+    train_step = trainer.train_step
 
     def interrupted(indices):
         if trainer.step == 4:
             os.kill(os.getpid(), number)
-        return train_on(indices)
+        return train_step(indices)
 
-    trainer.train_on = interrupted  # type: ignore[method-assign]
+    trainer.train_step = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+        trainer.train()
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     resumed = make_trainer(tmp_path, keeps=((1,),))
     assert resumed.resume() and resumed.step == 5
@@ -253,15 +282,15 @@ def test_ctrl_c_saves_the_state_first(tmp_path: Path, number: signal.Signals) ->
 def test_a_loss_that_is_not_a_number_stops_before_anything_is_saved(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     with torch.no_grad():
-        trainer.copies["layers2"].head.bias[0] = math.nan
+        trainer.copies.models["layers2"].head.bias[0] = math.nan
         trainer.models["layers2"].head.bias[0] = math.nan
-    with pytest.raises(OptionError, match="the loss is not a number at step 4"):
-        trainer.run()
+    with pytest.raises(OptionError, match="the loss must be finite, got .* at step 4"):
+        trainer.train()
     assert not (tmp_path / "run" / STATE_FILE).exists()
 
 
 def test_states_of_other_students_are_refused(tmp_path: Path) -> None:
-    make_trainer(tmp_path).run()
+    make_trainer(tmp_path).train()
     with pytest.raises(CheckpointError, match="began with other students"):
         make_trainer(tmp_path, keeps=((0, 1, 2),)).resume()
     with pytest.raises(CheckpointError, match="or with other weights of them"):
@@ -290,21 +319,10 @@ def test_the_reference_is_frozen(tmp_path: Path) -> None:
 
 
 def test_losses_without_a_reference_are_refused(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, ADAPT_WEIGHTS, dataclasses.replace(SHORT, layer_steps=0))
+    trainer = make_trainer(tmp_path, CTC_WEIGHTS, dataclasses.replace(SHORT, layer_steps=0))
     assert trainer.reference is None
     with pytest.raises(OptionError, match="pass --reference"):
-        Trainer(
-            trainer.family,
-            None,
-            trainer.store,
-            [[1], [1]],
-            trainer.batches,
-            trainer.augmenter,
-            REPRESENT_WEIGHTS,
-            SHORT,
-            tmp_path,
-            CPU,
-        )
+        Trainer(trainer.run, trainer.family, REPRESENT_WEIGHTS)
 
 
 def test_learning_rate() -> None:
@@ -331,7 +349,7 @@ def test_learning_rate() -> None:
     ],
 )
 def test_impossible_schedules_are_refused(values: dict) -> None:
-    with pytest.raises(OptionError, match=next(iter(values))):
+    with pytest.raises(OptionError, match=next(iter(values)).replace("_", "-")):
         Schedule(**values)
 
 
@@ -353,7 +371,7 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cpuinfo.unlink()
     assert choose_precision("auto", CPU) is torch.float32
     assert choose_precision("bfloat16", CPU) is torch.bfloat16
-    with pytest.raises(OptionError, match="precision float16: expected auto, float32 or bfloat16"):
+    with pytest.raises(OptionError, match="--precision must be auto, float32 or bfloat16, got 'float16'"):
         choose_precision("float16", CPU)
 
 
@@ -362,15 +380,15 @@ def test_processes_that_measured_differently_train_in_float32(monkeypatch: pytes
         def any(self, flag: bool, device: torch.device) -> bool:
             return True
 
-    monkeypatch.setattr("lwasr_edge.training.run.join_world", lambda device: Other(0, 2))
-    monkeypatch.setattr("lwasr_edge.training.run.choose_precision", lambda name, device: torch.bfloat16)
+    monkeypatch.setattr("lwasr_edge.training.loop.device.join_world", lambda device: Other(0, 2))
+    monkeypatch.setattr("lwasr_edge.training.loop.device.choose_precision", lambda name, device: torch.bfloat16)
     args = build_parser().parse_args(["adapt", "student", "--train", "train.jsonl", "-o", "out", "--device", "cpu"])
-    assert TrainingOptions.from_args(args).precision is torch.float32
+    assert TrainingOptions.from_args(args).hardware.precision is torch.float32
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
 def test_devices_that_are_not_there(name: str) -> None:
-    with pytest.raises(OptionError, match="expected cpu, or cuda where there is one"):
+    with pytest.raises(OptionError, match="must be cpu, or cuda where there is one"):
         choose_device(name)
 
 
@@ -382,7 +400,7 @@ def test_a_manifest_named_twice_is_decoded_once_and_heard_twice(tmp_path: Path) 
 
     def read(*train: Path) -> tuple[list[str], int, list[list[int]]]:
         options = SimpleNamespace(train=list(train), output=tmp_path, max_bad=0.0, max_utterance_s=60.0)
-        corpus, targets = training_data(small_model(), letters_tokenizer(), ADAPT_WEIGHTS, options)  # type: ignore[arg-type]
+        corpus, targets = training_data(options, small_model(), letters_tokenizer(), True)  # type: ignore[arg-type]
         assert len(targets) == len(corpus.utterances) == len(corpus.starts) == len(corpus.lengths)
         return [utterance.id for utterance in corpus.utterances], len(corpus.samples), targets
 

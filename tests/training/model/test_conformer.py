@@ -1,4 +1,4 @@
-"""The Conformer: its limits, its modes, and its index tricks against plain loops."""
+"""The Conformer: context limits, full context, chunks and streams, and index operations against plain loops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def features(n_frames: int, batch: int = 1, seed: int = 1) -> torch.Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize("chunk_frames", [1, 3, 4, 7])
-def test_later_audio_changes_nothing_before_its_chunk(chunk_frames: int) -> None:
+def test_later_audio_does_not_change_earlier_chunks(chunk_frames: int) -> None:
     model = small_model(normalization="running")
     n_samples = torch.tensor([16_000])
     waveform = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
@@ -42,7 +42,7 @@ def test_later_audio_changes_nothing_before_its_chunk(chunk_frames: int) -> None
 
 
 @torch.no_grad()
-def test_a_chunk_sees_itself_to_its_end() -> None:
+def test_a_frame_depends_on_its_full_chunk() -> None:
     encoder = small_model().encoder
     x = features(12)
     changed = x.clone()
@@ -53,12 +53,12 @@ def test_a_chunk_sees_itself_to_its_end() -> None:
 
 
 @torch.no_grad()
-def test_left_context_ends_where_it_should() -> None:
-    """Attention of a chunk reaches 6 frames before it, and no further."""
+def test_left_context_is_limited() -> None:
+    """Attention of a chunk uses 6 frames before it, and no more."""
     encoder = small_model(left_context_frames=6).encoder
     x = torch.randn(1, 20, 16, generator=torch.Generator().manual_seed(3))
     changed = x.clone()
-    changed[:, 5] = -x[:, 5]  # the chunk that begins at frame 12 sees frame 6 first, the one at frame 8 frame 2
+    changed[:, 5] = -x[:, 5]  # first frame of context: 6 for the chunk at frame 12, 2 for the chunk at frame 8
     limits = encoder.limits(x, torch.tensor([20]), chunking(4))
     attention = encoder.layers[0].attention
     before, after = (limits.join(attention(limits.split(value), limits)[0]) for value in (x, changed))
@@ -83,21 +83,21 @@ def test_batch_equals_single(normalization: str) -> None:
 
 
 @torch.no_grad()
-def test_one_long_chunk_equals_whole() -> None:
+def test_one_long_chunk_equals_full_context() -> None:
     model = small_model(normalization="running")
     n_samples = torch.tensor([16_000])
     waveform = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
-    whole, _ = model.log_probs(waveform, n_samples)
+    full, _ = model.log_probs(waveform, n_samples)
     for chunk_frames in (26, 250):
         torch.testing.assert_close(
-            model.log_probs(waveform, n_samples, chunking(chunk_frames))[0], whole, atol=1e-5, rtol=1e-5
+            model.log_probs(waveform, n_samples, chunking(chunk_frames))[0], full, atol=1e-5, rtol=1e-5
         )
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("conv_norm", ["batch_norm", "layer_norm"])
 def test_chunk_after_chunk_equals_the_training_pass(conv_norm: str) -> None:
-    """The stream, with what survives handed over, is the one pass that training makes under the same limits."""
+    """A stream with caches equals the single forward pass of training with the same chunks."""
     encoder = small_model(conv_norm=conv_norm).encoder
     left, chunk, n_frames = 6, 4, 22
     wanted, _ = encoder(features(n_frames), torch.tensor([n_frames]), chunking(chunk))
@@ -116,7 +116,7 @@ def test_chunk_after_chunk_equals_the_training_pass(conv_norm: str) -> None:
     torch.testing.assert_close(torch.cat(got, 1), wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_by_key_is_the_plain_loop() -> None:
+def test_by_key_equals_a_plain_loop() -> None:
     n_queries, n_keys = 3, 5
     scores = torch.arange(2 * 2 * n_queries * (n_keys + n_queries - 1.0)).view(2, 2, n_queries, -1)
     by_key = RelativeAttention.by_key(scores, n_keys)
@@ -129,7 +129,7 @@ def test_by_key_is_the_plain_loop() -> None:
 
 @pytest.mark.parametrize("n_frames", [1, 4, 10, 12])
 @pytest.mark.parametrize(("size", "hop"), [(4, 4), (4, 3), (5, 1)])
-def test_chunks_are_the_plain_loop(n_frames: int, size: int, hop: int) -> None:
+def test_chunks_equal_a_plain_loop(n_frames: int, size: int, hop: int) -> None:
     x = torch.randn(2, n_frames, 6)
     chunks = Chunks(2, n_frames, size, hop)
     rows = chunks.split(x)
@@ -138,17 +138,17 @@ def test_chunks_are_the_plain_loop(n_frames: int, size: int, hop: int) -> None:
     before = chunks.before(rows, 3)
     for row in range(2 * chunks.count):
         recording, first = x[row // chunks.count], row % chunks.count * hop
-        for place in range(size):
-            wanted = recording[first + place] if first + place < n_frames else torch.zeros(6)
-            assert torch.equal(rows[row, place], wanted)
-        for place in range(3):
-            wanted = recording[first + place - 3] if first + place >= 3 else torch.zeros(6)
-            assert torch.equal(before[row, place], wanted)
+        for index in range(size):
+            wanted = recording[first + index] if first + index < n_frames else torch.zeros(6)
+            assert torch.equal(rows[row, index], wanted)
+        for index in range(3):
+            wanted = recording[first + index - 3] if first + index >= 3 else torch.zeros(6)
+            assert torch.equal(before[row, index], wanted)
 
 
 @torch.no_grad()
-def test_a_look_ahead_hears_past_the_frames_it_gives() -> None:
-    """Chunks of 6 that advance by 4: the first chunk's frames hear 4 and 5, and nothing after."""
+def test_look_ahead_frames_are_right_context() -> None:
+    """Chunks of 6 that advance by 4: the first four frames depend on frames 4 and 5, and on nothing later."""
     encoder = small_model().encoder
     x, length = features(14), torch.tensor([14])
     before, _ = encoder(x, length, Chunking(6, 2))
@@ -157,8 +157,8 @@ def test_a_look_ahead_hears_past_the_frames_it_gives() -> None:
         changed[:, 4 * frame + 2 :] = 0
         after, _ = encoder(changed, length, Chunking(6, 2))
         assert bool((before[:, :4] - after[:, :4]).abs().max() > 1e-4) == changes
-    whole, _ = encoder(x, length)
-    torch.testing.assert_close(encoder(x, length, Chunking(16, 2))[0], whole, atol=1e-5, rtol=1e-5)
+    full, _ = encoder(x, length)
+    torch.testing.assert_close(encoder(x, length, Chunking(16, 2))[0], full, atol=1e-5, rtol=1e-5)
 
 
 def test_relative_positions_are_sinusoids_of_the_distance() -> None:

@@ -27,7 +27,7 @@ from lwasr_edge.training.study.baselines import (
     magnitude_masks,
     n_parameters_of,
 )
-from lwasr_edge.training.study.latency import LatencyModel
+from lwasr_edge.training.study.latency import LatencyModel, read_profile
 from lwasr_edge.training.study.report import cost_to_reach, shown_cost, shown_speed_up
 from lwasr_edge.training.study.search import Candidate, pareto
 
@@ -50,11 +50,13 @@ def store(tmp_path: Path) -> WaveformStore:
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
     """Of a board: what `lwasr bench --json` writes, as far as it counts here."""
-    measured = {"mode": "file", "threads": 1, "rtf": {"median": 0.01}}
-    whole = list(small_config(n_layers=4).multiplications)
-    models = [{"multiplications": whole, "precision": "int8", "measurements": [measured]}]
+    measured = {"mode": "file", "chunk_ms": None, "hop_ms": None, "threads": 1, "rtf": {"median": 0.01}}
+    measured |= {"cpu_s_per_audio_s": 0.01, "chunk_latency_ms": None, "memory": {"peak": None}, "accuracy": None}
+    model = {"name": "board's", "precision": "int8", "bytes": 1, "startup": {"total": {"median": 1.0}}}
+    model |= {"multiplications": list(small_config(n_layers=4).multiplications), "measurements": [measured]}
+    report = {"format": "lwasr-bench", "schema_version": 1, "created": "", "audio": {"source": ""}, "models": [model]}
     path = tmp_path / "board.json"
-    path.write_text(json.dumps({"format": "lwasr-bench", "schema_version": 1, "models": models}))
+    path.write_text(json.dumps(report | {"board": {"name": "", "processor": ""}}))
     return path
 
 
@@ -77,7 +79,7 @@ def test_masks_keep_the_largest_weights() -> None:
     kept = [model.get_parameter(name)[mask == 1].abs() for name, mask in masks.items()]
     removed = [model.get_parameter(name)[mask == 0].abs() for name, mask in masks.items()]
     assert torch.cat(removed).max().item() <= torch.cat(kept).min().item()
-    with pytest.raises(OptionError, match="cannot be pruned"):
+    with pytest.raises(OptionError, match="weights to prune must be fewer than"):
         magnitude_masks(model, 10**6)
 
 
@@ -157,14 +159,15 @@ def test_a_vocabulary_that_transcripts_cannot_give(tmp_path: Path, capsys) -> No
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "tokenizer.model").write_bytes(letters_tokenizer())
     assert main(["reference", "--vocabulary", "50", "--train", manifest, *SHORT, "-o", str(tmp_path / "other")]) == 2
-    assert "pieces: choose another folder" in capsys.readouterr().err
+    assert "or choose another folder" in capsys.readouterr().err
     assert main(["reference", "--vocabulary", "5000", "--train", manifest, *SHORT, "-o", str(tmp_path / "out")]) == 2
-    assert "--vocabulary 5000: these transcripts cannot give so many pieces" in capsys.readouterr().err
+    assert "--vocabulary must fit the transcripts, got 5000" in capsys.readouterr().err
 
 
 def test_plan_measures_and_extrapolates(tmp_path: Path, reference: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
-    command = ["plan", "--reference", str(reference), "--keep", "2,1", "--train", manifest, *SHORT]
+    command = ["plan", "--reference", str(reference), "--keep", "2,1", "--train", manifest, "--batch-s", "8"]
+    command += ["--precision", "float32"]
     assert main([*command, "--seconds", "0.2", "--hours", "100", "--epochs", "10", "20", "30"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["what", "reference,", "family", "layers2", "layers1", "the"]
@@ -188,14 +191,30 @@ def test_latency_follows_the_measured_models() -> None:
 
     report = {"models": [model(shaped(8)), model(shaped(3, units=7))]}
     fitted = LatencyModel.fit(report, 1, "int8", "board.json")
-    assert fitted.front_cost == pytest.approx(2e-12) and fitted.layer_cost == pytest.approx(5e-12)
+    assert fitted.subsampling_cost == pytest.approx(2e-12) and fitted.layer_cost == pytest.approx(5e-12)
     single = LatencyModel.fit({"models": [model(shaped(8))]}, 1, "int8", "board.json")
     assert single.rtf(shaped(8)) == pytest.approx(report["models"][0]["measurements"][0]["rtf"]["median"])
-    with pytest.raises(OptionError, match=r"board.json: no whole-file measurement of float32 models, exported"):
+    with pytest.raises(OptionError, match=r"board.json must hold a measurement of files by float32 models, exported"):
         LatencyModel.fit(report, 1, "float32", "board.json")
     older = [{**one, "multiplications": None} for one in report["models"]]
-    with pytest.raises(OptionError, match=r"of int8 models, exported by this version, with 1 thread"):
+    with pytest.raises(OptionError, match=r"by int8 models, exported by this version, with 1 thread"):
         LatencyModel.fit({"models": older}, 1, "int8", "board.json")
+
+
+@pytest.mark.parametrize("value", ["many", [1], [1, 2, 3], [1, "2"], [0, 0], [True, 2], {"a": 1}])
+def test_a_profile_with_impossible_operations_is_refused(profile: Path, value: object) -> None:
+    report = json.loads(profile.read_text())
+    report["models"][0]["multiplications"] = value
+    profile.write_text(json.dumps(report))
+    with pytest.raises(OptionError, match=r"board.json: multiplications must be two numbers above 0, got"):
+        read_profile(profile, 1, "int8")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[1]", '{"1": 2}', '{"1": {}}', '{"1": {"subsampling_cost": 1}}', "{"])
+def test_damaged_measurements_of_this_machine_are_made_again(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "speeds.json"
+    path.write_text(text)
+    assert search.read_speeds(path) == {}
 
 
 def test_multiplications_by_hand() -> None:
@@ -229,10 +248,10 @@ def test_search_trains_only_what_fits(tmp_path: Path, reference: Path, profile: 
     widths = {(one["d_feed_forward"], one["d_attention"], one["channels"]) for one in found["candidates"]}
     assert widths == {(32, 8, 3), (16, 8, 3)}  # 0.55 of heads of width 8 is 4, 0.36 of 8 channels is 3
     assert main([*command, "--max-mb", "0.0001"]) == 2
-    assert "nothing fits" in capsys.readouterr().err
-    for option in ("--attention", "--front"):
+    assert "no candidate fits" in capsys.readouterr().err
+    for option in ("--attention", "--subsampling"):
         assert main([*command, option, "0"]) == 2
-        assert f"{option} 0.0: expected shares above 0" in capsys.readouterr().err
+        assert f"{option} must be shares above 0 and at most 1, got 0.0" in capsys.readouterr().err
 
 
 def test_search_measures_this_machine_once(
@@ -246,14 +265,14 @@ def test_search_measures_this_machine_once(
     assert main(command) == 0
     assert main(command) == 0  # a second measurement would leave nothing that fits
     assert main([*command, "--precisions", "float32"]) == 2
-    assert "pass --profile of a float32 model" in capsys.readouterr().err
+    assert "needs --profile of a float32 model" in capsys.readouterr().err
 
 
 def test_search_by_transcripts_with_the_front_left_alone(tmp_path: Path, reference: Path, profile: Path) -> None:
     manifest, out = str(write_test_manifest(tmp_path)), tmp_path / "out"
     command = ["search", "--reference", str(reference), "--layers", "1", "--feed-forward", "1", *SHORT]
     command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), "--steps", "2", "--layer-steps", "0"]
-    command += ["--loss", "mse=0", "clip=0", "kl=0", "hidden=0", "ctc=1", "--freeze-front"]
+    command += ["--loss", "mse=0", "clip=0", "kl=0", "hidden=0", "ctc=1", "--freeze-subsampling"]
     assert main([*command, "-o", str(out)]) == 0
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert {name.partition("/")[2] for entry in entries for name in entry if "/" in name} == {"ctc"}
@@ -267,7 +286,7 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
     manifest = str(write_test_manifest(tmp_path))
     student = tmp_path / "student.safetensors"
     save_checkpoint(student, small_model(normalization="running"), letters_tokenizer())
-    command = ["adapt", str(student), "--train", manifest, *SHORT, "--epochs", "2", "--freeze-front"]
+    command = ["adapt", str(student), "--train", manifest, *SHORT, "--epochs", "2", "--freeze-subsampling"]
     command += ["--general", manifest, "-o", str(tmp_path / "out")]
     assert main([*command, "--max-general-loss", "300"]) == 0
     assert "general speech, student/data/whole: WER" in capsys.readouterr().out
@@ -277,11 +296,12 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
     kept = json.loads((tmp_path / "out" / "general.json").read_text())
     assert set(kept) == {"before", "after"} and set(kept["before"]) == set(kept["after"])
     assert main([*command, "--max-general-loss", "-1000"]) == 2
-    assert "general speech was forgotten" in capsys.readouterr().err
+    assert "WER on general speech must rise by at most" in capsys.readouterr().err
     assert main(["adapt", str(student), "--train", manifest, *SHORT, "-o", str(tmp_path)]) == 2
-    assert f"-o {tmp_path}: the students after training would replace {student}" in capsys.readouterr().err
+    message = f"-o must be another folder, got {tmp_path}: the trained students would replace {student}"
+    assert message in capsys.readouterr().err
     assert main([*command, "--max-utterance-s", "0.1"]) == 2
-    assert "more than --max-utterance-s 0.1; cut it into sentences" in capsys.readouterr().err
+    assert "more than --max-utterance-s 0.1: cut it into sentences" in capsys.readouterr().err
 
 
 def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:
@@ -293,4 +313,4 @@ def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> N
     assert main(command) == 0
     assert all("student/layers" not in line for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines())
     assert main([*command, "--layer-steps", "2"]) == 2
-    assert "would forget it" in capsys.readouterr().err
+    assert "--layer-steps must be 0 with --students" in capsys.readouterr().err

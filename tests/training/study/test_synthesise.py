@@ -11,9 +11,9 @@ import pytest
 soundfile = pytest.importorskip("soundfile")
 pytest.importorskip("tqdm", reason="needs the extra train")
 
-from lwasr_edge.errors import MissingExtraError, OptionError  # noqa: E402
+from lwasr_edge.errors import ManifestError, MissingExtraError, OptionError  # noqa: E402
 from lwasr_edge.training.study.sentences import SentenceRules, make_sentences, normalise_sentence, read_word_list  # noqa: E402
-from lwasr_edge.training.study.synthesise import Prompt, main, synthesise  # noqa: E402
+from lwasr_edge.training.study.synthesise import Prompt, main, read_rows, synthesise  # noqa: E402
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
 
@@ -76,13 +76,13 @@ def test_a_missing_synthesiser_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_voice_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="not 'festival:kal'"):
+    with pytest.raises(OptionError, match="got 'festival:kal'"):
         synthesise(["a sentence"], tmp_path, hours=1, voices={"festival:kal": 1.0})
 
 
 @needs_flite
 def test_an_unknown_flite_voice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="flite has no voice nobody; it has .*slt"):
+    with pytest.raises(OptionError, match="flite voices must be some of .*slt, got nobody"):
         synthesise(["a sentence"], tmp_path, hours=1, voices={"flite:nobody": 1.0})
 
 
@@ -108,3 +108,33 @@ def test_speech_is_written_once_and_the_run_goes_on(tmp_path: Path, capsys: pyte
     assert main(command) == 0
     assert json.loads(manifest.read_text(encoding="utf-8")) == row
     assert (manifest.parent / row["audio_filepath"]).stat().st_mtime_ns == made_at
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"id": 1}', '{"id": "a", "duration": "x"}', '{"id": "a", "duration": null}']
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "tts.jsonl").write_text(line + "\n")
+    with pytest.raises(ManifestError, match=r"tts.jsonl must be a manifest of this command"):
+        read_rows(tmp_path / "tts.jsonl")
+
+
+def test_rows_are_split_at_line_feeds_alone(tmp_path: Path) -> None:
+    rows = [{"id": "a", "duration": 1.5, "text": "one\u2028two"}, {"id": "b", "duration": 2}]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "tts.jsonl").write_text(text, encoding="utf-8")
+    assert list(read_rows(tmp_path / "tts.jsonl").values()) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "must be a text file in UTF-8"),
+        (b"word many\n", "frequency must be"),
+        (b"42\n", "one word per line"),
+    ],
+)
+def test_damaged_word_lists_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "words.txt").write_bytes(content)
+    with pytest.raises(OptionError, match=message):
+        read_word_list(tmp_path / "words.txt")

@@ -1,4 +1,4 @@
-"""Modules lose the units and directions that their output misses least; what stays makes up for it."""
+"""Pruning removes the units and directions with the least effect on the output, and refits the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from small_models import small_model, two_utterances
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.pruning import (
-    features_of,
+    feature_batches,
     hidden_moments,
     low_rank,
     main_directions,
@@ -48,8 +48,8 @@ def correlated_moments(n_units: int, seed: int = 3) -> torch.Tensor:
     return units.T @ units / len(units)
 
 
-def test_units_that_stay_are_fitted_by_least_squares() -> None:
-    """No other weights of the same units are nearer to the output as it was."""
+def test_kept_units_are_fitted_by_least_squares() -> None:
+    """No other weights of the same units are nearer to the original output."""
     moments, wanted = correlated_moments(10), random_weights(6, 11)
     kept, fitted = optimal_brain_surgeon(wanted, moments, 4)
     columns = [*kept.tolist(), 10]
@@ -64,7 +64,7 @@ def test_units_that_stay_are_fitted_by_least_squares() -> None:
     assert squared_error(wanted, fitted, moments) < 0.7 * squared_error(wanted, unfitted, moments)
 
 
-def test_the_unit_that_goes_first_is_missed_least() -> None:
+def test_the_first_removed_unit_has_the_least_error() -> None:
     moments, wanted = correlated_moments(8), random_weights(5, 9)
     errors = []
     for unit in range(8):
@@ -76,8 +76,8 @@ def test_the_unit_that_goes_first_is_missed_least() -> None:
     assert set(range(8)) - set(kept.tolist()) == {int(np.argmin(errors))}
 
 
-def test_moments_are_of_the_frames_that_were_heard(store: WaveformStore) -> None:
-    """Padding counts nowhere: moments of a batch are those of its utterances, each weighed by its frames."""
+def test_moments_are_of_valid_frames(store: WaveformStore) -> None:
+    """Padding is left out: moments of a batch are those of its utterances, each weighted by its frames."""
     model = small_model(n_layers=2)
     together = hidden_moments(model, store)
     seen: list[torch.Tensor] = []
@@ -96,52 +96,52 @@ def test_moments_are_of_the_frames_that_were_heard(store: WaveformStore) -> None
 
 
 @torch.no_grad()
-def test_units_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None:
-    """A reference whose every unit is there twice is the same with half of them."""
+def test_duplicate_units_are_removed_without_loss(store: WaveformStore) -> None:
+    """A reference with two copies of every unit is unchanged with half of them."""
     reference = small_model(n_layers=3)
     for layer in reference.encoder.layers:
         for module in (layer.feed_forward1, layer.feed_forward2):
             for tensor in (module.linear1.weight, module.linear1.bias):
                 tensor[16:] = tensor[:16]
-    shapes = {"whole": Shape((0, 2)), "narrow": Shape((0, 2), 16)}
+    shapes = {"full": Shape((0, 2)), "pruned": Shape((0, 2), 16)}
     students = init_students(reference, shapes, store)
-    assert students["narrow"].config.encoder.d_feed_forward == 16
-    assert students["narrow"].config == student_config(reference.config, shapes["narrow"])
+    assert students["pruned"].config.encoder.d_feed_forward == 16
+    assert students["pruned"].config == student_config(reference.config, shapes["pruned"])
     batch = store.batch(np.array([0, 1]))
-    whole, narrowed = (one.log_probs(batch.waveform, batch.n_samples)[0] for one in students.values())
-    torch.testing.assert_close(narrowed, whole, rtol=0.0, atol=1e-2)
-    assert (narrowed.argmax(2) == whole.argmax(2)).float().mean() > 0.98
+    full, pruned = (one.log_probs(batch.waveform, batch.n_samples)[0] for one in students.values())
+    torch.testing.assert_close(pruned, full, rtol=0.0, atol=1e-2)
+    assert (pruned.argmax(2) == full.argmax(2)).float().mean() > 0.98
 
 
 @torch.no_grad()
-def test_attention_of_low_rank_narrows_at_no_cost(store: WaveformStore) -> None:
-    """A reference whose heads use three of their eight directions is the same with heads of width three."""
+def test_low_rank_attention_is_factorised_without_loss(store: WaveformStore) -> None:
+    """A reference whose heads use three of their eight directions is unchanged with heads of width three."""
     reference = small_model(n_layers=3)
     torch.manual_seed(1)
     for layer in reference.encoder.layers:
         attention = layer.attention
-        attention.content_bias.mul_(3)  # loud enough that a fault in them shows
+        attention.content_bias.mul_(3)  # large enough that an error in them shows
         attention.position_bias.mul_(3)
         for head in (slice(0, 8), slice(8, 16)):
             directions = torch.linalg.qr(torch.randn(8, 3)).Q
             onto = directions @ directions.T
             for name in ("key", "position"):
-                product = attention.get_submodule(name)
-                product.weight[head] = 3 * onto @ product.weight[head]
+                linear = attention.get_submodule(name)
+                linear.weight[head] = 3 * onto @ linear.weight[head]
             attention.key.bias[head] = onto @ attention.key.bias[head]
             attention.out.weight[:, head] = attention.out.weight[:, head] @ onto
-    shapes = {"whole": Shape((0, 2)), "narrow": Shape((0, 2), None, 6)}
+    shapes = {"full": Shape((0, 2)), "pruned": Shape((0, 2), None, 6)}
     students = init_students(reference, shapes, store)
-    narrowed = students["narrow"]
-    assert narrowed.config.encoder.d_attention == 6
-    assert narrowed.encoder.layers[0].attention.out.weight.shape == (16, 6)
+    student = students["pruned"]
+    assert student.config.encoder.d_attention == 6
+    assert student.encoder.layers[0].attention.out.weight.shape == (16, 6)
     batch = store.batch(np.array([0, 1]))
     for chunking in (None, Chunking(16, 8)):
-        whole, narrow = (one.log_probs(batch.waveform, batch.n_samples, chunking)[0] for one in students.values())
-        torch.testing.assert_close(narrow, whole, rtol=0.0, atol=1e-3)
-    other = init_students(reference, {"narrower": Shape((0, 2), None, 4)}, store)["narrower"]
-    farther = (other.log_probs(batch.waveform, batch.n_samples)[0] - whole).abs().max()
-    assert float(farther) > 1e-2  # two of three directions are not enough
+        full, pruned = (one.log_probs(batch.waveform, batch.n_samples, chunking)[0] for one in students.values())
+        torch.testing.assert_close(pruned, full, rtol=0.0, atol=1e-3)
+    smaller = init_students(reference, {"smaller": Shape((0, 2), None, 4)}, store)["smaller"]
+    difference = (smaller.log_probs(batch.waveform, batch.n_samples)[0] - full).abs().max()
+    assert float(difference) > 1e-2  # two of three directions are not enough
 
 
 def second_moments(n_values: int, seed: int) -> torch.Tensor:
@@ -165,11 +165,11 @@ def test_low_rank_is_nearer_than_the_directions_of_either_side() -> None:
     assert error(*low_rank(query, key, 6)) == pytest.approx(0, abs=1e-6 * float(torch.trace(query @ key)))
 
 
-def test_main_directions_keep_what_the_product_makes_of_the_values() -> None:
+def test_main_directions_preserve_the_output_of_the_linear_layer() -> None:
     moments, weights = second_moments(6, 9), random_weights(4, 6)
 
     def error(projection: torch.Tensor) -> float:
-        """Of the best product of the projected values."""
+        """Of the best linear layer on the projected values."""
         kept = projection.T @ moments @ projection
         fitted = weights @ moments @ projection @ torch.linalg.inv(kept) @ projection.T
         return squared_error(weights, fitted, moments)
@@ -180,25 +180,25 @@ def test_main_directions_keep_what_the_product_makes_of_the_values() -> None:
 
 
 @pytest.mark.parametrize("units", [0, 33, -1])
-def test_units_that_are_not_there_are_refused(units: int) -> None:
-    with pytest.raises(OptionError, match="expected 1 to 32, as there are"):
+def test_impossible_units_are_refused(units: int) -> None:
+    with pytest.raises(OptionError, match=f"feed-forward units must be 1 to 32, got {units}"):
         student_config(small_model().config, Shape((0,), units))
 
 
 @pytest.mark.parametrize("width", [0, 18, 7, -2])
-def test_widths_that_are_not_there_are_refused(width: int) -> None:
-    with pytest.raises(OptionError, match=f"attention of width {width}: expected a multiple of 2"):
+def test_impossible_widths_are_refused(width: int) -> None:
+    with pytest.raises(OptionError, match=f"attention width must be a multiple of 2, the heads, up to 16, got {width}"):
         student_config(small_model().config, Shape((0,), None, width))
 
 
-def test_what_is_narrow_already_stays_so() -> None:
+def test_a_pruned_config_stays_pruned() -> None:
     config = student_config(small_model().config, Shape((0, 1), 16, 8))
     again = student_config(config, Shape((0, 1)))
     assert again == config and again.encoder.attention_width == 8
 
 
-def test_units_of_several_values_go_together() -> None:
-    """All values of a unit stay or go, the first to go is missed least, and the others are fitted."""
+def test_units_of_several_values_are_removed_together() -> None:
+    """All values of a unit are kept or removed, the first removed has the least error, and the others are fitted."""
     moments, wanted = correlated_moments(12), random_weights(5, 13)
     errors = []
     for unit in range(4):
@@ -207,36 +207,36 @@ def test_units_of_several_values_go_together() -> None:
         best[:, columns] = torch.linalg.solve(moments[columns][:, columns], moments[columns] @ wanted.T).T
         errors.append(squared_error(wanted, best, moments))
     kept, fitted = optimal_brain_surgeon(wanted, moments, 3, size=3)
-    gone = int(np.argmin(errors))
-    assert kept.tolist() == [unit for unit in range(4) if unit != gone]
-    assert not fitted[:, 3 * gone : 3 * gone + 3].any()
-    assert errors[gone] <= squared_error(wanted, fitted, moments) < 1.01 * errors[gone]
+    removed = int(np.argmin(errors))
+    assert kept.tolist() == [unit for unit in range(4) if unit != removed]
+    assert not fitted[:, 3 * removed : 3 * removed + 3].any()
+    assert errors[removed] <= squared_error(wanted, fitted, moments) < 1.01 * errors[removed]
 
 
-def front_error(model: AcousticModel, store: WaveformStore, n_channels: int) -> float:
-    """Of the front's output, over its variance."""
-    front = pruned_subsampling(model, store, n_channels)
-    assert front.conv1.out_channels == front.conv2.in_channels == front.conv2.out_channels == n_channels
+def subsampling_error(model: AcousticModel, store: WaveformStore, n_channels: int) -> float:
+    """Mean squared error of the pruned subsampling's output, over the variance."""
+    pruned = pruned_subsampling(model, store, n_channels)
+    assert pruned.conv1.out_channels == pruned.conv2.in_channels == pruned.conv2.out_channels == n_channels
     wanted, given = [], []
-    for features, is_heard in features_of(model, store, 2):
-        wanted.append(model.encoder.subsampling(features)[is_heard])
-        given.append(front(features)[is_heard])
+    for features, valid in feature_batches(model, store, 2):
+        wanted.append(model.encoder.subsampling(features)[valid])
+        given.append(pruned(features)[valid])
     difference = torch.cat(wanted) - torch.cat(given)
     return float(difference.square().mean() / torch.cat(wanted).var(0).mean())
 
 
 @torch.no_grad()
-def test_channels_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None:
-    """A front whose every channel is there twice is the same with half of them, and worse with fewer."""
+def test_duplicate_channels_are_removed_without_loss(store: WaveformStore) -> None:
+    """A subsampling with two copies of every channel is unchanged with half of them, and worse with fewer."""
     model = small_model(n_layers=1)
-    front = model.encoder.subsampling
-    assert front.conv1.out_channels == 8
-    for convolution in (front.conv1, front.conv2):
+    subsampling = model.encoder.subsampling
+    assert subsampling.conv1.out_channels == 8
+    for convolution in (subsampling.conv1, subsampling.conv2):
         for name in ("weight", "bias"):
             parameter = convolution.get_parameter(name)
             parameter[4:] = parameter[:4]
-    assert front_error(model, store, 4) < 1e-3
-    assert front_error(model, store, 2) > 1e-2
+    assert subsampling_error(model, store, 4) < 1e-3
+    assert subsampling_error(model, store, 2) > 1e-2
     student = init_students(model, {"student": Shape((0,), None, None, 4)}, store)["student"]
     assert student.config.encoder.subsampling_channels == 4
     assert student.encoder.layers[0].feed_forward1.linear1.weight.equal(
@@ -245,8 +245,8 @@ def test_channels_that_repeat_others_go_at_no_cost(store: WaveformStore) -> None
 
 
 @torch.no_grad()
-def test_a_student_of_a_student_hears_the_same_features(store: WaveformStore) -> None:
-    """They were fitted once, and its layers learnt from them."""
+def test_a_student_of_a_student_has_the_same_features(store: WaveformStore) -> None:
+    """They were fitted once, and its layers were trained on them."""
     first = init_students(small_model(n_layers=3), {"first": Shape((0, 1, 2))}, store)["first"]
     first.norm.gain.mul_(1.5)
     second = init_students(first, {"second": Shape((0, 2), 16, 8, 4)}, store)["second"]
@@ -255,6 +255,6 @@ def test_a_student_of_a_student_hears_the_same_features(store: WaveformStore) ->
 
 
 @pytest.mark.parametrize("channels", [0, 9, -1])
-def test_channels_that_are_not_there_are_refused(channels: int) -> None:
-    with pytest.raises(OptionError, match=f"{channels} channels of the front: expected 1 to 8"):
+def test_impossible_channels_are_refused(channels: int) -> None:
+    with pytest.raises(OptionError, match=f"subsampling channels must be 1 to 8, got {channels}"):
         student_config(small_model().config, Shape((0,), None, None, channels))

@@ -1,4 +1,4 @@
-"""Waveform to features: filters, level, silence, and the running normalisation in a stream."""
+"""Log-mel features: filters, level, silence, and the running normalisation in a stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def noise(n_samples: int, seed: int = 0) -> torch.Tensor:
     return 0.05 * torch.randn(1, n_samples, generator=torch.Generator().manual_seed(seed))
 
 
-def test_mel_filters_are_slaneys() -> None:
+def test_mel_filters_are_those_of_slaney() -> None:
     filters = mel_filterbank(CONFIG)
     assert filters.shape == (257, 80)
     assert float(filters.min()) == 0
@@ -64,21 +64,21 @@ def test_running_norm_step_by_step_is_forward() -> None:
         torch.testing.assert_close(torch.cat(parts, 1), wanted, atol=2e-4, rtol=1e-4)
 
 
-def test_running_norm_of_a_recording_beyond_what_float32_can_hold() -> None:
+def test_running_norm_of_a_recording_too_long_for_float32() -> None:
     torch.manual_seed(0)
     norm = RunningNorm(CONFIG)
     n_frames = 96_000  # 16 minutes
     log_mel = torch.randn(1, n_frames, 80) * 2 - 8
-    whole = norm(log_mel, torch.tensor([n_frames]), chunking(1600))
+    at_once = norm(log_mel, torch.tensor([n_frames]), chunking(1600))
     state = torch.zeros(1, norm.state_size)
     parts = []
     for start in range(0, n_frames, 1600):
         part, state = norm.step(log_mel[:, start : start + 1600], state)
         parts.append(part)
-    torch.testing.assert_close(whole, torch.cat(parts, 1), atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(at_once, torch.cat(parts, 1), atol=2e-4, rtol=1e-4)
 
 
-def test_running_norm_does_not_look_beyond_its_chunk() -> None:
+def test_running_norm_does_not_use_later_chunks() -> None:
     norm = RunningNorm(CONFIG)
     log_mel = torch.randn(1, 64, 80)
     later = log_mel.clone()
@@ -96,15 +96,15 @@ def test_level_changes_features_little(chunk_frames: int | None, tmp_path) -> No
     model = small_model(normalization="running")
     loud, _ = model.features(waveform, n_samples, chunking(chunk_frames))
     soft, _ = model.features(0.1 * waveform, n_samples, chunking(chunk_frames))  # 20 dB down
-    # pauses of synthetic speech are below what log_guard lets through 20 dB further down: compare what is not
-    heard = model.padded_log_mel(0.1 * waveform) > math.log(model.config.frontend.log_guard) + 3
-    assert 0.2 < float(heard.float().mean()) < 0.9
-    assert float((loud - soft)[heard].abs().mean()) < 0.1
-    assert float(loud[heard].std()) > 0.5
+    # 20 dB down, pauses of synthetic speech are below log_guard: compare the frames above it
+    audible = model.padded_log_mel(0.1 * waveform) > math.log(model.config.frontend.log_guard) + 3
+    assert 0.2 < float(audible.float().mean()) < 0.9
+    assert float((loud - soft)[audible].abs().mean()) < 0.1
+    assert float(loud[audible].std()) > 0.5
 
 
 @pytest.mark.parametrize("normalization", ["utterance", "running"])
-def test_digital_silence_gives_numbers(normalization: str) -> None:
+def test_digital_silence_gives_finite_features(normalization: str) -> None:
     model = small_model(normalization=normalization)
     features, lengths = model.features(torch.zeros(1, 6400), torch.tensor([6400]))
     assert lengths.tolist() == [11]
@@ -113,7 +113,7 @@ def test_digital_silence_gives_numbers(normalization: str) -> None:
     assert float(features.abs().max()) < 20
 
 
-def test_digital_silence_before_speech_counts_for_nothing() -> None:
+def test_digital_silence_before_speech_has_no_weight() -> None:
     norm = RunningNorm(CONFIG)
     silence = torch.full((1, 64, 80), math.log(CONFIG.log_guard))
     speech = torch.randn(1, 32, 80) - 6

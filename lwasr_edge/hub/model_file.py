@@ -1,0 +1,92 @@
+"""Open a model file in onnxruntime: plain ONNX, or compressed with gzip."""
+
+from __future__ import annotations
+
+import ctypes
+import gzip
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lwasr_edge.errors import ModelError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+GZIP_MAGIC = b"\x1f\x8b"
+MAX_MODEL_BYTES = 1 << 28  # of a compressed model, after decompression
+
+
+def open_session(path: Path, threads: int | None, pinned_samples: int | None) -> ort.InferenceSession:
+    """Open a model file in onnxruntime, for `Model`.
+
+    Raises:
+        ModelNotFoundError: no such file.
+        ModelError: the file is not an ONNX model, or is damaged.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ModelNotFoundError(f"model must be a file (.onnx or .onnx.gz), got {path}, which {what}")
+    # From 1.29 on, onnxruntime's wheels send telemetry to Microsoft and keep an identifier in the user's cache; nothing
+    # may leave the device. Only an environment variable stops all of it, and only before onnxruntime is first imported;
+    # a value that the user has set is kept.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions
+    # Small boards: free memory after a chunk of unusual size, and let idle threads sleep.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if pinned_samples is not None:
+        options.add_free_dimension_override_by_name("samples", pinned_samples)
+    source = source_of(path)
+    try:
+        # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:  # onnxruntime's errors share no base class of their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{path} cannot be opened as an ONNX model ({path.stat().st_size} bytes; onnxruntime: {reason}): it is "
+            "another kind of file, damaged or incomplete"
+        ) from error
+    if isinstance(source, bytes):
+        session._model_bytes = None  # onnxruntime keeps them for a fallback that is off
+    del source
+    free_unused_memory()
+    return session
+
+
+def free_unused_memory() -> None:
+    """Return memory that loading freed and glibc keeps: 14 of en-base's 42 MB. With other C libraries, do nothing."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows
+        return
+    trim(ctypes.c_size_t(0))
+
+
+def source_of(path: Path) -> str | bytes:
+    """What onnxruntime opens: the path or, of a gzip file (by content, not by name), the decompressed bytes.
+
+    Raises:
+        ModelError: no permission; or gzip that is damaged, truncated, or larger than `MAX_MODEL_BYTES`.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
+                return os.fspath(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        with gzip.open(path) as file:
+            data = file.read(MAX_MODEL_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ModelError(f"{path} is a damaged or incomplete gzip file ({error}): fetch it again") from error
+    if len(data) > MAX_MODEL_BYTES:
+        raise ModelError(f"{path} decompresses to more than {MAX_MODEL_BYTES >> 20} MB: it is not a model")
+    return data
