@@ -201,9 +201,7 @@ def test_every_bad_input_gives_one_line(folder: Path, capsys: pytest.CaptureFixt
     assert "holds no audio" in fails(capsys, "transcribe", "none.wav")
     assert "audio must be a file, got the folder" in fails(capsys, "transcribe", ".")
     assert "nan.wav: samples must be finite, got nan at sample 1" in fails(capsys, "transcribe", "nan.wav")
-    assert "model format 2 is newer" in fails(
-        capsys, "transcribe", "a.wav", "--model", "newer.onnx"
-    )
+    assert "model format 2 is newer" in fails(capsys, "transcribe", "a.wav", "--model", "newer.onnx")
     assert "damaged" in fails(capsys, "info", "cut.onnx")
     assert "cannot be opened as an ONNX model" in fails(capsys, "info", "a.wav")
     assert "got 'none'" in fails(capsys, "info", "none")
