@@ -2,14 +2,13 @@
 
     python benchmarks/cards.py models/en-base --set librispeech-dev=PATH.jsonl --set commonvoice-dev=PATH.jsonl
 
-The directory holds checkpoint.safetensors (float16) and model.int8.onnx.gz; about.json holds what cannot be measured.
-WER is greedy, without a language model, of text normalised to a-z and apostrophe.
+The directory holds checkpoint.safetensors (float16) and model.int8.onnx.gz; about.json holds what is not measured. WER
+is greedy, without a language model, of text normalised to a-z and apostrophe.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import platform
 import re
@@ -20,12 +19,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # run by its path: imports start at the checkout
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import onnxruntime
 import torch
-from provenance import commit
 from tqdm import tqdm
 
+from benchmarks.page.provenance import commit, read_json
 from lwasr_edge import Recognizer
+from lwasr_edge.chunking import STREAM_CHUNK_MS, STREAM_LOOK_AHEAD_MS, Chunking
+from lwasr_edge.files import sha256_of, write_file
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.corpus import load_corpus
 from lwasr_edge.training.data.manifest import read_manifest
@@ -34,16 +38,17 @@ from lwasr_edge.training.scoring.decode import transcribe_corpus
 from lwasr_edge.training.scoring.scores import score
 
 DEVICE_FILE = "model.int8.onnx.gz"
-STREAM_CHUNK_MS = 640
-MODES: dict[str, dict[str, int]] = {  # name -> options of Recognizer.transcribe
+FRAME_MS = 40.0
+MODES: dict[str, dict[str, float]] = {  # name -> options of Recognizer.transcribe
     "files": {},
-    f"stream of {STREAM_CHUNK_MS} ms": {"chunk_ms": STREAM_CHUNK_MS},
-    f"stream of {STREAM_CHUNK_MS} ms, no look-ahead": {"chunk_ms": STREAM_CHUNK_MS, "look_ahead_ms": 0},
+    f"stream of {STREAM_CHUNK_MS:g} ms": {"chunk_ms": STREAM_CHUNK_MS},
+    f"stream of {STREAM_CHUNK_MS:g} ms, no look-ahead": {"chunk_ms": STREAM_CHUNK_MS, "look_ahead_ms": 0.0},
 }
-TORCH_MODES: dict[str, tuple[int | None, int]] = {  # name -> frames of a chunk, and of its look-ahead
-    "whole": (None, 0),
-    f"chunks of {STREAM_CHUNK_MS} ms": (STREAM_CHUNK_MS // 40, STREAM_CHUNK_MS // 80),
-    f"chunks of {STREAM_CHUNK_MS} ms, no look-ahead": (STREAM_CHUNK_MS // 40, 0),
+FULL_CONTEXT = "whole"  # in card.json
+TORCH_MODES: dict[str, Chunking | None] = {
+    FULL_CONTEXT: None,
+    f"chunks of {STREAM_CHUNK_MS:g} ms": Chunking.from_ms(FRAME_MS, STREAM_CHUNK_MS, STREAM_LOOK_AHEAD_MS),
+    f"chunks of {STREAM_CHUNK_MS:g} ms, no look-ahead": Chunking.from_ms(FRAME_MS, STREAM_CHUNK_MS, 0.0),
 }
 SPEED_PROGRAM = """
 import json, re, sys, time
@@ -63,28 +68,29 @@ print(sorted(took[1:])[1] / (len(audio) / 16000), int(re.search(r"VmHWM:\\s*(\\d
 
 
 def wer(references: list[str], hypotheses: list[str]) -> float:
+    """WER in per cent."""
     return round(100 * score(references, hypotheses).wer, 2)
 
 
 def torch_wer(checkpoint: Path, manifest: Path) -> dict[str, float]:
-    """WER (%) of the checkpoint in torch float32, whole and in chunks."""
+    """WER (%) of the checkpoint in torch float32, with full context and in chunks."""
     model, _ = load_checkpoint(checkpoint)
     corpus = load_corpus(read_manifest(manifest))
     store = WaveformStore(corpus, torch.device("cpu"))
     references = [utterance.text for utterance in corpus.utterances]
     return {
-        mode: wer(references, transcribe_corpus(model, corpus, store, *frames, batch_s=60))
-        for mode, frames in TORCH_MODES.items()
+        mode: wer(references, transcribe_corpus(model, corpus, store, chunking, batch_s=60))
+        for mode, chunking in TORCH_MODES.items()
     }
 
 
 def onnx_wer(model: Path, manifest: Path) -> dict[str, float]:
-    """WER (%) of a model file in the runtime: files as `lwasr transcribe` takes them, and as a stream."""
+    """WER (%) of a model file in the runtime: as files, like `lwasr transcribe`, and as streams."""
     recognizer = Recognizer(model)
     corpus = load_corpus(read_manifest(manifest))
     hypotheses: dict[str, list[str]] = {mode: [] for mode in MODES}
-    for place in tqdm(range(len(corpus.utterances)), desc=f"{model.name} {manifest.stem}", unit="file", mininterval=2):
-        waveform = corpus.waveform(place)
+    for index in tqdm(range(len(corpus.utterances)), desc=f"{model.name} {manifest.stem}", unit="file", mininterval=2):
+        waveform = corpus.waveform(index)
         for mode, options in MODES.items():
             hypotheses[mode].append(recognizer.transcribe(waveform, 16000, **options).text)
     references = [utterance.text for utterance in corpus.utterances]
@@ -92,13 +98,13 @@ def onnx_wer(model: Path, manifest: Path) -> dict[str, float]:
 
 
 def speed(model: Path, manifest: Path) -> dict[str, dict[str, float]]:
-    """RTF on one thread (median of three) and peak memory (MB) of a process of its own, about a minute of speech."""
+    """RTF on one thread (median of three) and peak memory (MB) of a new process, for about a minute of speech."""
     import numpy as np
 
     corpus = load_corpus(read_manifest(manifest))
     pieces, seconds = [], 0.0
-    for place in range(len(corpus.utterances)):
-        pieces.append(corpus.waveform(place))
+    for index in range(len(corpus.utterances)):
+        pieces.append(corpus.waveform(index))
         seconds += len(pieces[-1]) / 16000
         if seconds > 60:
             break
@@ -113,18 +119,18 @@ def speed(model: Path, manifest: Path) -> dict[str, dict[str, float]]:
 
 
 def processor() -> str:
-    """With what decides int8's speed: whether the processor adds four products of bytes at once."""
-    described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    names = re.findall(r"model name\s*:\s*(.*)", described)
-    dots = re.search(r"\b(avx512_vnni|avx_vnni|asimddp)\b", described)
+    """Name of the processor, and its instructions for 8-bit dot products, which decide the speed of int8."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    names = re.findall(r"model name\s*:\s*(.*)", cpuinfo)
+    dots = re.search(r"\b(avx512_vnni|avx_vnni|asimddp)\b", cpuinfo)
     dot_products = f"with {dots[1]}" if dots else "without 8-bit dot products"
     name = names[0] if names else platform.machine()
     return f"{name} {dot_products}, one thread, onnxruntime {onnxruntime.__version__}"
 
 
 def file_entry(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    return {"path": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    """The entry of a file in card.json."""
+    return {"path": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
 def measured_wer(directory: Path, sets: dict[str, Path]) -> dict[str, Any]:
@@ -139,23 +145,25 @@ def measured_wer(directory: Path, sets: dict[str, Path]) -> dict[str, Any]:
 
 
 def measured_now(model: Path) -> dict[str, str]:
-    """When, at which commit, and of which file."""
+    """Date, commit and file of a measurement."""
     return {"date": time.strftime("%Y-%m-%d"), "commit": commit(), "sha256": file_entry(model)["sha256"]}
 
 
-def told(part: str, when: dict[str, str], sha256: str) -> str:
-    """When a part of the card was measured; a file before the present one is named."""
+def measured_line(part: str, when: dict[str, str], sha256: str) -> str:
+    """Date and commit of one part of the card, and its file unless it is the present one."""
     other = "" if when["sha256"] == sha256 else f", of the file {when['sha256'][:8]} before this one"
     return f"{part.replace('wer', 'WER')} {when['date']} at commit {when['commit']}{other}"
 
 
 def markdown(card: dict[str, Any]) -> str:
-    """The card for people."""
+    """The card as Markdown."""
     about, rows = card["about"], []
     for name, by_form in card["wer"].items():
         for form, by_mode in by_form.items():
-            rows += [f"| {name} | {form} | {mode} | {value:.2f} |" for mode, value in by_mode.items()]
-    measured = [told(part, when, card["files"][0]["sha256"]) for part, when in card["measured"].items()]
+            for mode, value in by_mode.items():
+                label = "full context" if mode == FULL_CONTEXT else mode
+                rows.append(f"| {name} | {form} | {label} | {value:.2f} |")
+    measured = [measured_line(part, when, card["files"][0]["sha256"]) for part, when in card["measured"].items()]
     speeds = [f"| {mode} | {card['speed'][mode]['rtf']} | {card['speed'][mode]['peak_memory_mb']} |" for mode in MODES]
     lines = [
         f"# {card['name']}",
@@ -168,7 +176,7 @@ def markdown(card: dict[str, Any]) -> str:
         f"| parameters | {about['parameters'] / 1e6:.2f} million |",
         f"| device file | {DEVICE_FILE}, {card['files'][0]['bytes'] / 1e6:.2f} MB |",
         f"| sha256 | `{card['files'][0]['sha256']}` |",
-        "| checkpoint to adapt | checkpoint.safetensors, float16 and whole steps, in the source repository |",
+        "| checkpoint to adapt | checkpoint.safetensors, float16 with QAT scales, in the source repository |",
         f"| its sha256 | `{about['checkpoint_sha256']}` |",
         f"| licence | {card['licence']}: {about['attribution']} |",
         "",
@@ -177,7 +185,7 @@ def markdown(card: dict[str, Any]) -> str:
         "Per cent, greedy, no language model, text normalised to a-z and apostrophe. Files and streams are those of "
         "`Recognizer.transcribe` and `Recognizer.stream`; torch is the checkpoint.",
         "",
-        "| set | form | heard as | WER % |",
+        "| set | form | mode | WER % |",
         "|---|---|---|---|",
         *rows,
         "",
@@ -187,7 +195,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         f"{card['speed']['machine']}; about a minute of speech, median of three, in a process of its own.",
         "",
-        "| heard as | RTF | peak memory, MB |",
+        "| mode | RTF | peak memory, MB |",
         "|---|---|---|",
         *speeds,
         "",
@@ -208,21 +216,24 @@ def markdown(card: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """Measure, and write both cards."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, help="models/NAME")
-    parser.add_argument("--set", action="append", required=True, metavar="NAME=MANIFEST", help="repeat for each")
-    parser.add_argument("--only", choices=("wer", "speed"), help="the other stays as the card has it")
+    parser.add_argument("directory", type=Path, help="model to measure, models/NAME")
+    parser.add_argument(
+        "--set", action="append", required=True, metavar="NAME=MANIFEST", help="test set; may be repeated"
+    )
+    parser.add_argument("--only", choices=("wer", "speed"), help="measure this alone, and keep the rest of the card")
     args = parser.parse_args()
     sets = {name: Path(path) for name, path in (item.split("=", 1) for item in args.set)}
-    about = json.loads((args.directory / "about.json").read_text(encoding="utf-8"))
+    about = read_json(args.directory / "about.json")
     checkpoint = args.directory / "checkpoint.safetensors"
-    about["checkpoint_sha256"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    about["checkpoint_sha256"] = sha256_of(checkpoint)
     model, _ = load_checkpoint(checkpoint)
     about["layers"] = model.config.encoder.n_layers
     about["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     names = " ".join(f"--set {name}={name}.jsonl" for name in sets)
     known_path = args.directory / "card.json"
-    known = json.loads(known_path.read_text(encoding="utf-8")) if known_path.is_file() else {}
+    known = read_json(known_path) if known_path.is_file() else {}
     int8 = args.directory / DEVICE_FILE
     parts = {part: known.get(part) for part in ("wer", "speed")}
     measured = known["measured"] if args.only and known else {}
@@ -242,8 +253,8 @@ def main() -> None:
         "about": about,
         "command": f"python benchmarks/cards.py models/{args.directory.name} {names}",
     }
-    known_path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (args.directory / "card.md").write_text(markdown(card), encoding="utf-8")
+    write_file(known_path, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    write_file(args.directory / "card.md", markdown(card))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Listen to a microphone until somebody says a word, or until Ctrl-C.
+"""Transcribe a microphone until a certain word, or until Ctrl-C.
 
 pip install '.[mic]'
 python examples/microphone.py [--device NAME] [--until WORD]
@@ -21,10 +21,10 @@ try:
             if isinstance(event, Final):
                 print(event.text, flush=True)
             if args.until in event.text.split():
-                listener.stop()  # what was said until now still comes
+                listener.stop()  # the events up to now still arrive
 except AudioDeviceError as error:
-    print(f"the microphone is gone: {error}")
+    print(f"the microphone stopped: {error}")
 except KeyboardInterrupt:
     pass
 if listener.overflow_count:
-    print(f"sound was lost {listener.overflow_count} times: this processor is too slow, or too busy")
+    print(f"audio was lost {listener.overflow_count} times: this processor is too slow or too busy")

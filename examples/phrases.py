@@ -1,8 +1,8 @@
-"""A device that knows a few commands: lights on, lights off. Whatever else is said, it does nothing.
+"""Recognise a few commands, such as "lights on", and ignore other speech.
 
     python examples/phrases.py FILE [PHRASES]
 
-PHRASES is a file with a phrase a line, instead of the commands below.
+PHRASES is a file with one phrase per line, used instead of the commands below.
 """
 
 import sys
@@ -17,7 +17,7 @@ COMMANDS = {
 
 phrases = PhraseList.read(sys.argv[2]) if len(sys.argv) > 2 else PhraseList(list(COMMANDS))
 recognizer = Recognizer(phrases=phrases)
-rules = EndpointRules(silence_after_speech_s=0.5)  # who gives a command waits for it
+rules = EndpointRules(silence_after_speech_s=0.5)  # short: the user waits for the response
 
 with recognizer.stream(endpoint=rules) as stream:
     for event in stream.accept(load_audio(sys.argv[1])) + stream.flush():

@@ -1,8 +1,8 @@
-"""A recording (WAV, FLAC) heard as a stream: block by block, at its own rate, words as soon as they are known.
+"""Transcribe a recording (WAV, FLAC) as a stream: block by block, at its own rate, with partial results.
 
     python examples/stream_file.py FILE
 
-The blocks could as well come from a socket or a pipe: any size, any rate, int16 or float32.
+The blocks can also come from a socket or a pipe: any size, any rate, int16 or float32.
 """
 
 import sys
@@ -18,7 +18,7 @@ def show(events: list[Event]) -> None:
     for event in events:
         if isinstance(event, Final):
             print(f"final    {event.start_s:6.2f} {event.end_s:6.2f}  {event.text}")
-        else:  # the words of stable_text will not change again; the one after them may still grow
+        else:  # the words of stable_text are final; those after them may still change
             growing = event.text.removeprefix(event.stable_text).strip()
             print(f"partial  {event.time_s:6.2f}         {event.stable_text} [{growing}]")
 

@@ -1,4 +1,4 @@
-"""Subtitles for a recording, beside it: talk.flac -> talk.srt and talk.vtt.
+"""Write subtitles next to a recording: talk.flac -> talk.srt and talk.vtt.
 
     python examples/subtitles.py FILE
 
@@ -15,4 +15,4 @@ recording = Path(sys.argv[1])
 transcript = Recognizer().transcribe(recording)
 recording.with_suffix(".srt").write_text(to_srt(transcript), encoding="utf-8")
 recording.with_suffix(".vtt").write_text(to_vtt(transcript), encoding="utf-8")
-print(f"{transcript.duration_s:.1f} s of sound, {len(transcript.words)} words")
+print(f"{transcript.duration_s:.1f} s of audio, {len(transcript.words)} words")

@@ -1,9 +1,9 @@
-"""Several recordings (WAV or FLAC) at the same time: one Recognizer, one stream in each thread.
+"""Transcribe several recordings (WAV or FLAC) in parallel: one Recognizer, one stream per thread.
 
     python examples/threads.py FILE FILE ...
 
-A Recognizer may be shared by any number of threads; a stream belongs to the thread that uses it. While the model works,
-other threads run: N streams keep N processor cores busy.
+Any number of threads may share a Recognizer; a stream belongs to the thread that uses it. The model runs without the
+GIL: N streams keep N processor cores busy.
 """
 
 import sys
@@ -16,7 +16,7 @@ from lwasr_edge import Final, Recognizer
 recognizer = Recognizer(threads=1)  # per stream: the streams themselves share the cores
 
 
-def hear(path: str) -> str:
+def transcribe(path: str) -> str:
     with soundfile.SoundFile(path) as file, recognizer.stream(file.samplerate) as stream:
         events = [event for block in file.blocks(blocksize=4096) for event in stream.accept(block)]
         events += stream.flush()
@@ -24,5 +24,5 @@ def hear(path: str) -> str:
 
 
 with ThreadPoolExecutor() as pool:
-    for path, text in zip(sys.argv[1:], pool.map(hear, sys.argv[1:]), strict=True):
+    for path, text in zip(sys.argv[1:], pool.map(transcribe, sys.argv[1:]), strict=True):
         print(f"{path}: {text}")

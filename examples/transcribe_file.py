@@ -1,4 +1,4 @@
-"""A recording to words, with times and confidence.
+"""Transcribe a recording; print words with times and confidence.
 
 python examples/transcribe_file.py FILE
 """
@@ -7,7 +7,7 @@ import sys
 
 from lwasr_edge import Recognizer
 
-recognizer = Recognizer()  # the default model; Recognizer("MODEL.onnx"), or the name of a fetched one, for another
+recognizer = Recognizer()  # the default model; or the path of a model file, or the name of an installed model
 transcript = recognizer.transcribe(sys.argv[1])
 
 print(transcript.text)

@@ -1,13 +1,12 @@
-"""Instructions per second of audio on Arm: an honest stand-in for a board that is not at hand.
+"""Instructions per second of audio on emulated Arm processors, where no board is available.
 
     tests/arm64/prepare.sh build/arm64
-    python benchmarks/arm64/instructions.py build/arm64 [--model NAME|PATH ...] [--json OUT]
+    python -m benchmarks.arm64.instructions build/arm64 [--model NAME|PATH ...] [--json OUT]
 
-QEMU counts what the model executes on an emulated Cortex-A53 (Pi 3 and Zero 2; a Pi 4 has the same instructions) and
-Cortex-A76 (Pi 5). A pass is the difference between a process that hears the packaged recording twice and one that
-hears it once, so that start-up does not count. Instructions are not time: an A76 finishes several in a cycle, an A53
-less than one when it waits for memory. The column "one a cycle" is the RTF of a core that finishes one instruction a
-cycle at the clock of the board.
+QEMU counts the instructions on an emulated Cortex-A53 (Pi 3 and Zero 2; a Pi 4 has the same instructions) and
+Cortex-A76 (Pi 5). The count is the difference between a process that transcribes the packaged recording twice and one
+that does so once, without start-up. Instructions are not time: an A76 retires several per cycle, an A53 less than one
+when it waits for memory. The last column is the RTF of a core with one instruction per cycle at the clock of the board.
 """
 
 from __future__ import annotations
@@ -19,26 +18,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.page.markdown import provenance_line, table
+from benchmarks.page.provenance import CHECKOUT, write_json
+from lwasr_edge.bench.recordings import CLIP_S
+from lwasr_edge.hub.catalog import find_model
+
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[1]
-sys.path.append(str(HERE.parent))
-from markdown import provenance_line, table  # noqa: E402
-from provenance import write_json  # noqa: E402
-
-from lwasr_edge.bench.recordings import CLIP_S  # noqa: E402
-from lwasr_edge.hub.catalog import find_model  # noqa: E402
-
 CLOCK_HZ = {"cortex-a53": 1.2e9, "cortex-a76": 2.4e9}  # Pi 3, Pi 5
 CHUNKS_MS = (0, 640)  # 0: as a file
-PASSES = (1, 2)
+RUNS = (1, 2)
 
 
 def main() -> None:
-    """Print the section, and keep the figures if asked to."""
+    """Print the section, and write the figures with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="made by tests/arm64/prepare.sh")
-    parser.add_argument("--model", action="append", help="may be repeated (default: the default model)")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--model", action="append", help="name or path; may be repeated (default: the default model)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
     folder = args.folder.resolve()
     plugin = folder / "count.so"
@@ -47,8 +43,8 @@ def main() -> None:
     for path in map(find_model, args.model or [None]):
         for processor in CLOCK_HZ:
             for chunk_ms in CHUNKS_MS:
-                few, many = (count(folder, processor, [str(path), str(passes), str(chunk_ms)]) for passes in PASSES)
-                per_second = (many - few) / (PASSES[1] - PASSES[0]) / CLIP_S
+                few, many = (count(folder, processor, [str(path), str(n_runs), str(chunk_ms)]) for n_runs in RUNS)
+                per_second = (many - few) / (RUNS[1] - RUNS[0]) / CLIP_S
                 name = path.parent.name if path.parent.parent.name == "models" else path.name
                 runs.append({"model": name, "processor": processor, "chunk_ms": chunk_ms, "per_audio_s": per_second})
                 print(f"{name} {processor} {chunk_ms}: {per_second / 1e6:.0f} M", file=sys.stderr)
@@ -65,7 +61,7 @@ def count(folder: Path, processor: str, arguments: list[str]) -> int:
         *(str(native / "lib64/ld-linux-x86-64.so.2"), "--library-path", libraries),
         *(str(native / "usr/bin/qemu-aarch64"), "-cpu", processor, "-L", str(folder / "rootfs")),
         *("-plugin", str(folder / "count.so"), "-d", "plugin"),
-        *(str(python), str(HERE / "hear.py"), *arguments),
+        *(str(python), str(HERE / "run_model.py"), *arguments),
     ]
     paths = {"PYTHONHOME": str(folder / "rootfs/usr"), "PYTHONPATH": f"{folder / 'site'}:{CHECKOUT}"}
     ended = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=False)
@@ -86,7 +82,7 @@ def section(figures: dict) -> str:
         )
         for run in figures["runs"]
     ]
-    head = ("model", "processor", "million instructions per audio s", "RTF at one a cycle")
+    head = ("model", "processor", "million instructions per audio s", "RTF at one instruction per cycle")
     return f"Emulated, one thread, onnxruntime below 1.28. {provenance_line(figures)}\n\n{table(head, rows)}\n"
 
 

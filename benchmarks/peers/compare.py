@@ -1,14 +1,13 @@
-"""This project beside its peers: the same recordings, threads and text normaliser; processes of their own, by turns.
+"""This project and other recognisers: same recordings, threads and text normaliser, one process each, alternating.
 
     pip install -r benchmarks/peers/requirements.txt
-    python benchmarks/peers/compare.py --manifest ../shared/speech/librispeech-dev.jsonl --limit 40 \\
+    python -m benchmarks.peers.compare --manifest ../shared/speech/librispeech-dev.jsonl --limit 40 \\
         --lwasr en-base --sherpa-nemo-ctc FOLDER --pocketsphinx
 
-Every round starts one process for each recogniser, in turn, so that a machine that slows down slows all of them.
-Start-up is from the start of the process to the text of a 5 s recording, imports and loading included. Peak memory is
-VmHWM of the process with all recordings in memory; what the process held before the recogniser was loaded is
-subtracted in the column "added", and is much the same for all. RTF is time to recognise over time of audio, decoded
-and at 16 kHz beforehand.
+Every round starts one process per recogniser, so that a machine that slows down affects all of them. Start-up is from
+the start of the process to the text of a 5 s recording, with imports and loading. Peak memory is VmHWM of the process
+with all recordings in memory; the column "added" is without the memory in use before the recogniser was loaded. RTF is
+recognition time over audio time; audio was decoded to 16 kHz before.
 """
 
 from __future__ import annotations
@@ -25,23 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engines import DISTRIBUTIONS, ENGINES, what_is_wrong
 
+from benchmarks.page.markdown import provenance_line, table
+from benchmarks.page.provenance import write_json
+from benchmarks.peers.engines import DISTRIBUTIONS, ENGINES, fault_of_model
 from lwasr_edge import load_audio
 from lwasr_edge.bench.recordings import CLIP, from_manifest
+from lwasr_edge.files import split_lines
 from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.wer import word_errors
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent))
-from markdown import provenance_line, table  # noqa: E402
-from provenance import write_json  # noqa: E402
-
-HAS_ITS_MODEL = "pocketsphinx"
+HAS_OWN_MODEL = "pocketsphinx"
 
 
 def main() -> None:
-    """Print the section, and keep the figures if asked to."""
+    """Print the section, and write the figures with --json."""
     args = build_parser().parse_args()
     entries = chosen_entries(args)
     recordings = from_manifest(args.manifest, args.limit)
@@ -70,16 +67,16 @@ def main() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """An option for each recogniser, to be repeated for several models."""
+    """One option per recogniser, repeated for several models."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="recordings with transcripts")
     parser.add_argument("--limit", type=int, default=40, help="recordings (default: 40)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     for engine, load in ENGINES.items():
         help_text = (load.__doc__ or "").strip()
-        if engine == HAS_ITS_MODEL:
+        if engine == HAS_OWN_MODEL:
             parser.add_argument(f"--{engine}", action="store_true", help=help_text)
         else:
             parser.add_argument(f"--{engine}", action="append", default=[], metavar="MODEL", help=help_text)
@@ -87,13 +84,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chosen_entries(args: argparse.Namespace) -> list[tuple[str, str]]:
-    """(recogniser, model) in the order of `ENGINES`; those that are not installed are named and left out."""
+    """(recogniser, model) in the order of `ENGINES`; those that are not installed are reported and left out."""
     entries = []
     for engine in ENGINES:
         asked = getattr(args, engine.replace("-", "_"))
-        models = ([""] if asked else []) if engine == HAS_ITS_MODEL else asked
+        models = ([""] if asked else []) if engine == HAS_OWN_MODEL else asked
         for model in models:
-            wrong = what_is_wrong(engine, model)
+            wrong = fault_of_model(engine, model)
             if wrong:
                 sys.exit(f"--{engine} {model}: {wrong}")
         try:
@@ -107,15 +104,15 @@ def chosen_entries(args: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def decoded(path: str, target: Path) -> str:
-    """Write a recording as float32 at 16 kHz; return where."""
+    """Write a recording as float32 at 16 kHz; return its path."""
     np.save(target, load_audio(path))
     return str(target)
 
 
 def run_worker(job: dict[str, Any]) -> dict[str, Any]:
-    """One process; its figures."""
+    """Run one process; return its figures."""
     ended = subprocess.run(
-        [sys.executable, str(HERE / "worker.py")],
+        [sys.executable, "-m", "benchmarks.peers.worker"],
         input=json.dumps({**job, "spawned_at_s": time.monotonic()}),
         stdout=subprocess.PIPE,
         text=True,
@@ -123,11 +120,11 @@ def run_worker(job: dict[str, Any]) -> dict[str, Any]:
     )
     if ended.returncode != 0:
         sys.exit(f"{job['engine']} ended with status {ended.returncode}")
-    return json.loads(ended.stdout.splitlines()[-1])
+    return json.loads(split_lines(ended.stdout)[-1])
 
 
 def summary(engine: str, model: str, results: list[dict], texts: list[str], audio_s: float) -> dict[str, Any]:
-    """The figures of one recogniser over its rounds."""
+    """The figures of one recogniser over all rounds."""
     path = Path(model)
     files = [] if not model else path.rglob("*") if path.is_dir() else [path]
     model_bytes = sum(file.stat().st_size for file in files if file.is_file())
@@ -147,7 +144,7 @@ def summary(engine: str, model: str, results: list[dict], texts: list[str], audi
 
 
 def installed_bytes(engine: str) -> int:
-    """Bytes on disk of the recogniser and what it needs beside Python, models in other places not counted."""
+    """Bytes on disk of the recogniser and what it needs beside Python, without models outside its distribution."""
     total = 0
     for name in DISTRIBUTIONS[engine]:
         try:
@@ -176,8 +173,8 @@ def section(figures: dict) -> str:
     ]
     head = ("recogniser", "WER", "RTF", "CPU s/s", "start-up s", "peak MB", "added MB", "model MB", "installed MB")
     about = (
-        f"{figures['recordings']} recordings of {figures['manifest']} ({figures['audio_s']:.0f} s), whole, "
-        f"{figures['threads']} thread, median of {figures['rounds']} rounds by turns. {provenance_line(figures)}"
+        f"{figures['recordings']} recordings of {figures['manifest']} ({figures['audio_s']:.0f} s), full context, "
+        f"{figures['threads']} thread, median of {figures['rounds']} alternating rounds. {provenance_line(figures)}"
     )
     return f"{about}\n\n{table(head, rows)}\n"
 

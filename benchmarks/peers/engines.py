@@ -1,7 +1,6 @@
-"""One function for each recogniser: load a model, return what makes text of (N,) float32 samples at 16 kHz.
+"""One function per recogniser: load a model, return a function from (N,) float32 samples at 16 kHz to text.
 
-Imports are inside: a process loads one recogniser and nothing of the others. Each takes (model, threads); otherwise it
-has its defaults, which is what its users get.
+Imports are inside: a process loads one recogniser only. Each takes (model, threads) and keeps its other defaults.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ RATE = 16_000
 
 
 def lwasr(model: str, threads: int) -> Transcribe:
-    """This project; whole recordings."""
+    """This project, as files."""
     from lwasr_edge import Recognizer
 
     recognizer = Recognizer(model, threads=threads)
@@ -118,7 +117,7 @@ ENGINES: dict[str, Callable[[str, int], Transcribe]] = {
     "whisper-cpp": whisper_cpp,
     "faster-whisper": faster_whisper,
 }
-# What each needs installed; their sizes on disk are added up. Models inside a distribution are counted with it.
+# Distributions that each needs; their sizes on disk are added, with models inside them.
 DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "lwasr": ("numpy", "onnxruntime", "flatbuffers", "packaging", "protobuf", "soundfile", "soxr", "cffi", "pycparser"),
     "sherpa-nemo-ctc": ("sherpa-onnx", "sherpa-onnx-core", "numpy"),
@@ -130,7 +129,7 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "faster-whisper": ("faster-whisper", "ctranslate2", "tokenizers", "onnxruntime", "av", "huggingface-hub", "numpy"),
 }
 _PARTS = ("encoder", "decoder", "joiner")
-# What a model's folder holds; the others' models are a name or a file.
+# Files of a model folder; models of the other recognisers are a name or a file.
 FOLDERS: dict[str, tuple[str, ...]] = {
     "sherpa-nemo-ctc": ("*.onnx", "tokens.txt"),
     "sherpa-zipformer-ctc": ("*.onnx", "tokens.txt"),
@@ -140,10 +139,10 @@ FOLDERS: dict[str, tuple[str, ...]] = {
 }
 
 
-def what_is_wrong(engine: str, model: str) -> str | None:
-    """Why a model cannot be what a recogniser loads, in a few words; None if it looks right."""
+def fault_of_model(engine: str, model: str) -> str | None:
+    """Why a recogniser cannot load a model, in a few words; None if it probably can."""
     if engine in ("lwasr", "pocketsphinx"):
-        return None  # they look for it themselves
+        return None  # they find their models themselves
     path = Path(model)
     if engine not in FOLDERS:
         return None if path.is_file() else "no such file"

@@ -1,9 +1,9 @@
 """Export a checkpoint as an offline CTC model of sherpa-onnx: the same weights in another runtime.
 
-    python benchmarks/peers/sherpa_model.py models/en-base/checkpoint.safetensors -o FOLDER
+    python -m benchmarks.peers.sherpa_model models/en-base/checkpoint.safetensors -o FOLDER
 
-sherpa-onnx computes NeMo's log-mel features itself; normalisation, encoder and head are in the file. The matrix
-products are quantised as onnxruntime does by default for a dynamic int8 model, which is what its users run.
+sherpa-onnx computes NeMo's log-mel features itself; normalisation, encoder and head are in the file. Linear layers have
+the default dynamic int8 quantisation of onnxruntime, as in other models of sherpa-onnx.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
 
 class ForSherpa(nn.Module):
-    """Log-mel features in, log-probabilities out, one whole recording at a time."""
+    """Log-mel features to log-probabilities, one recording at a time with full context."""
 
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()

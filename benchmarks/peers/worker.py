@@ -10,11 +10,11 @@ BEGAN_AT_S = time.monotonic()
 
 
 def main() -> None:
-    """Load, transcribe the packaged recording, then every recording once; recordings come decoded, as .npy."""
+    """Load, transcribe the packaged recording, then every recording once; recordings are decoded, as .npy."""
     job = json.load(sys.stdin)
     import numpy as np
-    from engines import ENGINES
 
+    from benchmarks.peers.engines import ENGINES
     from lwasr_edge.bench.memory import resident_memory
 
     first = np.load(job["first"])
@@ -29,7 +29,7 @@ def main() -> None:
     texts = [transcribe(waveform) for waveform in recordings]
     busy_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_began_s
     figures = {
-        # Reading the recordings is the harness's, and left out of start-up.
+        # without reading the recordings, which is part of the benchmark, not of start-up
         "startup_s": BEGAN_AT_S - job["spawned_at_s"] + first_text_s - loading_s,
         "load_s": loaded_s - loading_s,
         "busy_s": busy_s,

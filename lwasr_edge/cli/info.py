@@ -40,12 +40,11 @@ def describe(model: str | None) -> dict[str, Any]:
     """
     from lwasr_edge.hub.catalog import find_model
     from lwasr_edge.model import Model
-    from lwasr_edge.model_info import FORMAT_VERSION
 
     opened = Model(find_model(model))
     info = dataclasses.asdict(opened.info)
     vocabulary = info.pop("vocabulary")
-    format_version = info.pop("format_version", FORMAT_VERSION)  # of the file, once ModelInfo holds it
+    format_version = info.pop("format_version")
     return {
         "name": info.pop("name"),
         "file": str(opened.path),

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from lwasr_edge.decoding.decoder import Alternative
     from lwasr_edge.recognizer import Transcript
 
-MAX_LINE_CHARACTERS = 42  # what subtitle style guides ask for
+MAX_LINE_CHARACTERS = 42  # as subtitle style guides recommend
 MAX_CUE_LINES = 2
 MAX_CUE_S = 6.0
-MIN_CUE_S = 1.0  # a shorter cue is kept on the screen, if the next one leaves room
+MIN_CUE_S = 1.0  # shorter cues are extended, up to the next one
 CUE_PAUSE_S = 0.8  # a pause this long starts a new cue
 
 
@@ -54,7 +54,7 @@ def _fits(group: list[Word], word: Word) -> bool:
 
 
 def _wrap(text: str) -> list[str]:
-    """Break text into lines at spaces; a word longer than a line has one to itself."""
+    """Break text into lines at spaces; a word longer than a line gets its own."""
     lines: list[str] = []
     for word in text.split():
         if lines and len(lines[-1]) + 1 + len(word) <= MAX_LINE_CHARACTERS:
@@ -82,23 +82,23 @@ def to_vtt(transcript: Transcript) -> str:
 
 
 def to_text(transcript: Transcript) -> str:
-    """The words, and the end of the line."""
+    """The text and a line feed."""
     return transcript.text + "\n"
 
 
 def alternatives_to_text(alternatives: Iterable[Alternative]) -> str:
-    """An indented line each, with its confidence; the likeliest first."""
+    """One indented line per alternative with its confidence, the most probable first."""
     return "".join(f"    {one.confidence:.2f}  {one.text or '(none of the phrases)'}\n" for one in alternatives)
 
 
 def to_json(transcript: Transcript, file: str | None = None) -> str:
-    """One JSON object on one line: the `file`, if named, and what `Transcript.to_dict` gives."""
+    """One JSON object on one line: the `file`, if given, and the fields of `Transcript.to_dict`."""
     named = {} if file is None else {"file": file}
     return json.dumps(rounded({**named, **transcript.to_dict()}), ensure_ascii=False) + "\n"
 
 
 def to_words(transcript: Transcript) -> str:
-    """A line a word: start, end, confidence and text, separated by tabs."""
+    """One line per word: start, end, confidence and text, separated by tabs."""
     return "".join(
         f"{word.start_s:.3f}\t{word.end_s:.3f}\t{word.confidence:.3f}\t{word.text}\n" for word in transcript.words
     )
@@ -122,7 +122,7 @@ FORMATS = {
 
 
 def rounded(value: object) -> object:
-    """A JSON value with its floats at 4 decimals: a tenth of a millisecond, and more than a confidence is good for."""
+    """A JSON value with floats rounded to 4 decimals: 0.1 ms, and more than the accuracy of a confidence."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):

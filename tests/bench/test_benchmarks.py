@@ -1,9 +1,10 @@
-"""The scripts of benchmarks/: their arithmetic by hand, and one whole run over tones."""
+"""The modules of benchmarks/: their arithmetic by hand, and a run over tones."""
 
 from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -12,67 +13,66 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import speak
-from locations import BENCHMARKS
+from locations import BENCHMARKS, ROOT
 
-from lwasr_edge import Recognizer
+from lwasr_edge import OptionError, Recognizer
 from lwasr_edge.words import Word
 
 if not BENCHMARKS.is_dir():
     pytest.skip("needs the checkout, not an install", allow_module_level=True)
 for needed in ("onnx", "matplotlib"):
     pytest.importorskip(needed)
-sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "peers")]
+sys.path.append(str(ROOT))
 
-import arithmetic  # noqa: E402
-import audiobook  # noqa: E402
-import engines  # noqa: E402
-import latency  # noqa: E402
-import markdown  # noqa: E402
-import run as results_page  # noqa: E402
+from benchmarks import audiobook  # noqa: E402
+from benchmarks import run as results_page  # noqa: E402
+from benchmarks.page import markdown, provenance  # noqa: E402
+from benchmarks.peers import engines  # noqa: E402
+from benchmarks.speed import arithmetic, latency  # noqa: E402
 
 
-def test_end_of_speech_is_where_the_sound_ends() -> None:
+def test_end_of_speech_is_the_end_of_the_tone() -> None:
     quiet = 0.001 * np.sin(np.arange(16000)).astype(np.float32)  # 50 dB below the tone
     waveform = np.concatenate([quiet, speak("\u2581one"), quiet])
     assert latency.end_of_speech_s(waveform) == pytest.approx(1.12)
 
 
-def test_waits_count_from_the_end_of_the_token(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With processing that takes no time, a word waits for the end of the chunk that holds its token."""
+def test_latency_counts_from_the_end_of_the_token(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With processing that takes no time, a word latencies for the end of the chunk that holds its token."""
     monkeypatch.setattr(latency.time, "perf_counter", lambda: 0.0)
     waveform = speak(0.2, "\u2581one", 0.5, "\u2581two", 0.3)
-    whole = recognizer.transcribe((waveform, 16000)).words
-    waits = latency.Waits()
-    latency.measure(recognizer, waveform, whole, 640, waits)
-    assert waits.texts == ["one two"]
-    ends = np.array([word.end_s for word in whole])
-    assert waits.word == pytest.approx(np.ceil(ends / 0.64) * 0.64 - ends, abs=0.021)
-    assert waits.final_by_flush == [pytest.approx(0.0, abs=0.001)]
-    assert -0.2 < waits.final_by_endpoint[0] < 0.1  # the tone's token comes at its beginning
+    aligned = recognizer.transcribe((waveform, 16000)).words
+    latencies = latency.Latencies()
+    latency.measure(recognizer, waveform, aligned, 640, latencies)
+    assert latencies.texts == ["one two"]
+    ends = np.array([word.end_s for word in aligned])
+    assert latencies.word == pytest.approx(np.ceil(ends / 0.64) * 0.64 - ends, abs=0.021)
+    assert latencies.final_by_flush == [pytest.approx(0.0, abs=0.001)]
+    assert -0.2 < latencies.final_by_endpoint[0] < 0.1  # the tone's token comes at its beginning
 
 
-def test_the_first_sight_of_a_word_is_that_of_its_last_form() -> None:
-    def seen(at_s: float, *texts: str) -> latency.Seen:
-        return latency.Seen(at_s, tuple(Word(text, 0.0, 1.0, 1.0) for text in texts), False)
+def test_a_word_is_shown_when_its_final_form_appears() -> None:
+    def seen(at_s: float, *texts: str) -> latency.Shown:
+        return latency.Shown(at_s, tuple(Word(text, 0.0, 1.0, 1.0) for text in texts), False)
 
     events = [seen(1.0, "four"), seen(2.0, "fourteen"), seen(3.0, "fourteen", "two")]
     assert latency.first_shown_s(events, 0, "fourteen") == 2.0
     assert latency.first_shown_s(events, 1, "two") == 3.0
 
 
-def test_multiplications_by_hand() -> None:
-    assert arithmetic.multiplications("MatMul", [[16, 176], [176, 704]], [[16, 704]]) == 16 * 176 * 704
-    assert arithmetic.multiplications("Conv", [[1, 176, 31], [176, 1, 31]], [[1, 176, 16]]) == 176 * 16 * 31
-    assert arithmetic.multiplications("Add", [[16, 176], [16, 176]], [[16, 176]]) == 0
+def test_macs_by_hand() -> None:
+    assert arithmetic.macs_of("MatMul", [[16, 176], [176, 704]], [[16, 704]]) == 16 * 176 * 704
+    assert arithmetic.macs_of("Conv", [[1, 176, 31], [176, 1, 31]], [[1, 176, 16]]) == 176 * 16 * 31
+    assert arithmetic.macs_of("Add", [[16, 176], [16, 176]], [[16, 176]]) == 0
 
 
 def test_the_profile_of_the_tiny_model(model_path: Path) -> None:
     waveform = speak(0.5, "\u2581one", 0.66)
     work, audio_s, rtf = arithmetic.profile(model_path, 16, 16, waveform)
-    assert audio_s == pytest.approx(2 * 0.64 * (arithmetic.PASSES - 1))
-    products = [done for (operator, _), done in work.items() if operator == "MatMul"]
+    assert audio_s == pytest.approx(2 * 0.64 * (arithmetic.RUNS - 1))
+    matmuls = [done for (operator, _), done in work.items() if operator == "MatMul"]
     frames = round(audio_s / 0.04)
-    assert sum(done.mac for done in products) == 2 * frames * 640 * 8  # cosines and sines of eight tones
+    assert sum(done.mac for done in matmuls) == 2 * frames * 640 * 8  # cosines and sines of eight tones
     assert rtf > 0
 
 
@@ -94,18 +94,18 @@ def test_a_table_can_be_read_as_text() -> None:
     ]
 
 
-def test_every_peer_says_what_it_needs_installed() -> None:
+def test_every_peer_names_its_distributions() -> None:
     assert engines.ENGINES.keys() == engines.DISTRIBUTIONS.keys()
 
 
 def test_models_of_peers_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").touch()
     for engine in engines.FOLDERS:
-        assert engines.what_is_wrong(engine, str(tmp_path / "none")) == "no such folder"
-    assert engines.what_is_wrong("sherpa-nemo-ctc", str(tmp_path)) == "the folder has no *.onnx"
-    assert engines.what_is_wrong("whisper-cpp", str(tmp_path / "none")) == "no such file"
+        assert engines.fault_of_model(engine, str(tmp_path / "none")) == "no such folder"
+    assert engines.fault_of_model("sherpa-nemo-ctc", str(tmp_path)) == "the folder has no *.onnx"
+    assert engines.fault_of_model("whisper-cpp", str(tmp_path / "none")) == "no such file"
     (tmp_path / "model.int8.onnx").touch()
-    assert engines.what_is_wrong("sherpa-nemo-ctc", str(tmp_path)) is None
+    assert engines.fault_of_model("sherpa-nemo-ctc", str(tmp_path)) is None
 
 
 def test_latency_from_a_manifest(
@@ -124,7 +124,7 @@ def test_latency_from_a_manifest(
     assert "| 1280 ms |" in capsys.readouterr().out
 
 
-def test_audiobook_is_read_from_the_archive_or_it_says_what_it_expected(tmp_path: Path) -> None:
+def test_audiobook_is_read_from_the_archive(tmp_path: Path) -> None:
     path = tmp_path / "renamed.tar.gz"
     files = {"transcription": b"<s> two words </s> (one)\n", "one.wav": b"RIFF"}
     for names, problem in ((["transcription"], "one.wav"), (["one.wav"], "transcription"), (list(files), "")):
@@ -140,3 +140,34 @@ def test_audiobook_is_read_from_the_archive_or_it_says_what_it_expected(tmp_path
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(SystemExit, match="expected pocketsphinx"):
         audiobook.recordings_in(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"a"', "[" * 100_000])
+def test_figures_that_are_not_an_object_are_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "speed.json"
+    path.write_text(text)
+    with pytest.raises(OptionError, match="speed.json must be figures in JSON"):
+        provenance.read_json(path)
+
+
+def test_the_command_of_figures_can_be_run_again() -> None:
+    assert provenance.program(BENCHMARKS / "speed" / "latency.py") == ["-m", "benchmarks.speed.latency"]
+    for path in (BENCHMARKS / "results").glob("*.json"):
+        words = json.loads(path.read_text(encoding="utf-8"))["command"].split()
+        if words[:2] == ["python", "-m"]:
+            assert (ROOT / f"{words[2].replace('.', '/')}.py").is_file(), words
+        else:
+            assert words[0] == "lwasr" or (ROOT / words[1]).is_file(), words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["run.py", "cards.py", "audiobook.py"])
+def test_scripts_run_by_their_path(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / name), "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_folders_are_small() -> None:
+    for folder in {path.parent for path in BENCHMARKS.rglob("*.py")}:
+        assert len(list(folder.glob("*.py"))) <= 15

@@ -1,4 +1,4 @@
-"""benchmarks/conditions.py: each recording of a stream gets its own words back."""
+"""benchmarks/accuracy/conditions.py: words of a stream are assigned to the right recordings."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 import soundfile
 from conftest import speak
-from locations import BENCHMARKS
+from locations import BENCHMARKS, ROOT
 
 from lwasr_edge import Recognizer
 
 if not BENCHMARKS.is_dir():
     pytest.skip("needs the checkout, not an install", allow_module_level=True)
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.append(str(ROOT))
 
-import conditions
+from benchmarks.accuracy import conditions
 
 
 @pytest.mark.parametrize("condition", conditions.CONDITIONS, ids=lambda condition: condition.name)
-def test_words_go_to_the_recording_they_were_said_in(recognizer: Recognizer, condition: conditions.Condition) -> None:
+def test_words_are_assigned_to_their_recording(recognizer: Recognizer, condition: conditions.Condition) -> None:
     waveforms = [speak(0.1, f"\u2581{word}", 0.1) for word in ("one", "two", "three")] + [speak(0.5)]
-    assert conditions.hear_in_one_stream(recognizer, waveforms, condition, 640) == ["one", "two", "three", ""]
+    assert conditions.texts_in_one_stream(recognizer, waveforms, condition, 640) == ["one", "two", "three", ""]
 
 
 def test_gains() -> None:
@@ -46,4 +46,4 @@ def test_from_a_manifest(
     assert len(figures["wer"]) == 4 + len(conditions.CONDITIONS)
     assert set(figures["wer"].values()) == {1 / 3}
     assert set(figures["words_in_a_minute_of_noise"].values()) == {0}
-    assert "| apart, -20 dB " in capsys.readouterr().out
+    assert "| separate streams, -20 dB " in capsys.readouterr().out

@@ -94,7 +94,7 @@ def test_endpoints(home: Path, tones: Path) -> None:
 
 
 def test_subtitles(home: Path, tones: Path) -> None:
-    assert run("subtitles.py", tones, home=home) == "2.8 s of sound, 4 words\n"
+    assert run("subtitles.py", tones, home=home) == "2.8 s of audio, 4 words\n"
     srt = tones.with_suffix(".srt").read_text(encoding="utf-8")
     assert re.match(r"1\n00:00:00,\d{3} --> 00:00:0\d,\d{3}\none fourteen two", srt)
     assert tones.with_suffix(".vtt").read_text(encoding="utf-8").startswith("WEBVTT\n")

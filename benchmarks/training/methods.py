@@ -1,24 +1,22 @@
-"""The two-step method beside what people do instead, at one budget (`lwasr-train compare`), for RESULTS.md.
+"""The two-step method and alternatives at one training budget (`lwasr-train compare`).
 
-    python benchmarks/methods.py --reference CHECKPOINT --speech FOLDER --noise MANIFEST -o FOLDER --json FILE.json
+    python -m benchmarks.training.methods --reference CHECKPOINT --speech FOLDER --noise MANIFEST -o FOLDER
 
-an4 is a place that no method hears in training. The whole takes hours on two cores: the folder keeps what is done, and
-several such commands with a part of the --methods each may share it.
+No method is trained on the domain of an4. The comparison takes hours on two cores: it resumes from its folder, which
+several commands, each with some of the --methods, may share.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from markdown import provenance_line
-from provenance import write_json
-
+from benchmarks.page.markdown import provenance_line
+from benchmarks.page.provenance import read_json, write_json
 from lwasr_edge.training.study.baselines import BASELINES, METHODS
 from lwasr_edge.training.study.compare import RESULTS_FILE
 from lwasr_edge.training.study.report import markdown, plot_costs, plot_sizes
@@ -42,14 +40,14 @@ def command(args: argparse.Namespace) -> list[str]:
 
 def section(figures: dict) -> str:
     """Markdown of the figures."""
-    told = re.sub(r"^### (.*)$", r"**\1**", markdown(figures["results"]), flags=re.MULTILINE)
-    return f"{told}\n`lwasr-train {shlex.join(figures['compare'])}`, by {provenance_line(figures)}\n"
+    tables = re.sub(r"^### (.*)$", r"**\1**", markdown(figures["results"]), flags=re.MULTILINE)
+    return f"{tables}\n`lwasr-train {shlex.join(figures['compare'])}`, by {provenance_line(figures)}\n"
 
 
 def plot_cost_figures(figures: dict, path: Path) -> str:
     """WER against training cost."""
     plot_costs(figures["results"], path)
-    return "WER by audio heard in training, for each method and size"
+    return "WER by audio processed in training, for each method and size"
 
 
 def plot_size_figures(figures: dict, path: Path) -> str:
@@ -59,7 +57,7 @@ def plot_size_figures(figures: dict, path: Path) -> str:
 
 
 def main() -> None:
-    """Compare, print the tables, and keep the figures if asked to."""
+    """Compare, print the tables, and write the figures with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, required=True, metavar="CHECKPOINT")
     parser.add_argument("--speech", type=Path, required=True, help="folder with the manifests")
@@ -68,14 +66,14 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(BASELINES), metavar="METHOD")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--dev-utterances", type=int, default=40, help="of each set (default: 40)")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="resumes what is there")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="resumed if it exists")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
     words = command(args)
     ended = subprocess.run([sys.executable, "-m", "lwasr_edge.training.cli", *words], check=False)
     if ended.returncode != 0:
         sys.exit(f"lwasr-train {shlex.join(words)} ended with status {ended.returncode}")
-    results = json.loads((args.output / RESULTS_FILE).read_text(encoding="utf-8"))
+    results = read_json(args.output / RESULTS_FILE)
     print(section(write_json(args.json, {"compare": words, "results": results})))
 
 

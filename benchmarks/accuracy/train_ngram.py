@@ -1,30 +1,31 @@
 """Train a small n-gram model on the transcripts of manifests, and write it in ARPA format.
 
-    python benchmarks/train_ngram.py -o words.arpa ../shared/speech/an4-train.jsonl [more manifests] [--order 3]
+    python -m benchmarks.accuracy.train_ngram -o words.arpa ../shared/speech/an4-train.jsonl [MANIFEST ...] [--order 3]
 
 Interpolated Kneser-Ney smoothing (Kneser and Ney 1995; Chen and Goodman 1999, section 4.1.6) with one discount for each
-order, D = n1 / (n1 + 2 n2). Enough for tens of thousands of sentences; for more take KenLM or SRILM, whose files the
-SDK reads as well.
+order, D = n1 / (n1 + 2 n2). Fast enough for tens of thousands of sentences; for more, use KenLM or SRILM, whose
+files the SDK also reads.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from lwasr_edge.bench.manifest import read_manifest_lines
+from lwasr_edge.files import write_file
 from lwasr_edge.wer import normalize_text
 
 Gram = tuple[str, ...]
 
 
 def count_grams(sentences: Iterable[list[str]], order: int) -> list[Counter[Gram]]:
-    """Counts of the n-grams of each order; below the highest, how many words each was seen after.
+    """Counts of the n-grams of each order; below the highest, the number of words that precede each.
 
-    An n-gram at the beginning of a sentence has nothing before it, and keeps its plain count.
+    An n-gram at the beginning of a sentence has no predecessor, and keeps its plain count.
     """
     plain: list[Counter[Gram]] = [Counter() for _ in range(order)]
     for sentence in sentences:
@@ -40,7 +41,7 @@ def count_grams(sentences: Iterable[list[str]], order: int) -> list[Counter[Gram
 
 
 def kneser_ney(counts: list[Counter[Gram]]) -> list[dict[Gram, tuple[float, float]]]:
-    """For each order: n-gram -> (its probability, the weight of shorter n-grams after it)."""
+    """For each order: n-gram -> (probability, back-off weight)."""
     n_words = len(counts[0]) + 1  # and <unk>
     by_order: list[dict[Gram, float]] = []
     weight_after: dict[Gram, float] = {}
@@ -62,7 +63,7 @@ def kneser_ney(counts: list[Counter[Gram]]) -> list[dict[Gram, tuple[float, floa
 
 
 def to_arpa(levels: list[dict[Gram, tuple[float, float]]]) -> str:
-    """The text of the file."""
+    """The ARPA file as text."""
     lines = ["\\data\\", *(f"ngram {n}={len(level)}" for n, level in enumerate(levels, 1)), ""]
     for n, level in enumerate(levels, 1):
         lines.append(f"\\{n}-grams:")
@@ -76,17 +77,18 @@ def to_arpa(levels: list[dict[Gram, tuple[float, float]]]) -> str:
 
 def train_arpa(manifests: Iterable[Path], order: int) -> str:
     """ARPA text for the transcripts of manifests."""
-    lines = [line for path in manifests for line in path.read_text(encoding="utf-8").splitlines()]
-    return to_arpa(kneser_ney(count_grams([normalize_text(json.loads(line)["text"]).split() for line in lines], order)))
+    entries = [entry for path in manifests for entry in read_manifest_lines(path, required=("audio_filepath", "text"))]
+    return to_arpa(kneser_ney(count_grams([normalize_text(entry.text).split() for entry in entries], order)))
 
 
 def main() -> None:
+    """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifests", nargs="+", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--order", type=int, choices=range(1, 6), default=3)
+    parser.add_argument("manifests", nargs="+", type=Path, help="with transcripts")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="ARPA file to write")
+    parser.add_argument("--order", type=int, choices=range(1, 6), default=3, help="of the n-grams (default: 3)")
     args = parser.parse_args()
-    args.output.write_text(train_arpa(args.manifests, args.order), encoding="utf-8")
+    write_file(args.output, train_arpa(args.manifests, args.order))
 
 
 if __name__ == "__main__":

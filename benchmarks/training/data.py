@@ -1,9 +1,9 @@
-"""Batches and distortions of this project beside lhotse's, over the training sets of ../shared/speech.
+"""Batches and augmentation of this project compared with lhotse's, over the training sets of ../shared/speech.
 
-    python benchmarks/data.py [--speech ../shared/speech] [--noise ../shared/noise] [--repeat 1]
+    python -m benchmarks.training.data [--speech ../shared/speech] [--noise ../shared/noise] [--repeat 1]
 
-Batches: the share of padding, the longest batch, and the processor time to make an epoch's. Distortions: seconds of
-audio for a second of one processor (one thread and its own time, so that other programs on the machine count little).
+Batches: the share of padding, the longest batch, and the CPU time to make those of an epoch. Augmentation: seconds of
+audio per second of CPU time, on one thread.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import torch
 from lhotse import CutSet, MonoCut, Recording
 from lhotse.audio import AudioSource
 from lhotse.dataset import DynamicBucketingSampler, cut_transforms
-from markdown import table
 
+from benchmarks.page.markdown import table
+from benchmarks.page.provenance import CHECKOUT
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.augment_config import AugmentConfig
 from lwasr_edge.training.data.batches import Batches, WaveformStore
@@ -35,14 +36,14 @@ NONE = {"speeds": (1.0,), "pause_probability": 0.0, "noise_probability": 0.0, "r
 
 
 def named_cuts(lengths: np.ndarray) -> CutSet:
-    """Cuts of these lengths (samples) whose ids are their places; no audio is read to make batches."""
+    """Cuts of these lengths (samples) whose ids are their indices; no audio is read to make batches."""
 
-    def cut(place: int, n: int) -> MonoCut:
+    def cut(index: int, n: int) -> MonoCut:
         source = AudioSource("file", [0], "none.wav")
-        recording = Recording(str(place), [source], RATE, n, n / RATE)
-        return MonoCut(str(place), start=0, duration=n / RATE, channel=0, recording=recording)
+        recording = Recording(str(index), [source], RATE, n, n / RATE)
+        return MonoCut(str(index), start=0, duration=n / RATE, channel=0, recording=recording)
 
-    return CutSet.from_cuts(cut(place, int(n)) for place, n in enumerate(lengths))
+    return CutSet.from_cuts(cut(index, int(n)) for index, n in enumerate(lengths))
 
 
 def batch_row(name: str, batch_s: float, lengths: np.ndarray, make: Callable[[], list[np.ndarray]]) -> list[str]:
@@ -72,11 +73,11 @@ def compare_batches(utterances: list[Utterance]) -> str:
                 return [np.array([int(cut.id) for cut in batch]) for batch in sampler]
 
             rows.append(batch_row(f"lhotse, {n_buckets} buckets", batch_s, lengths, theirs))
-    return table(["asked for, s", "batches by", "padding, %", "longest batch, s", "epoch, s"], rows)
+    return table(["target, s", "batches by", "padding, %", "longest batch, s", "epoch, s"], rows)
 
 
 def in_memory(utterances: Iterable[Utterance], corpus: Corpus, folder: Path) -> CutSet:
-    """The corpus's audio as cuts that hold it."""
+    """The audio of the corpus as cuts in memory."""
 
     def cut(utterance: Utterance, start: int, n: int) -> MonoCut:
         path = folder / f"{start}.wav"
@@ -86,8 +87,8 @@ def in_memory(utterances: Iterable[Utterance], corpus: Corpus, folder: Path) -> 
     return CutSet.from_cuts(map(cut, utterances, corpus.starts.tolist(), corpus.lengths.tolist()))
 
 
-def compare_distortions(speech: Corpus, noise: Corpus) -> str:
-    """The table of distortions."""
+def compare_augmentation(speech: Corpus, noise: Corpus) -> str:
+    """The table of augmentation."""
     torch.set_num_threads(1)
     store, background = WaveformStore(speech, torch.device("cpu")), torch.from_numpy(noise.samples)
     total_s = float(speech.lengths.sum()) / RATE
@@ -117,25 +118,25 @@ def compare_distortions(speech: Corpus, noise: Corpus) -> str:
     rows = [
         ["speed", ours(**NONE | {"speeds": (0.9, 1.1)}), theirs(cut_transforms.PerturbSpeed([0.9, 1.1], p=1.0))],
         ["noise", ours(**NONE | {"noise_probability": 1.0}), theirs(mix)],
-        ["room", ours(**NONE | {"room_probability": 1.0}), theirs(room)],
-        ["all, as often as by default", ours(), ""],
+        ["reverberation", ours(**NONE | {"room_probability": 1.0}), theirs(room)],
+        ["all, with default probabilities", ours(), ""],
     ]
-    return table(["distortion (ours: with level)", "ours, audio s a s", "lhotse, audio s a s"], rows)
+    return table(["augmentation (ours: with gain)", "ours, audio s / s", "lhotse, audio s / s"], rows)
 
 
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shared = Path(__file__).parents[2] / "shared"
+    shared = CHECKOUT.parent / "shared"
     parser.add_argument("--speech", type=Path, default=shared / "speech", help="default: %(default)s")
     parser.add_argument("--noise", type=Path, default=shared / "noise", help="default: %(default)s")
-    parser.add_argument("--repeat", type=int, default=1, help="of the training sets, for the look of a larger corpus")
+    parser.add_argument("--repeat", type=int, default=1, help="of the training sets, to simulate a larger corpus")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     train = [utterance for path in sorted(args.speech.glob("*-train.jsonl")) for utterance in read_manifest(path)]
     print(f"{len(train) * args.repeat} utterances\n\n{compare_batches(train * args.repeat)}\n")
     dev = read_manifest(args.speech / "librispeech-dev.jsonl")[:120]
-    print(compare_distortions(load_corpus(dev), load_corpus(read_audio_folder(args.noise))))
+    print(compare_augmentation(load_corpus(dev), load_corpus(read_audio_folder(args.noise))))
 
 
 if __name__ == "__main__":

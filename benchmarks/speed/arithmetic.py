@@ -1,12 +1,11 @@
-"""How far the model runs from what its arithmetic needs, node by node.
+"""Distance of a model's run time from its arithmetic limit, node by node.
 
-    python benchmarks/arithmetic.py [--model NAME|PATH ...] [--chunk-ms 640] [--json OUT]
+    python -m benchmarks.speed.arithmetic [--model NAME|PATH ...] [--chunk-ms 640] [--json OUT]
 
-onnxruntime's profiler tells time and shapes of every node; from the shapes follow the multiplications (MAC) of matrix
-products and convolutions. The limit is their number over the rate at which this core multiplies matrices in
-onnxruntime: large ones (512 x 512 x 512), for float32 and for 8-bit integers apart. Everything a model spends beyond
-that is small shapes, other operations, and onnxruntime's own work between nodes. One thread, the runtime's own session
-options.
+onnxruntime's profiler reports time and shapes of every node; the shapes give the multiply-accumulates (MACs) of matrix
+multiplications and convolutions. The limit is the time for these MACs at the peak rate of this core: that of large
+matrices (512 x 512 x 512) in onnxruntime, measured separately for float32 and 8-bit integers. The rest is small shapes,
+other operators, and onnxruntime's work between nodes. One thread, with the session options of the runtime.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from markdown import provenance_line, table
 from onnx import TensorProto, helper, numpy_helper
-from provenance import write_json
 
+from benchmarks.page.markdown import provenance_line, table
+from benchmarks.page.provenance import write_json
 from lwasr_edge.audio.reader import load_audio
 from lwasr_edge.bench.recordings import CLIP
 from lwasr_edge.hub.catalog import find_model
@@ -33,23 +32,23 @@ from lwasr_edge.model import Model, source_of
 from lwasr_edge.model_info import LOOK_AHEAD
 from lwasr_edge.recognizer import Recognizer
 
-INTEGER_PRODUCTS = {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"}
-FLOAT_PRODUCTS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm"}
+INTEGER_MATMULS = {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"}
+FLOAT_MATMULS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm"}
 CONVOLUTIONS = {"Conv", "FusedConv", "ConvInteger", "QLinearConv", "NhwcFusedConv"}
 GEMM_SIZE = 512
-PASSES = 8  # over the packaged recording, the first of which warms up
+RUNS = 8  # over the packaged recording, the first of which is a warm-up
 
 
 @dataclass
 class Work:
-    """What one node, or all nodes of one operator, did over all profiled chunks."""
+    """Time and MACs of one node, or of all nodes of one operator, over all profiled chunks."""
 
     seconds: float = 0.0
     mac: float = 0.0
     calls: int = 0
 
     def add(self, other: Work) -> None:
-        """Add what another did."""
+        """Add the work of another node."""
         self.seconds += other.seconds
         self.mac += other.mac
         self.calls += other.calls
@@ -66,7 +65,7 @@ def options() -> ort.SessionOptions:
 
 
 def gemm_rate(operator: str) -> float:
-    """MAC per second of one large product on one core: "MatMul" in float32, "MatMulInteger" in uint8 x int8."""
+    """MACs per second of one large matrix multiplication on one core, by "MatMul" (float32) or "MatMulInteger"."""
     rng = np.random.default_rng(0)
     is_float = operator == "MatMul"
     a_type, b_type = (np.float32, np.float32) if is_float else (np.uint8, np.int8)
@@ -86,12 +85,12 @@ def gemm_rate(operator: str) -> float:
         began_s = time.perf_counter()
         session.run(None, {"a": a})
         times_s.append(time.perf_counter() - began_s)
-    return GEMM_SIZE**3 / min(times_s)  # the limit is what the core can do undisturbed
+    return GEMM_SIZE**3 / min(times_s)  # the fastest run: the limit is that of an undisturbed core
 
 
-def multiplications(operator: str, inputs: list[list[int]], outputs: list[list[int]]) -> int:
-    """MAC of one node by the shapes of its inputs and outputs; 0 for what is neither product nor convolution."""
-    if operator in INTEGER_PRODUCTS | FLOAT_PRODUCTS:
+def macs_of(operator: str, inputs: list[list[int]], outputs: list[list[int]]) -> int:
+    """MACs of one node from its input and output shapes; 0 for other operators than matmuls and convolutions."""
+    if operator in INTEGER_MATMULS | FLOAT_MATMULS:
         return math.prod(outputs[0]) * inputs[0][-1]
     if operator in CONVOLUTIONS:
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])
@@ -104,11 +103,11 @@ def profile(
     """Run the recording chunk by chunk, as a stream does.
 
     Args:
-        chunk_frames: frames that the model hears at a time.
-        hop_frames: how many of them it consumes; the rest is look-ahead.
+        chunk_frames: frames of a chunk.
+        hop_frames: frames from one chunk to the next; the rest is look-ahead.
 
     Returns:
-        Work by (operator, node); seconds of audio profiled; seconds per audio second of the same without a profiler.
+        Work by (operator, node); seconds of audio profiled; real-time factor without the profiler.
     """
     model = Model(path)
     size, hop = (frames * model.info.samples_per_frame for frames in (chunk_frames, hop_frames))
@@ -124,20 +123,20 @@ def profile(
         look_ahead = chunk_frames - hop_frames
         more = {LOOK_AHEAD: np.array([look_ahead], np.int64)} if model.can_look_ahead else {}
         names = [output.name for output in session.get_outputs() if output.name != "log_probs"]
-        for _ in range(PASSES):
+        for _ in range(RUNS):
             state = model.initial_state()
             for chunk in chunks:
                 outputs = dict(zip(names, session.run(names, {"waveform": chunk, **state, **more}), strict=True))
                 state = {name: outputs[name.replace("state_", "next_", 1)] for name in state}
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     times_s = []
-    for _ in range(PASSES):
+    for _ in range(RUNS):
         state = model.initial_state()
         began_s = time.perf_counter()
         for chunk in chunks:
             state = model.step(chunk, state, look_ahead=look_ahead).state
         times_s.append(time.perf_counter() - began_s)
-    return work_of(events, calls_to_skip=len(chunks)), audio_s * (PASSES - 1), float(np.median(times_s[1:])) / audio_s
+    return work_of(events, calls_to_skip=len(chunks)), audio_s * (RUNS - 1), float(np.median(times_s[1:])) / audio_s
 
 
 def work_of(events: list[dict], calls_to_skip: int) -> dict[tuple[str, str], Work]:
@@ -156,7 +155,7 @@ def work_of(events: list[dict], calls_to_skip: int) -> dict[tuple[str, str], Wor
             for key in ("input_type_shape", "output_type_shape")
         ]
         operator = arguments["op_name"]
-        work[operator, name].add(Work(event["dur"] * 1e-6, multiplications(operator, *shapes), 1))
+        work[operator, name].add(Work(event["dur"] * 1e-6, macs_of(operator, *shapes), 1))
     return work
 
 
@@ -170,12 +169,12 @@ def figures_of(path: Path, chunk_ms: float, rates: dict[str, float], waveform: n
     limit_s = 0.0
     for (operator, _), done in work.items():
         operators[operator].add(done)
-        limit_s += done.mac / rates["int8" if operator in INTEGER_PRODUCTS else "float32"]
+        limit_s += done.mac / rates["int8" if operator in INTEGER_MATMULS else "float32"]
     rows = sorted(operators.items(), key=lambda item: -item[1].seconds)
     nodes = sorted(work.items(), key=lambda item: -item[1].seconds)[:15]
 
-    def described(name: str, operator: str, done: Work) -> dict:
-        rate = rates["int8" if operator in INTEGER_PRODUCTS else "float32"]
+    def row(name: str, operator: str, done: Work) -> dict:
+        rate = rates["int8" if operator in INTEGER_MATMULS else "float32"]
         return {
             "name": name,
             "operator": operator,
@@ -195,12 +194,12 @@ def figures_of(path: Path, chunk_ms: float, rates: dict[str, float], waveform: n
         "in_nodes_rtf": sum(done.seconds for done in operators.values()) / audio_s,
         "mmac_per_s": {
             kind: 1e-6
-            * sum(w.mac for op, w in operators.items() if (op in INTEGER_PRODUCTS) == (kind == "int8"))
+            * sum(w.mac for op, w in operators.items() if (op in INTEGER_MATMULS) == (kind == "int8"))
             / audio_s
             for kind in ("int8", "float32")
         },
-        "operators": [described(operator, operator, done) for operator, done in rows],
-        "nodes": [described(name, operator, done) for (operator, name), done in nodes],
+        "operators": [row(operator, operator, done) for operator, done in rows],
+        "nodes": [row(name, operator, done) for (operator, name), done in nodes],
     }
 
 
@@ -208,11 +207,20 @@ def section(figures: dict) -> str:
     """The figures as Markdown."""
     rates = figures["gmac_per_s"]
     lines = [
-        f"One core multiplies {rates['float32']:.1f} GMAC/s in float32 and {rates['int8']:.1f} GMAC/s in uint8 x int8 "
+        f"One core reaches {rates['float32']:.1f} GMAC/s in float32 and {rates['int8']:.1f} GMAC/s in uint8 x int8 "
         f"({GEMM_SIZE} x {GEMM_SIZE} x {GEMM_SIZE}, onnxruntime). {provenance_line(figures)}",
         "",
         table(
-            ("model", "chunk / hop ms", "MMAC/s int8", "MMAC/s float32", "limit RTF", "in nodes", "RTF", "RTF / limit"),
+            (
+                "model",
+                "chunk / hop ms",
+                "MMAC/s int8",
+                "MMAC/s float32",
+                "limit RTF",
+                "node time RTF",
+                "RTF",
+                "RTF / limit",
+            ),
             [
                 (
                     f"{run['model']} {run['precision']}",
@@ -231,7 +239,7 @@ def section(figures: dict) -> str:
     for run in figures["runs"][:1]:
         lines += [
             "",
-            f"{run['model']} {run['precision']} at {run['chunk_ms']:g} ms by operator, then its slowest nodes:",
+            f"{run['model']} {run['precision']} at {run['chunk_ms']:g} ms by operator, and the slowest nodes:",
         ]
         for key, count in (("operators", 12), ("nodes", 12)):
             rows = [
@@ -245,17 +253,17 @@ def section(figures: dict) -> str:
                 )
                 for item in run[key][:count]
             ]
-            head = (key[:-1], "calls per s", "ms per audio s", "share", "MMAC per audio s", "of the core's rate")
+            head = (key[:-1], "calls per s", "ms per audio s", "share", "MMAC per audio s", "of peak")
             lines += ["", table(head, rows)]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Print the section, and keep the figures if asked to."""
+    """Print the section, and write the figures with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", help="may be repeated (default: the default model)")
+    parser.add_argument("--model", action="append", help="name or path; may be repeated (default: the default model)")
     parser.add_argument("--chunk-ms", type=float, action="append", help="may be repeated (default: 640)")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
     rates = {"float32": gemm_rate("MatMul"), "int8": gemm_rate("MatMulInteger")}
     waveform = load_audio(CLIP)

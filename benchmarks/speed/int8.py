@@ -1,11 +1,11 @@
-"""Ways to quantise the default model's products, side by side on this processor.
+"""Variants of int8 quantisation of a model's linear layers, compared on this processor.
 
-    python benchmarks/int8.py CHECKPOINT --manifest commonvoice-dev.jsonl --calibrate commonvoice-train.jsonl
+    python -m benchmarks.speed.int8 CHECKPOINT --manifest commonvoice-dev.jsonl --calibrate commonvoice-train.jsonl
 
-Dynamic quantisation measures each activation as it comes; static quantisation (QDQ) has its ranges from calibration.
-"pairs": the exporter's way (`lwasr_edge.export.quantize`). Divergence is of the posteriors from the float file's,
-in nats, that four in five of the frames with a token stay below; times are medians over rounds in which all files take
-turns, over the float file's.
+Dynamic quantisation measures the range of each activation at run time; static quantisation (QDQ) calibrates it.
+"pairs": the method of the exporter (`lwasr_edge.export.quantize`). Divergence is between the posteriors of the int8 and
+the float file, in nats: the 80th percentile over frames with a token. Times are relative to the float file: medians
+over rounds in which all files alternate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from markdown import provenance_line, table
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -27,8 +26,9 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
-from provenance import write_json
 
+from benchmarks.page.markdown import provenance_line, table
+from benchmarks.page.provenance import write_json
 from lwasr_edge.export.graph import quiet, trace
 from lwasr_edge.export.metadata import Description, describe, write_metadata
 from lwasr_edge.export.quantize import (
@@ -51,14 +51,14 @@ Write = Callable[[onnx.ModelProto, Path], None]
 
 
 class Chunks(CalibrationDataReader):
-    """Chunks of recordings as a stream gives them, each with the state that the ones before left."""
+    """Chunks of recordings with the states of a stream, as calibration data."""
 
     def __init__(self, float_path: Path, recordings: list[Recording], chunk_frames: int = 50) -> None:
         self.inputs = self.all_inputs(Model(float_path), recordings, chunk_frames)
 
     @staticmethod
     def all_inputs(model: Model, recordings: list[Recording], chunk_frames: int) -> Iterator[dict[str, np.ndarray]]:
-        """What the graph is given, chunk after chunk."""
+        """Inputs of the graph, chunk by chunk."""
         n_samples = chunk_frames * model.info.samples_per_frame
         for recording in recordings:
             state = model.initial_state()
@@ -73,7 +73,7 @@ class Chunks(CalibrationDataReader):
 
 
 def dynamic(**options: object) -> Write:
-    """`quantize_dynamic` with these options, and the exporter's order of gathering and quantising."""
+    """`quantize_dynamic` with these options, and the exporter's order of Gather and quantisation."""
 
     def write(proto: onnx.ModelProto, target: Path) -> None:
         with tempfile.TemporaryDirectory() as folder, quiet():
@@ -126,7 +126,7 @@ def static(float_path: Path, recordings: list[Recording], method: CalibrationMet
 
 
 def seconds(models: dict[str, Model], n_frames: int, rounds: int = 15) -> dict[str, float]:
-    """Median time of one chunk through each model, all taking turns."""
+    """Median time of one chunk in each model; models alternate."""
     samples_per_frame = next(iter(models.values())).info.samples_per_frame
     waveform = np.random.default_rng(0).normal(0, 0.05, n_frames * samples_per_frame).astype(np.float32)
     times: dict[str, list[float]] = {name: [] for name in models}
@@ -152,44 +152,44 @@ def section(figures: dict) -> str:
         for row in figures["ways"]
     ]
     times = [f"time, {n_frames} frames" for n_frames in CHUNKS]
-    header = ["products", "MB", f"WER on {figures['set']}", "divergence", *times]
-    return f"{table(header, rows)}\n\nTimes are over the float file's. {provenance_line(figures)}\n"
+    header = ["linear layers", "MB", f"WER on {figures['set']}", "divergence", *times]
+    return f"{table(header, rows)}\n\nTimes are relative to the float file. {provenance_line(figures)}\n"
 
 
 def main() -> None:
-    """Write every file, measure all, print the table, and keep the figures if asked to."""
+    """Write and measure every file, print the table, and write the figures with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    parser.add_argument("--manifest", type=Path, required=True, help="to measure on")
-    parser.add_argument("--calibrate", type=Path, required=True, help="manifest whose recordings give static ranges")
+    parser.add_argument("--manifest", type=Path, required=True, help="recordings to measure on")
+    parser.add_argument("--calibrate", type=Path, required=True, help="recordings to calibrate static ranges on")
     parser.add_argument("--limit", type=int, help="recordings to measure on (default: all)")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
     model, _ = load_checkpoint(args.checkpoint)
     exported = exported_model(model)
-    proto, metadata, steps = trace(exported), describe(model, Description("int8"), "int8", ""), scales_of(exported)
+    proto, metadata, scales = trace(exported), describe(model, Description("int8"), "int8", ""), scales_of(exported)
     rate = model.config.frontend.sample_rate
     measured_on = RecordingSet(args.manifest.stem, read_recordings(args.manifest, rate, args.limit))
     with tempfile.TemporaryDirectory() as folder:
         float_path = Path(folder, "float.onnx")
         onnx.save(write_metadata(proto, metadata), float_path)
         calibration = read_recordings(args.calibrate, rate, CALIBRATION_RECORDINGS)
-        percentile, extremes = CalibrationMethod.Percentile, CalibrationMethod.MinMax
-        ways: dict[str, Write] = {
+        percentile, min_max = CalibrationMethod.Percentile, CalibrationMethod.MinMax
+        variants: dict[str, Write] = {
             "float": lambda proto, target: onnx.save(proto, target),
-            "dynamic, the steps learnt": lambda proto, target: onnx.save(quantize(proto, scales=steps), target),
+            "dynamic, QAT scales": lambda proto, target: onnx.save(quantize(proto, scales=scales), target),
             "dynamic, pairs": lambda proto, target: onnx.save(quantize(proto), target),
             "dynamic, 7 bits": dynamic(weight_type=QuantType.QInt8, reduce_range=True),
             "dynamic, 8 bits": dynamic(weight_type=QuantType.QInt8),
             "dynamic, 8 bits unsigned": dynamic(weight_type=QuantType.QUInt8),
-            "static, 7 bits, extremes": static(float_path, calibration, extremes, True),
+            "static, 7 bits, min/max": static(float_path, calibration, min_max, True),
             "static, 7 bits, 99.99 %": static(float_path, calibration, percentile, True),
-            "static, 8 bits, extremes": static(float_path, calibration, extremes, False),
+            "static, 8 bits, min/max": static(float_path, calibration, min_max, False),
         }
-        if not steps:
-            del ways["dynamic, the steps learnt"]
+        if not scales:
+            del variants["dynamic, QAT scales"]
         rows, models = [], {}
-        for number, (name, write) in enumerate(ways.items()):
+        for number, (name, write) in enumerate(variants.items()):
             path = Path(folder, f"{number}.onnx")
             write(proto, path)
             onnx.save(write_metadata(onnx.load(path), metadata), path)

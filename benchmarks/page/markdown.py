@@ -1,4 +1,4 @@
-"""Tables as Markdown, for the terminal and for RESULTS.md alike."""
+"""Markdown tables, for the terminal and for RESULTS.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table: the first column to the left, the others to the right, padded so that it can be read as text."""
+    """A table: first column left-aligned, the others right-aligned, padded to be readable as text."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     rule = ["-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
 
@@ -20,7 +20,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def provenance_line(figures: dict) -> str:
-    """Where a section's figures come from: one paragraph."""
+    """The provenance of a section, in one sentence."""
     board = figures["board"]
     return (
         f"`{figures['command']}`, commit {figures['commit']}, {figures['created']}; {board['processor']}, "

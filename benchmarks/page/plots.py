@@ -1,4 +1,4 @@
-"""The plots of RESULTS.md, each one figure from one section's JSON."""
+"""The plots of RESULTS.md, each from the JSON of one section."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def speed(report: dict, path: Path) -> str:
 
 
 def accuracy(report: dict, path: Path) -> str:
-    """Word error rate by chunk size; whole files as lines across."""
+    """Word error rate by chunk size; files as horizontal lines."""
     figure, (axes,) = _axes(1)
     for colour, model in zip(COLOURS, report["models"], strict=False):
         streams = [item for item in model["measurements"] if item["mode"] == "stream"]
@@ -43,7 +43,7 @@ def accuracy(report: dict, path: Path) -> str:
 
 
 def latency(figures: dict, path: Path) -> str:
-    """What a listener waits for, by chunk size."""
+    """Latency by chunk size."""
     figure, (left, right) = _axes(2)
     chunks = figures["chunks"]
     chunks_ms = [line["chunk_ms"] for line in chunks]
@@ -57,10 +57,10 @@ def latency(figures: dict, path: Path) -> str:
         left.plot(chunks_ms, [line[kind]["p50"] for line in chunks], "o-", color=colour, label=label)
         left.plot(chunks_ms, [line[kind]["p95"] for line in chunks], ":", color=colour)
     right.plot(chunks_ms, [100 * line["wer"] for line in chunks], "o-", color=COLOURS[0], label="stream")
-    right.axhline(100 * figures["wer_whole"], color=COLOURS[0], linestyle=":", label="whole files")
+    right.axhline(100 * figures["wer_whole"], color=COLOURS[0], linestyle=":", label="files")
     _chunk_axis(left, "ms, median (dotted: 95 %)")
     _chunk_axis(right, "WER, %")
-    return _save(figure, path, "Waiting times of a listener, and word error rate, by chunk size")
+    return _save(figure, path, "Latency and word error rate by chunk size")
 
 
 def peers(figures: dict, path: Path) -> str:
@@ -81,20 +81,20 @@ def peers(figures: dict, path: Path) -> str:
 
 
 def adaptation(figures: dict, path: Path) -> str:
-    """WER of each place by minutes of its speech; dotted, what general speech costs."""
+    """WER of each domain by minutes of its speech; dotted, that of general speech."""
     figure, (axes,) = _axes(1)
-    for colour, place in zip(COLOURS, figures["places"], strict=False):
-        minutes = [1.0, *(row["minutes"] for row in place["after"])]  # 1 stands for none: the axis is logarithmic
-        for name, style in ((place["test"], "o-"), ("librispeech-dev", ":")):
-            wers = [place["before"][name], *(row["wer"][name] for row in place["after"])]
-            axes.plot(minutes, wers, style, color=colour, label=place["title"] if style == "o-" else None)
+    for colour, domain in zip(COLOURS, figures["places"], strict=False):
+        minutes = [1.0, *(row["minutes"] for row in domain["after"])]  # 1 means none, on a logarithmic axis
+        for name, style in ((domain["test"], "o-"), ("librispeech-dev", ":")):
+            wers = [domain["before"][name], *(row["wer"][name] for row in domain["after"])]
+            axes.plot(minutes, wers, style, color=colour, label=domain["title"] if style == "o-" else None)
     axes.set_xscale("log")
     axes.set_xticks([1, 5, 15, 60, 150], ["none", "5", "15", "60", "150"])
-    axes.set_xlabel("minutes of the place's speech (dotted: librispeech-dev)")
+    axes.set_xlabel("minutes of domain speech (dotted: librispeech-dev)")
     axes.set_ylabel("WER, %")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    return _save(figure, path, "WER in three places by minutes of their speech")
+    return _save(figure, path, "WER of each domain by minutes of its speech")
 
 
 def _axes(count: int) -> tuple[Figure, list[Axes]]:

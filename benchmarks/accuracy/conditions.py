@@ -1,10 +1,10 @@
-"""How a stream stands what a microphone goes through: other levels, a level that changes, long pauses, noise.
+"""WER of a stream under conditions of a microphone: other levels, a level that changes, long pauses, noise.
 
-    python benchmarks/conditions.py --manifest ../shared/speech/librispeech-dev.jsonl --limit 40 [--model NAME|PATH]
+    python -m benchmarks.accuracy.conditions --manifest ../shared/speech/librispeech-dev.jsonl [--limit 40]
 
-"Apart": each recording has a stream of its own. "In one stream": the recordings follow each other in one stream, with
-something between them; a word belongs to the recording in which its middle lies. Noise is white and as loud as said,
-in dB relative to full scale (RMS). The last lines count words that are heard where nobody speaks.
+"Separate streams": each recording has a stream of its own. "In one stream": the recordings follow each other in one
+stream, separated by pauses; a word belongs to the recording that contains its middle. Noise is white, its level in dB
+relative to full scale (RMS). The last line counts words recognised in noise without speech.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from markdown import provenance_line, table
-from provenance import write_json
 
+from benchmarks.page.markdown import provenance_line, table
+from benchmarks.page.provenance import write_json
 from lwasr_edge import Final, Recognizer, Word, load_audio
 from lwasr_edge.bench.recordings import from_manifest
 from lwasr_edge.wer import word_errors
@@ -29,11 +29,11 @@ NOISE_S = 60.0
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to the recordings, given in one stream."""
+    """Changes to the recordings, which are given in one stream."""
 
     name: str
-    gains_db: tuple[float, ...] = (0.0,)  # of the recordings in turn, again and again
-    halves: bool = False  # the gains are those of the first and of the second half instead
+    gains_db: tuple[float, ...] = (0.0,)  # of the recordings in turn, repeated
+    halves: bool = False  # use the gains for the first and the second half instead
     pause_s: float = 1.0
     noise_dbfs: float | None = None  # of the pauses; None: digital silence
 
@@ -58,17 +58,17 @@ def noise(seconds: float, dbfs: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 10 ** (dbfs / 20), round(seconds * RATE)).astype(np.float32)
 
 
-def hear(recognizer: Recognizer, parts: Sequence[np.ndarray], chunk_ms: float) -> list[Word]:
+def words_of(recognizer: Recognizer, parts: Sequence[np.ndarray], chunk_ms: float) -> list[Word]:
     """All words of one stream."""
     with recognizer.stream(RATE, chunk_ms=chunk_ms) as stream:
         events = [event for part in parts for event in stream.accept(part)] + stream.flush()
     return [word for event in events if isinstance(event, Final) for word in event.words]
 
 
-def hear_in_one_stream(
+def texts_in_one_stream(
     recognizer: Recognizer, waveforms: Sequence[np.ndarray], condition: Condition, chunk_ms: float
 ) -> list[str]:
-    """The text of each recording, all of them given to one stream."""
+    """The texts of recordings that are given to one stream."""
     parts, starts_s, at = [], [], 0
     for index, waveform in enumerate(waveforms):
         gap = np.zeros(round(condition.pause_s * RATE), np.float32)
@@ -78,19 +78,19 @@ def hear_in_one_stream(
         parts += [waveform * np.float32(condition.gain(index, len(waveforms))), gap]
         at += len(waveform) + len(gap)
     texts: list[list[str]] = [[] for _ in waveforms]
-    for word in hear(recognizer, parts, chunk_ms):
+    for word in words_of(recognizer, parts, chunk_ms):
         texts[np.searchsorted(starts_s[1:], (word.start_s + word.end_s) / 2, side="right")].append(word.text)
     return [" ".join(words) for words in texts]
 
 
 def main() -> None:
-    """Print the figures, and keep them if asked to."""
+    """Print the figures, and write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="recordings with transcripts")
     parser.add_argument("--limit", type=int, default=40, help="recordings (default: 40)")
-    parser.add_argument("--model", help="default: the default model")
-    parser.add_argument("--chunk-ms", type=float, default=640)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--model", help="name or path (default: the default model)")
+    parser.add_argument("--chunk-ms", type=float, default=640, help="of the stream (default: 640)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
     items = from_manifest(args.manifest, args.limit).items
     recognizer = Recognizer(args.model)
@@ -98,13 +98,13 @@ def main() -> None:
     texts = [item.text or "" for item in items]
     rows = {}
     for gain_db in (0, -20, -40, 10):
-        apart = [waveform * np.float32(10 ** (gain_db / 20)) for waveform in waveforms]
-        heard = [" ".join(word.text for word in hear(recognizer, [waveform], args.chunk_ms)) for waveform in apart]
-        rows[f"apart, {gain_db:+d} dB"] = word_errors(texts, heard).wer
+        scaled = [waveform * np.float32(10 ** (gain_db / 20)) for waveform in waveforms]
+        found = [" ".join(word.text for word in words_of(recognizer, [waveform], args.chunk_ms)) for waveform in scaled]
+        rows[f"separate streams, {gain_db:+d} dB"] = word_errors(texts, found).wer
     for condition in CONDITIONS:
-        heard = hear_in_one_stream(recognizer, waveforms, condition, args.chunk_ms)
-        rows[f"in one stream, {condition.name}"] = word_errors(texts, heard).wer
-    invented = {f"{dbfs} dB": len(hear(recognizer, [noise(NOISE_S, dbfs)], args.chunk_ms)) for dbfs in NOISE_DBFS}
+        found = texts_in_one_stream(recognizer, waveforms, condition, args.chunk_ms)
+        rows[f"in one stream, {condition.name}"] = word_errors(texts, found).wer
+    invented = {f"{dbfs} dB": len(words_of(recognizer, [noise(NOISE_S, dbfs)], args.chunk_ms)) for dbfs in NOISE_DBFS}
     figures = {
         "model": recognizer.info.name,
         "manifest": args.manifest.name,
@@ -126,7 +126,7 @@ def section(figures: dict) -> str:
             "",
             table(("condition", "WER"), [(name, f"{100 * wer:.2f} %") for name, wer in figures["wer"].items()]),
             "",
-            f"Words heard in a minute of white noise: {counts}.",
+            f"Words recognised in a minute of white noise: {counts}.",
             "",
         ]
     )

@@ -1,8 +1,8 @@
-"""Reports of `lwasr bench` as sections of RESULTS.md."""
+"""Sections of RESULTS.md made from reports of `lwasr bench`."""
 
 from __future__ import annotations
 
-from markdown import provenance_line, table
+from benchmarks.page.markdown import provenance_line, table
 
 
 def section(report: dict) -> str:
@@ -29,7 +29,7 @@ def _about(report: dict) -> str:
     figures = {**report, "onnxruntime": report["versions"]["onnxruntime"], "load": report["before"]["load"]}
     return (
         f"{source}, {audio['recordings']} recording{'s' * (audio['recordings'] != 1)}, {audio['seconds']:.0f} s; "
-        f"{report['repeat']} pass{'es' * (report['repeat'] != 1)}. "
+        f"{report['repeat']} run{'s' * (report['repeat'] != 1)}. "
         f"{provenance_line(figures)}"
     )
 
@@ -45,7 +45,7 @@ def _startup_table(report: dict) -> str:
         )
         for model in report["models"]
     ]
-    head = ("model", "file MB", "M parameters", "python s", "imports s", "load s", "5 s recording s", "start to text s")
+    head = ("model", "file MB", "M parameters", "python s", "imports s", "load s", "5 s recording s", "total s")
     return table(head, rows)
 
 

@@ -1,21 +1,20 @@
-"""What phrases, a beam and a language model bring on real speech, and what they cost.
+"""Accuracy and cost of phrase lists, beam search and language models on real speech.
 
-    python benchmarks/phrases.py [--model NAME|PATH ...] [--speech ../shared/speech] [--chunk-ms 640] [--json FILE]
+    python -m benchmarks.accuracy.phrases [--model NAME|PATH ...] [--speech ../shared/speech] [--chunk-ms 640]
 
-Every recording is heard once; each decoder is given the posteriors of its utterances. Recordings of one word and of
-other speech say how often a list of phrases accepts what is on it and what is not:
+The model runs once per recording; each decoder gets the posteriors of its utterances. Recordings of single words and of
+other speech measure how often a phrase list accepts phrases on it, and other speech:
 
     an4-test         spelled names, numbers, control words; the words of an4-train are the phrases
     fsdd-test        single digits
-    commonvoice-dev  sentences; whatever a list accepts is a false alarm
+    commonvoice-dev  sentences; every phrase accepted is a false alarm
 
-N-grams are trained on transcripts of training sets, in memory (benchmarks/train_ngram.py).
+N-grams are trained on transcripts of training sets, in memory (benchmarks/accuracy/train_ngram.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -23,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markdown import provenance_line, table
-from provenance import write_json
-from train_ngram import train_arpa
 
+from benchmarks.accuracy.train_ngram import train_arpa
+from benchmarks.page.markdown import provenance_line, table
+from benchmarks.page.provenance import CHECKOUT, write_json
 from lwasr_edge import LanguageModel, ModelInfo, PhraseList, Recognizer
+from lwasr_edge.bench.manifest import ManifestEntry, read_manifest_lines
 from lwasr_edge.decoding.decoder import Decoded, Decoder, make_decoder
 from lwasr_edge.decoding.ngram import NGram
 from lwasr_edge.wer import word_errors
@@ -42,53 +42,53 @@ COMMANDS = [
 GREEDY = "greedy"
 ONE_DIGIT, LOW_DIGITS, HIGH_DIGITS = "one of 10 digits", "one of 0 to 4", "one of 5 to 9"
 GENERAL_TEXTS = ("librispeech-train", "commonvoice-train", "kathleen-train")
-COLUMNS = {"wer": "WER %", "right": "right %", "wrong": "wrong %", "nothing": "nothing %"}
+COLUMNS = {"wer": "WER %", "right": "right %", "wrong": "wrong %", "nothing": "rejected %"}
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 @dataclass
-class Heard:
-    """What one decoder made of a set."""
+class Hypotheses:
+    """Results of one decoder on one set."""
 
     texts: list[str] = field(default_factory=list)  # of each recording
-    confidences: list[float] = field(default_factory=list)  # of the likeliest phrase
+    confidences: list[float] = field(default_factory=list)  # of the most probable phrase
     seconds: float = 0.0
 
 
 class Recorder:
-    """A decoder that asks others and keeps what each of them said. The texts of a recording's utterances are joined."""
+    """A decoder that runs others and keeps their results; the texts of a recording's utterances are joined."""
 
     def __init__(self, info: ModelInfo, decoders: dict[str, Decoder]) -> None:
         self._info = info
         self._decoders = decoders
-        self.heard = {name: Heard() for name in (GREEDY, *decoders)}
+        self.results = {name: Hypotheses() for name in (GREEDY, *decoders)}
 
     def begin(self) -> None:
-        """A new recording."""
-        for heard in self.heard.values():
-            heard.texts.append("")
-            heard.confidences.append(0.0)
+        """Start a new recording."""
+        for found in self.results.values():
+            found.texts.append("")
+            found.confidences.append(0.0)
 
     def decode(self, log_probs: np.ndarray) -> Decoded:
         for name, decoder in self._decoders.items():
             start = time.process_time()
             decoded = decoder.decode(log_probs)
-            self.heard[name].seconds += time.process_time() - start
-            self._keep(self.heard[name], [token.token for token in decoded.tokens])
+            self.results[name].seconds += time.process_time() - start
+            self._keep(self.results[name], [token.token for token in decoded.tokens])
             phrase = max((a.confidence for a in decoded.alternatives if a.text), default=0.0)
-            self.heard[name].confidences[-1] = max(self.heard[name].confidences[-1], phrase)
+            self.results[name].confidences[-1] = max(self.results[name].confidences[-1], phrase)
         best = log_probs.argmax(axis=1)
         is_new = (best != self._info.blank_id) & (np.diff(best, prepend=self._info.blank_id) != 0)
-        self._keep(self.heard[GREEDY], best[is_new].tolist())
+        self._keep(self.results[GREEDY], best[is_new].tolist())
         return Decoded([], (), None)
 
-    def _keep(self, heard: Heard, tokens: list[int]) -> None:
+    def _keep(self, found: Hypotheses, tokens: list[int]) -> None:
         pieces = "".join(self._info.vocabulary[token] for token in tokens)
-        heard.texts[-1] = " ".join((heard.texts[-1] + pieces).replace("\u2581", " ").split())
+        found.texts[-1] = " ".join((found.texts[-1] + pieces).replace("\u2581", " ").split())
 
 
-def read_manifest(speech: Path, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (speech / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+def read_manifest(speech: Path, name: str) -> list[ManifestEntry]:
+    return read_manifest_lines(speech / f"{name}.jsonl", required=("audio_filepath", "text"))
 
 
 def train(speech: Path, *names: str) -> NGram:
@@ -100,21 +100,21 @@ def train(speech: Path, *names: str) -> NGram:
 
 
 def make_decoders(info: ModelInfo, speech: Path) -> dict[str, dict[str, Decoder]]:
-    """The decoders tried on each set, beside greedy decoding."""
-    words = sorted({word for entry in read_manifest(speech, "an4-train") for word in entry["text"].split()})
+    """The decoders for each set, in addition to greedy decoding."""
+    words = sorted({word for entry in read_manifest(speech, "an4-train") for word in entry.text.split()})
     an4 = LanguageModel(train(speech, "an4-train"))
     general = LanguageModel(train(speech, *GENERAL_TEXTS))
-    wishes: dict[str, dict[str, dict[str, Any]]] = {
+    options: dict[str, dict[str, dict[str, Any]]] = {
         "an4-test": {
             "beam 8": {"beam": 8},
             "beam 8, trigram of an4-train": {"beam": 8, "lm": an4},
-            f"{len(words)} words preferred": {"phrases": PhraseList(words, "bias")},
+            f"{len(words)} words biased": {"phrases": PhraseList(words, "bias")},
             f"sequence of {len(words)} words": {"phrases": PhraseList(words, "sequence")},
             f"sequence of {len(words)} words, trigram": {"phrases": PhraseList(words, "sequence"), "lm": an4},
         },
         "fsdd-test": {
             "beam 8": {"beam": 8},
-            "10 digits preferred": {"phrases": PhraseList(DIGITS, "bias")},
+            "10 digits biased": {"phrases": PhraseList(DIGITS, "bias")},
             ONE_DIGIT: {"phrases": DIGITS},
             "one of 10 digits, none rejected": {"phrases": PhraseList(DIGITS, min_confidence=0.0)},
             LOW_DIGITS: {"phrases": DIGITS[:5]},
@@ -123,70 +123,70 @@ def make_decoders(info: ModelInfo, speech: Path) -> dict[str, dict[str, Decoder]
         "commonvoice-dev": {
             "beam 8": {"beam": 8},
             "beam 8, trigram of general texts": {"beam": 8, "lm": general},
-            "10 digits preferred": {"phrases": PhraseList(DIGITS, "bias")},
+            "10 digits biased": {"phrases": PhraseList(DIGITS, "bias")},
             ONE_DIGIT: {"phrases": DIGITS},
             f"one of {len(COMMANDS)} commands": {"phrases": COMMANDS},
             f"sequence of {len(words)} words": {"phrases": PhraseList(words, "sequence")},
         },
     }
     return {
-        name: {decoding: make_decoder(info, **wish) for decoding, wish in of_set.items()}
-        for name, of_set in wishes.items()
+        name: {decoding: make_decoder(info, **of_decoder) for decoding, of_decoder in of_set.items()}
+        for name, of_set in options.items()
     }
 
 
 @dataclass
 class SetResult:
-    """A set, heard by all its decoders."""
+    """A set with the results of all its decoders."""
 
     name: str
     references: list[str]
     audio_s: float
-    heard: dict[str, Heard]
+    hypotheses: dict[str, Hypotheses]
 
 
-def hear(
+def decode_set(
     recognizer: Recognizer, speech: Path, name: str, decoders: dict[str, Decoder], chunk_ms: float | None
 ) -> SetResult:
-    """Push a set through the model and every decoder."""
+    """Run the model and every decoder on a set."""
     entries = read_manifest(speech, name)
     recorder = Recorder(recognizer.info, decoders)
     recording = recognizer.with_decoder(recorder)
     audio_s = 0.0
     for entry in entries:
         recorder.begin()
-        audio_s += recording.transcribe(speech / entry["audio_filepath"], chunk_ms=chunk_ms).duration_s
-    return SetResult(name, [entry["text"] for entry in entries], audio_s, recorder.heard)
+        audio_s += recording.transcribe(entry.path, chunk_ms=chunk_ms).duration_s
+    return SetResult(name, [entry.text for entry in entries], audio_s, recorder.results)
 
 
 def figures_of(result: SetResult) -> list[dict[str, Any]]:
     """A row for each decoder of a set."""
     count = len(result.references)
     rows = []
-    for decoding, heard in result.heard.items():
-        pairs = list(zip(result.references, heard.texts, strict=True))
+    for decoding, found in result.hypotheses.items():
+        pairs = list(zip(result.references, found.texts, strict=True))
         rows.append(
             {
                 "set": result.name,
                 "decoding": decoding,
-                "wer": word_errors(result.references, heard.texts).wer,
+                "wer": word_errors(result.references, found.texts).wer,
                 "right": sum(reference == text for reference, text in pairs) / count,
                 "wrong": sum(bool(text) and reference != text for reference, text in pairs) / count,
-                "nothing": sum(not text for text in heard.texts) / count,
-                "decoding_s_per_s": heard.seconds / result.audio_s,
+                "nothing": sum(not text for text in found.texts) / count,
+                "decoding_s_per_s": found.seconds / result.audio_s,
             }
         )
     return rows
 
 
 def thresholds(digits: SetResult, other: SetResult) -> list[dict[str, float]]:
-    """What `min_confidence` trades: digits missed, digits that are not on the list, and sentences taken for a digit."""
-    all_ten, low, high = (digits.heard[name].confidences for name in (ONE_DIGIT, LOW_DIGITS, HIGH_DIGITS))
+    """Rates by `min_confidence`: digits rejected, digits off the list accepted, and sentences accepted as a digit."""
+    all_ten, low, high = (digits.hypotheses[name].confidences for name in (ONE_DIGIT, LOW_DIGITS, HIGH_DIGITS))
     is_low = [DIGITS.index(text) < 5 for text in digits.references]
     absent = [
         five_up if is_small else under_five for is_small, under_five, five_up in zip(is_low, low, high, strict=True)
     ]
-    sentences = other.heard[ONE_DIGIT].confidences
+    sentences = other.hypotheses[ONE_DIGIT].confidences
     return [
         {
             "min_confidence": threshold,
@@ -202,7 +202,7 @@ def figures_of_model(recognizer: Recognizer, speech: Path, chunk_ms: float | Non
     """Every set with every decoder, by one model."""
     info = recognizer.info
     decoders = make_decoders(info, speech)
-    results = {name: hear(recognizer, speech, name, of_set, chunk_ms) for name, of_set in decoders.items()}
+    results = {name: decode_set(recognizer, speech, name, of_set, chunk_ms) for name, of_set in decoders.items()}
     return {
         "model": info.name,
         "source": info.source,
@@ -213,19 +213,19 @@ def figures_of_model(recognizer: Recognizer, speech: Path, chunk_ms: float | Non
 
 
 def render(figures: dict[str, Any]) -> str:
-    """The tables of every model as Markdown, one for each set."""
+    """The tables of every model as Markdown, one per set."""
     tables = [text for model in figures["models"] for text in (f"**{model['model']}**", *tables_of(model))]
     return "\n\n".join([*tables, provenance_line(figures)])
 
 
 def tables_of(model: dict[str, Any]) -> list[str]:
-    """A table for each set, and one of thresholds."""
+    """One table per set, and one of thresholds."""
     tables = []
     for name in dict.fromkeys(row["set"] for row in model["rows"]):
         of_set = [row for row in model["rows"] if row["set"] == name]
         percent = [[row["decoding"], *(f"{100 * row[key]:.1f}" for key in COLUMNS)] for row in of_set]
         times = [f"{1000 * row['decoding_s_per_s']:.0f}" for row in of_set]
-        header = [name, *COLUMNS.values(), "CPU ms per s of sound"]
+        header = [name, *COLUMNS.values(), "CPU ms per s of audio"]
         tables.append(table(header, [[*cells, cost] for cells, cost in zip(percent, times, strict=True)]))
     header = ["min_confidence", "digits rejected %", "absent digits accepted %", "sentences accepted %"]
     rows = [
@@ -236,11 +236,16 @@ def tables_of(model: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
+    """Measure, print the tables, and write the figures with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", metavar="NAME|PATH", help="may be repeated")
-    parser.add_argument("--speech", type=Path, default=Path(__file__).parents[2] / "shared" / "speech", metavar="DIR")
-    parser.add_argument("--chunk-ms", type=float, metavar="N", help="as a stream hears (default: as files are heard)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser.add_argument(
+        "--model", action="append", metavar="NAME|PATH", help="may be repeated (default: the default model)"
+    )
+    parser.add_argument(
+        "--speech", type=Path, default=CHECKOUT.parent / "shared" / "speech", metavar="DIR", help="with manifests"
+    )
+    parser.add_argument("--chunk-ms", type=float, metavar="N", help="chunks of a stream (default: those of files)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
     models = [figures_of_model(Recognizer(name), args.speech, args.chunk_ms) for name in args.model or [None]]
     print(render(write_json(args.json, {"chunk_ms": args.chunk_ms, "models": models})))

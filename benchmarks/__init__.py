@@ -1,0 +1,1 @@
+"""Measurements of this project: `python benchmarks/run.py` takes them and writes RESULTS.md."""

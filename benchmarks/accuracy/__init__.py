@@ -1,0 +1,1 @@
+"""Word error rates: conditions of a microphone, phrase lists and language models."""

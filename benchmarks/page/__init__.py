@@ -1,0 +1,1 @@
+"""The parts of RESULTS.md: tables, plots, and the provenance of figures."""

@@ -1,0 +1,1 @@
+"""Latency, arithmetic and quantisation."""

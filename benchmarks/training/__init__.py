@@ -1,0 +1,1 @@
+"""Training methods, adaptation and data preparation."""
