@@ -62,9 +62,9 @@ def read_librispeech_part(part: Path) -> Split:
         folder, line = transcript
         name = line.split(maxsplit=1)[0]
         unread = Utterance(name, folder / f"{name}.flac", math.nan, "", name.partition("-")[0])
-        if not unread.path.is_file():
-            return Fault(unread, f"no such audio file: {unread.path}")
         try:
+            if not unread.path.is_file():
+                return Fault(unread, f"no such audio file: {unread.path}")
             recording, supervision = parse_utterance(part, line, {})
         except Exception as error:  # of the library that lhotse reads with
             return Fault(unread, f"{unread.path}: {last_line(error)}")
@@ -73,7 +73,7 @@ def read_librispeech_part(part: Path) -> Split:
     lines = [
         (path.parent, line)
         for path in sorted(part.glob("*/*/*.trans.txt"))
-        for line in split_lines(path.read_text(encoding="utf-8"))
+        for line in text_lines(path)
         if line.strip()
     ]
     with sound_file_headers():
@@ -124,7 +124,7 @@ def read_tedlium_part(part: Path) -> Split:
             read = prepare_tedlium(folder, dataset_parts=[part.name], normalize_text="kaldi")[part.name]
         found = {supervision.id: supervision for supervision in read["supervisions"]}
         for stm in sorted((complete / "stm").iterdir()):
-            for index, line in enumerate(stm.read_text(encoding="utf-8").splitlines()):  # lines as lhotse counts them
+            for index, line in enumerate(text_lines(stm)):  # lhotse names utterances by the same index
                 add_stm_line(line, f"{stm.stem}-{index}", part / "sph" / f"{stm.stem}.sph", found, split)
     return split
 
@@ -151,29 +151,14 @@ def read_kaldi(source: Path) -> dict[str, Split]:
     Raises:
         ManifestError: it is not one, runs other commands than unpackers, or lhotse cannot read it.
     """
-    from lhotse.kaldi import load_kaldi_data_dir
-
     if not (source / "wav.scp").is_file():
         raise ManifestError(f"{source} must be a Kaldi data directory with wav.scp, got none")
-    lines = split_lines((source / "wav.scp").read_text(encoding="utf-8"))
-    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
+    rows = [line.split(maxsplit=1) for line in text_lines(source / "wav.scp") if line.strip()]
     paths = {row[0]: kaldi_audio(row[-1], source) for row in rows}
     lengths = dict(zip(paths, in_parallel(duration_or_reason, paths.values(), source.name), strict=True))
-    with tempfile.TemporaryDirectory(prefix="lwasr-kaldi-") as folder:
-        # without reco2dur, lhotse would start a process to measure each recording, and stop at the first missing one
-        for name in ("text", "segments", "utt2spk", "spk2gender", "utt2lang"):
-            if (source / name).is_file():
-                Path(folder, name).symlink_to((source / name).resolve())
-        known_s = {name: one if isinstance(one, float) else 0.0 for name, one in lengths.items()}
-        Path(folder, "wav.scp").write_text("".join(f"{name} {path}\n" for name, path in paths.items()), "utf-8")
-        Path(folder, "reco2dur").write_text("".join(f"{name} {one}\n" for name, one in known_s.items()), "utf-8")
-        with lhotse_reads("Kaldi data", source):
-            _, supervisions, _ = load_kaldi_data_dir(folder, sampling_rate=16000)
-    if supervisions is None:
-        raise ManifestError(f"{source} must contain segments or utt2spk in addition to wav.scp, got neither")
     has_segments = (source / "segments").is_file()
     split = Split()
-    for one in supervisions:
+    for one in kaldi_supervisions(source, paths, lengths):
         length = lengths.get(one.recording_id, f"recording must be in wav.scp, got {one.recording_id}")
         path = paths.get(one.recording_id, source / "wav.scp")
         offset_s = one.start if has_segments else None
@@ -186,6 +171,34 @@ def read_kaldi(source: Path) -> dict[str, Split]:
     return {source.resolve().name: split}
 
 
+def kaldi_supervisions(source: Path, paths: dict[str, Path], lengths: dict[str, float | str]) -> Iterable[Any]:
+    """The utterances of a Kaldi data directory as lhotse reads them, in a folder of links.
+
+    Args:
+        source: the directory.
+        paths: the file of each recording.
+        lengths: the duration in seconds of each recording, or the reason that it cannot be used.
+
+    Raises:
+        ManifestError: lhotse cannot read it, or finds no utterances.
+    """
+    from lhotse.kaldi import load_kaldi_data_dir
+
+    with tempfile.TemporaryDirectory(prefix="lwasr-kaldi-") as folder:
+        # without reco2dur, lhotse would start a process to measure each recording, and stop at the first missing one
+        for name in ("text", "segments", "utt2spk", "spk2gender", "utt2lang"):
+            if (source / name).is_file():
+                Path(folder, name).symlink_to((source / name).resolve())
+        known_s = {name: one if isinstance(one, float) else 0.0 for name, one in lengths.items()}
+        Path(folder, "wav.scp").write_text("".join(f"{name} {path}\n" for name, path in paths.items()), "utf-8")
+        Path(folder, "reco2dur").write_text("".join(f"{name} {one}\n" for name, one in known_s.items()), "utf-8")
+        with lhotse_reads("Kaldi data", source):
+            _, supervisions, _ = load_kaldi_data_dir(folder, sampling_rate=16000)
+    if supervisions is None:
+        raise ManifestError(f"{source} must contain segments or utt2spk in addition to wav.scp, got neither")
+    return supervisions
+
+
 def kaldi_audio(entry: str, folder: Path) -> Path:
     """The file of an entry of wav.scp, also of a pipe that unpacks it (``flac -c -d -s FILE |``).
 
@@ -193,7 +206,10 @@ def kaldi_audio(entry: str, folder: Path) -> Path:
         ManifestError: another command. None is ever run.
     """
     if entry.rstrip().endswith("|"):
-        command = shlex.split(entry.rstrip().rstrip("|"))
+        try:
+            command = shlex.split(entry.rstrip().rstrip("|"))
+        except ValueError:  # an unbalanced quote
+            command = []
         files = [word for word in command[1:] if Path(word).suffix.lower() in (".flac", ".sph", ".wav")]
         if not command or Path(command[0]).name not in _UNPACKERS or len(files) != 1:
             expected = "entry must be a file, or a pipe of flac, sph2pipe or cat that unpacks one"
@@ -273,8 +289,21 @@ def lhotse_reads(kind: str, folder: Path) -> Iterator[None]:
     """Raise errors of lhotse as ManifestError."""
     try:
         yield
-    except (AssertionError, KeyError, ValueError) as error:
+    except (ArithmeticError, AssertionError, LookupError, ValueError) as error:
         raise ManifestError(f"{folder} must be {kind}, got an error of lhotse: {error!r}") from error
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a transcript or list, split at line feeds, as Kaldi and lhotse do.
+
+    Raises:
+        ManifestError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return split_lines(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ManifestError(f"{path} must be a text file in UTF-8, got {reason}") from error
 
 
 def last_line(error: Exception) -> str:

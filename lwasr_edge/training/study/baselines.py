@@ -86,7 +86,7 @@ ABLATIONS = {
 METHODS = BASELINES | ABLATIONS
 
 
-def begin(
+def init_student(
     method: Method, reference: AcousticModel, n_layers: int, store: WaveformStore, seed: int, dropout: float = 0.0
 ) -> tuple[AcousticModel, dict[str, Tensor]]:
     """The initial model of a method, and the masks of its pruned weights (see `loop.trainer.Family`).

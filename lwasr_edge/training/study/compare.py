@@ -18,7 +18,7 @@ from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.options import TrainingOptions, add_training_options
 from lwasr_edge.training.run import prepare_run
 from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT, DevSets
-from lwasr_edge.training.study.baselines import BASELINES, METHODS, Method, Phase, begin, count_parameters
+from lwasr_edge.training.study.baselines import BASELINES, METHODS, Method, Phase, count_parameters, init_student
 from lwasr_edge.training.study.latency import measure_here, read_profile
 from lwasr_edge.training.study.report import REPORT_FILE, write_report
 
@@ -33,7 +33,7 @@ class Comparison:
         sizes: layers of each student.
         n_dev_utterances: utterances of each dev set to measure on; None for all.
         profile: of the board whose speed counts, by `lwasr bench --json`; None for this machine.
-        options: of the command; ``schedule.steps`` is each method's whole budget.
+        options: of the command; ``schedule.steps`` is the budget of each method.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class Comparison:
 
     def train_by(self, method: Method, folder: Path) -> dict[str, Any]:
         """Train all sizes by one method; returns costs, and the error rates during training."""
-        family, kept = self.begin(method)
+        family, kept = self.init_family(method)
         rtf = {name: round(self.latency.rtf(one.config), 5) for name, one in family.students.items()}
         curve: list[dict[str, Any]] = []
         audio_s = elapsed_s = 0.0
         for number, phase in enumerate(method.phases, 1):
             trainer = self.train_phase(family, phase, folder / f"phase{number}")
             for entry in read_log(trainer.folder):
-                if "wer" in entry:
+                if is_evaluation(entry):
                     costs = {"audio_s": audio_s + entry["audio_s"], "elapsed_s": elapsed_s + entry["elapsed_s"]}
                     curve.append(costs | {"wer": entry["wer"]})
             audio_s, elapsed_s = audio_s + trainer.audio_s, elapsed_s + trainer.elapsed_s
@@ -91,14 +91,14 @@ class Comparison:
             "curve": curve,
         }
 
-    def begin(self, method: Method) -> tuple[Family, dict[str, int]]:
-        """The family as it is before training, and the parameters of each student that are not zero for good."""
+    def init_family(self, method: Method) -> tuple[Family, dict[str, int]]:
+        """The family before training, and the number of parameters of each student that are not masked."""
         students: dict[str, AcousticModel] = {}
         masks, kept = {}, {}
         for n_layers in self.sizes:
             name = f"layers{n_layers}"
             seed, dropout = self.options.schedule.seed, self.options.dropout
-            student, masks[name] = begin(method, self.reference, n_layers, self.training.store, seed, dropout)
+            student, masks[name] = init_student(method, self.reference, n_layers, self.training.store, seed, dropout)
             removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
             kept[name] = count_parameters(student) - removed
             is_trained = not self.options.freeze_subsampling or method.start == "random"  # random ones must be trained
@@ -126,6 +126,12 @@ class Comparison:
         return trainer
 
 
+def is_evaluation(entry: dict[str, Any]) -> bool:
+    """Whether a line of a log holds error rates and what they cost; foreign lines are left out."""
+    costs = (entry.get("audio_s"), entry.get("elapsed_s"))
+    return isinstance(entry.get("wer"), dict) and all(isinstance(cost, (int, float)) for cost in costs)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `lwasr-train compare`."""
     add = parser.add_argument
@@ -139,12 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METHOD",
         help=f"some of {', '.join(METHODS)} (default: the first {len(BASELINES)})",
     )
-    add(
-        "--profile",
-        type=Path,
-        metavar="JSON",
-        help="of the board, by `lwasr bench --json` (default: this machine)",
-    )
+    add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json` (default: this machine)")
     add("--dev-utterances", type=int, metavar="N", help="evaluate on N utterances of each --dev (default: all)")
     defaults = Schedule(steps=300, batch_s=20, learning_rate=4e-4, warmup_steps=30, evaluate_every=100)
     add_training_options(parser, defaults, without={"layer_steps", "qat"})

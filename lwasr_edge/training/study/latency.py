@@ -12,9 +12,11 @@ import numpy as np
 from lwasr_edge.bench.recordings import built_in
 from lwasr_edge.bench.results import read_report
 from lwasr_edge.bench.runner import Settings, run_benchmark
+from lwasr_edge.bench.schema import LARGEST
 from lwasr_edge.errors import OptionError
 from lwasr_edge.hub.catalog import installed_models
 from lwasr_edge.training.model.config import ModelConfig
+from lwasr_edge.validate import number
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,19 @@ class LatencyModel:
         """Real-time factor expected of a model."""
         subsampling, layers = config.multiplications
         return self.subsampling_cost * subsampling + self.layer_cost * layers
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> LatencyModel:
+        """A latency model from JSON.
+
+        Raises:
+            OptionError: a cost is missing or is not a number above 0.
+        """
+        former = fields.get("front_cost")  # the name in files of 0.1.0
+        costs: list[Any] = [fields.get("subsampling_cost", former), fields.get("layer_cost")]
+        if not all(type(cost) in (int, float) and 0 < cost < LARGEST for cost in costs):
+            raise OptionError(f"costs of a latency model must be numbers above 0, got {costs}")
+        return cls(float(costs[0]), float(costs[1]), str(fields.get("source", "")))
 
     @classmethod
     def fit(cls, report: dict[str, Any], threads: int, precision: str, source: str) -> LatencyModel:
@@ -51,7 +66,7 @@ class LatencyModel:
                 wanted = measured["mode"] == "file" and measured["threads"] == threads
                 if wanted and model["precision"] == precision and model.get("multiplications"):
                     rows.append(checked_operations(model["multiplications"], source))
-                    rtfs.append(measured["rtf"]["median"])
+                    rtfs.append(number(f"{source}: rtf", measured["rtf"]["median"], above=0))
         if not rows:
             what = f"{precision} models, exported by this version, with {threads} thread(s)"
             raise OptionError(f"{source} must hold a measurement of files by {what}, got none: run `lwasr bench`")
@@ -71,7 +86,7 @@ def checked_operations(value: Any, source: str) -> tuple[float, float]:
         OptionError: something else.
     """
     is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-    if not is_pair or not all(isinstance(one, (int, float)) and not isinstance(one, bool) and one > 0 for one in value):
+    if not is_pair or not all(type(one) in (int, float) and 0 < one < LARGEST for one in value):
         raise OptionError(f"{source}: multiplications must be two numbers above 0, got {value!r}")
     return float(value[0]), float(value[1])
 

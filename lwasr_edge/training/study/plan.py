@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.students import student_config
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
@@ -24,6 +23,7 @@ from lwasr_edge.training.options import (
     parse_keep,
 )
 from lwasr_edge.training.run import prepare_run
+from lwasr_edge.validate import number
 
 UNUSED = {"dev", "output", "dropout", "qat", "steps", "layer_steps", "learning_rate", "warmup_steps", "final_ratio"}
 UNUSED |= {"weight_decay", "max_gradient", "save_every", "evaluate_every"}
@@ -130,7 +130,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train plan`."""
-    if args.seconds <= 0 or (args.hours is not None and args.hours <= 0):
-        raise OptionError("--seconds and --hours must be above 0")
+    number("--seconds", args.seconds, above=0)
+    for epochs in args.epochs:
+        number("--epochs", epochs, 0)
+    number("--epochs of the family", args.epochs[1], above=0)
+    if args.hours is not None:
+        number("--hours", args.hours, above=0)
     options = TrainingOptions.from_args(args)
     print(table(costs(args.reference, args.keep, tuple(args.epochs), args.hours, args.seconds, options)))

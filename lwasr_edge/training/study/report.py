@@ -60,7 +60,8 @@ def markdown(results: dict[str, Any]) -> str:
         first = f"{student}/{sets[0]}/{FULL_CONTEXT}"
         trained = [method for method in methods.values() if student in method["parameters"]]
         goal = statistics.median_high(method["curve"][-1]["wer"][first] for method in trained)
-        head = ["method", "parameters", "RTF", *sets, "audio, s", "time, s", f"audio until {goal:.1f} on {sets[0]}, s"]
+        head = ["method", "parameters", "RTF", *sets, "training audio, s", "training time, s"]
+        head.append(f"audio to WER {goal:.1f} on {sets[0]}, s")
         head += [f"speed-up over {BASELINE}"] if BASELINE in methods else []
         lines += ["", f"### {student}", "", row(head), row(["---"] * len(head))]
         for method in trained:
@@ -130,7 +131,7 @@ def plot_costs(results: dict[str, Any], path: Path) -> None:
             costs = [point["audio_s"] for point in method["curve"]]
             wers = [point["wer"][f"{student}/{name}/{FULL_CONTEXT}"] for point in method["curve"]]
             panel.plot(costs, wers, marker="o", markersize=3, label=method["title"])
-        panel.set(title=student, xlabel="audio heard in training, s", ylim=(0, 105))
+        panel.set(title=student, xlabel="training audio, s", ylim=(0, 105))
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"WER on {name}, %")
     handles, labels = panels[0].get_legend_handles_labels()

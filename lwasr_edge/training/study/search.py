@@ -13,7 +13,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import write_bytes
@@ -27,6 +26,7 @@ from lwasr_edge.training.run import prepare_run
 from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT, DevSets
 from lwasr_edge.training.study.baselines import n_parameters_of
 from lwasr_edge.training.study.latency import LatencyModel, measure_here, read_profile
+from lwasr_edge.validate import whole_number
 
 BYTES_PER_PARAMETER = {"int8": 1, "float32": 4}
 GRAPH_BYTES = 280_000  # of an exported file, vocabulary included: what is there beside the weights and the layers
@@ -113,10 +113,10 @@ class Search:
                     raise OptionError(f"{option} must be shares above 0 and at most 1, got {share}")
         found = []
         kept = itertools.product(layers, unit_shares, attention_shares, subsampling_shares)
-        for n_layers, of_units, of_heads, of_front in kept:
-            units = max(1, round(of_units * encoder.d_feed_forward))
-            width = encoder.n_heads * max(1, round(of_heads * encoder.attention_width / encoder.n_heads))
-            channels = max(1, round(of_front * encoder.subsampling_channels))
+        for n_layers, unit_share, attention_share, subsampling_share in kept:
+            units = max(1, round(unit_share * encoder.d_feed_forward))
+            width = encoder.n_heads * max(1, round(attention_share * encoder.attention_width / encoder.n_heads))
+            channels = max(1, round(subsampling_share * encoder.subsampling_channels))
             config = student_config(self.reference.config, self.shape(n_layers, units, width, channels))
             for precision, latency in latencies.items():
                 megabytes = round(expected_file_bytes(config, precision) / 1e6, 3)
@@ -165,13 +165,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-mb", type=float, default=math.inf, help="largest exported file, MB")
     add("--max-rtf", type=float, default=math.inf, help="largest processing time / audio time of files")
     add("--max-wer", type=float, default=math.inf, help="largest WER, %%, after the short step 1")
-    add(
-        "--layers",
-        nargs="+",
-        type=int,
-        default=[5, 8, 10, 12, 14],
-        help="layers to try (default: 5 8 10 12 14)",
-    )
+    layers = "layers to try (default: 5 8 10 12 14)"
+    add("--layers", nargs="+", type=int, default=[5, 8, 10, 12, 14], help=layers)
     units = "shares of the feed-forward units to keep (default: 1 0.5 0.25)"
     add("--feed-forward", nargs="+", type=float, default=[1.0, 0.5, 0.25], metavar="SHARE", help=units)
     heads = "shares of the attention width to keep (default: 0.55)"
@@ -179,12 +174,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     channels = "shares of the subsampling channels to keep (default: 0.36)"
     add("--subsampling", nargs="+", type=float, default=[0.36], metavar="SHARE", help=channels)
     add("--precisions", nargs="+", choices=list(BYTES_PER_PARAMETER), default=["int8"], help="(default: int8)")
-    add(
-        "--profile",
-        type=Path,
-        metavar="JSON",
-        help="of the board, by `lwasr bench --json` (default: this machine)",
-    )
+    add("--profile", type=Path, metavar="JSON", help="of the board, by `lwasr bench --json` (default: this machine)")
     add("--threads", type=int, default=1, help="threads on the board (default: 1)")
     add("--dev-utterances", type=int, metavar="N", help="evaluate on N utterances of each --dev (default: all)")
     add_training_options(parser, Schedule(steps=200, batch_s=20, warmup_steps=20), REPRESENT_WEIGHTS, without={"qat"})
@@ -201,21 +191,21 @@ def latency_models(args: argparse.Namespace, search: Search) -> dict[str, Latenc
         return {one: read_profile(args.profile, args.threads, one) for one in args.precisions}
     if "float32" in args.precisions:
         raise OptionError("--precisions float32 needs --profile of a float32 model: installed models are int8")
-    known = read_speeds(path)
+    known = {threads: vars(latency) for threads, latency in read_speeds(path).items()}
     if world.is_rank_zero and str(args.threads) not in known:
         known[str(args.threads)] = vars(measure_here(args.threads, "int8"))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(known, indent=1).encode())
     world.barrier()
-    return {"int8": LatencyModel(**read_speeds(path)[str(args.threads)])}
+    return {"int8": read_speeds(path)[str(args.threads)]}
 
 
-def read_speeds(path: Path) -> dict[str, dict[str, Any]]:
+def read_speeds(path: Path) -> dict[str, LatencyModel]:
     """Earlier measurements of this machine by number of threads; a damaged file counts as none."""
     try:
         speeds = json.loads(path.read_text(encoding="utf-8"))
-        return {threads: vars(LatencyModel(**speed)) for threads, speed in speeds.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return {threads: LatencyModel.from_dict(speed) for threads, speed in speeds.items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
 
@@ -223,6 +213,7 @@ def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train search`."""
     if not args.dev:
         raise OptionError("--dev must name at least one manifest, got none: candidates are compared by WER")
+    whole_number("--threads", args.threads, 1)
     options = TrainingOptions.from_args(args)
     search = Search(args.reference, options)
     latencies = latency_models(args, search)

@@ -72,7 +72,7 @@ class TrigramModel:
         return model
 
     def sample(self, rng: random.Random, length: int) -> list[str]:
-        """Draw `length` words of running text; a new sentence begins wherever one ends."""
+        """Draw `length` words of running text; where a sentence ends, the next one starts."""
         words: list[str] = []
         pair = (START, START)
         while len(words) < length:
@@ -91,31 +91,36 @@ def read_word_list(path: Path) -> tuple[list[str], list[float]]:
 
     Returns:
         The words, and the square root of each one's frequency (1 where the file gives none): rare words, which the
-        transcripts lack, come more often than they do in running text.
+        transcripts lack, are drawn more often than they occur in running text.
+
+    Raises:
+        OptionError: the file cannot be read, holds no words, or has an impossible frequency.
     """
     if not path.is_file():
         raise OptionError(f"word list {path} does not exist")
     words, weights = [], []
-    for line in read_text_lines(path):
+    for position, line in enumerate(read_text_lines(path), 1):
         parts = line.split()
         if parts and _WORD.fullmatch(parts[0]):
             words.append(parts[0])
-            weights.append(frequency(parts[1]) ** 0.5 if len(parts) > 1 else 1.0)
+            weights.append(frequency(parts[1], f"{path}, line {position}") ** 0.5 if len(parts) > 1 else 1.0)
     if not words:
         raise OptionError(f"{path} must hold one word per line (a-z and apostrophe), got none")
+    if not any(weights):
+        raise OptionError(f"{path} must hold a word with a frequency above 0, got none")
     return words, weights
 
 
-def frequency(text: str) -> float:
+def frequency(text: str, where: str) -> float:
     """A frequency of a word list.
 
     Raises:
-        OptionError: it is not a finite number >= 0.
+        OptionError: it is not a finite number >= 0; the message begins with ``where``.
     """
     try:
-        return number("a word's frequency", float(text), 0)
+        return number("frequency", float(text), 0)
     except ValueError as error:
-        raise OptionError(f"a word's frequency must be a finite number >= 0, got {text!r}") from error
+        raise OptionError(f"{where}: frequency must be a finite number >= 0, got {text!r}") from error
 
 
 def read_text_lines(path: Path) -> list[str]:

@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from lwasr_edge.errors import LwasrError, ManifestError, MissingExtraError, OptionError
 from lwasr_edge.files import read_json_lines, write_bytes
+from lwasr_edge.training.data.corpus import recording_s
 from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.study.sentences import (
     make_sentences,
@@ -37,7 +38,7 @@ from lwasr_edge.training.study.sentences import (
     read_text_lines,
     read_word_list,
 )
-from lwasr_edge.validate import number
+from lwasr_edge.validate import number, whole_number
 
 SAMPLE_RATE = 16000
 FLAC_COMPRESSION_LEVEL = 0.2  # libsndfile's scale, 0..1; about 65 MB an hour. Opus takes longer than flite speaks
@@ -126,10 +127,14 @@ def make_recording(prompt: Prompt, folder: Path, limits_s: tuple[float, float]) 
 
     Returns:
         The manifest's line, or None when the speech is shorter or longer than `limits_s` (then no file is kept).
+
+    Raises:
+        AudioError: the file exists and is damaged.
+        LwasrError: see `speak`.
     """
     path = folder / prompt.file
     if path.is_file():
-        duration_s = soundfile.info(path).duration
+        duration_s = recording_s(path)
     else:
         waveform = speak(prompt)
         duration_s = waveform.size / SAMPLE_RATE
@@ -177,6 +182,7 @@ def synthesise(
 
     Raises:
         OptionError, MissingExtraError: see `check_voices`.
+        ManifestError, AudioError: the folder has a damaged manifest or recording.
     """
     voices = voices or DEFAULT_VOICES
     check_voices(voices)
@@ -234,7 +240,7 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
         for row in rows.values():
             number("duration", row["duration"], 0)
         return rows
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ManifestError(f"{path} must be a manifest of this command, got {error!r}: delete it") from error
 
 
@@ -261,6 +267,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _read_sentences(path: Path) -> list[str]:
     lines = read_text_lines(path)
     sentences = [text for line in lines if (text := normalise_sentence(line))]
+    if not sentences:
+        raise OptionError(f"{path} must hold a line of words (no digits or symbols), got none of {len(lines)}")
     print(f"{len(sentences)} of {len(lines)} lines have only words (no digits or symbols)", file=sys.stderr)
     return sentences
 
@@ -278,6 +286,8 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("input must be either a text file or --from-manifests, got both or neither")
     if args.words and not args.from_manifests:
         raise OptionError("--words needs --from-manifests: it widens the vocabulary of made sentences")
+    number("--hours", args.hours, 0)
+    whole_number("--workers", args.workers, 1)
     sentences = _read_sentences(args.text) if args.text is not None else _made_sentences(args)
     voices = dict.fromkeys(args.voices, 1.0) if args.voices else None
     manifest = synthesise(sentences, args.output, hours=args.hours, voices=voices, seed=args.seed, workers=args.workers)

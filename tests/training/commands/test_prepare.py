@@ -1,4 +1,4 @@
-"""`lwasr-train prepare`: corpora laid out as they were published, whole and damaged, become manifests."""
+"""`lwasr-train prepare`: manifests of published corpora, intact and damaged."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def librispeech(tmp_path: Path) -> Path:
     corpus = tmp_path / "LibriSpeech"
     chapter = corpus / "dev-clean" / "84" / "121123"
     lines = ["84-121123-0000 GO DO YOU HEAR", "84-121123-0001 BUT IN LESS THAN FIVE MINUTES THE STAIRCASE GROANED"]
-    for place, seconds in enumerate((2.1, 5.3)):
-        write_flac(chapter / f"84-121123-000{place}.flac", seconds, place)
+    for index, seconds in enumerate((2.1, 5.3)):
+        write_flac(chapter / f"84-121123-000{index}.flac", seconds, index)
     (chapter / "84-121123.trans.txt").write_text("\n".join(lines) + "\n")
     other = corpus / "train-clean-5" / "19" / "198"
     write_flac(other / "19-198-0000.flac", 3.0, 2)
@@ -111,8 +111,8 @@ def test_faults_in_librispeech_are_named(tmp_path: Path, librispeech: Path, prep
         file.write("84-121123-0002 GONE\n84-121123-0003 NO AUDIO\n84-121123-0004\n84-121123-0005 ROOM 42\n")
         file.write(f"84-121123-0006 {'VERY ' * 40}LONG\n")
     (chapter / "84-121123-0003.flac").write_text("no audio")
-    for place in (4, 5, 6):
-        write_flac(chapter / f"84-121123-000{place}.flac", 1.0)
+    for index in (4, 5, 6):
+        write_flac(chapter / f"84-121123-000{index}.flac", 1.0)
     status, _, complaints = prepare("librispeech", librispeech)
     assert status == 2
     assert "5 of 7 utterances cannot be used (the limit is 5 %)" in complaints
@@ -167,8 +167,8 @@ def test_tedlium(tmp_path: Path, tedlium: Path, prepare: Command) -> None:
     assert (second["id"], second["offset"], second["duration"]) == ("AlGore_2009-2", 4.0, 5.0)
     assert second["text"] == "demonstrate that the arctic ice cap"
     corpus = load_corpus(read_manifest(tmp_path / "out" / "dev.jsonl"))
-    whole = sound(10, 1)
-    assert np.array_equal(corpus.samples, np.concatenate([whole[8_000:44_000], whole[64_000:144_000]]))
+    talk = sound(10, 1)
+    assert np.array_equal(corpus.samples, np.concatenate([talk[8_000:44_000], talk[64_000:144_000]]))
 
 
 def test_faults_in_tedlium_are_named(tmp_path: Path, tedlium: Path, prepare: Command) -> None:
@@ -242,6 +242,49 @@ def test_kaldi_commands_are_not_run(tmp_path: Path, kaldi: Path, prepare: Comman
     assert not (tmp_path / "ran.wav").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("wav.scp", b"s1-a \xff.flac\n", "wav.scp must be a text file in UTF-8"),
+        ("wav.scp", b"s1-a flac -c 'a.flac |\n", "entry must be a file, or a pipe of"),
+        ("wav.scp", b"", "must be Kaldi data, got an error of lhotse"),
+        ("text", b"s1-a \xff\n", "must be Kaldi data, got an error of lhotse"),
+        ("utt2spk", b"s1-a\n", "must be Kaldi data, got an error of lhotse"),
+        ("segments", b"u1 s1-a 0\n", "must be Kaldi data, got an error of lhotse"),
+        ("segments", b"u1 s1-a 0 inf\n", "must be Kaldi data, got an error of lhotse"),
+    ],
+)
+def test_damaged_kaldi_files_are_named(kaldi: Path, prepare: Command, name: str, content: bytes, message: str) -> None:
+    (kaldi / name).write_bytes(content)
+    status, _, complaints = prepare("kaldi", kaldi)
+    assert status == 2 and message in complaints
+
+
+def test_damaged_librispeech_transcripts_are_named(librispeech: Path, prepare: Command) -> None:
+    transcript = librispeech / "dev-clean" / "84" / "121123" / "84-121123.trans.txt"
+    transcript.write_bytes(b"84-121123-0000 \xff\n")
+    status, _, complaints = prepare("librispeech", librispeech)
+    assert status == 2 and f"{transcript} must be a text file in UTF-8" in complaints
+
+
+@pytest.mark.parametrize("line", [b"A 1\n", b"A 1 A 0 inf <o> hi\n", b"A 1 A x y <o> hi\n", b"\xff\n", b"\n"])
+def test_damaged_tedlium_transcripts_are_named(tedlium: Path, prepare: Command, line: bytes) -> None:
+    root = tedlium.parent if tedlium.name == "legacy" else tedlium
+    (tedlium / "dev" / "stm" / "AlGore_2009.stm").write_bytes(line)
+    status, _, complaints = prepare("tedlium", root)
+    assert status == 2 and "must be TED-LIUM, got an error of lhotse" in complaints
+
+
+def test_stm_lines_are_split_at_line_feeds_alone(tmp_path: Path, tedlium: Path, prepare: Command) -> None:
+    root = tedlium.parent if tedlium.name == "legacy" else tedlium
+    stm = "AlGore_2009 1 AlGore_2009 0.50 2.75 <o,f0,male> one two three\u2028four five six seven eight\n"
+    stm += "AlGore_2009 1 AlGore_2009 4.00 9.00 <o,f0,male> nine ten\n"
+    (tedlium / "dev" / "stm" / "AlGore_2009.stm").write_text(stm, encoding="utf-8")
+    assert prepare("tedlium", root)[0] == 0
+    found = [(row["offset"], row["text"]) for row in rows(tmp_path / "out" / "dev.jsonl")]
+    assert found == [(0.5, "one two three four five six seven eight"), (4.0, "nine ten")]
+
+
 def test_kaldi_without_a_text(kaldi: Path, prepare: Command) -> None:
     (kaldi / "text").write_text("s1-a HELLO THERE\n")
     status, _, complaints = prepare("kaldi", kaldi)
@@ -294,7 +337,7 @@ def test_a_folder_that_is_not_that_corpus(tmp_path: Path, prepare: Command, corp
     assert "nowhere does not exist" in prepare(corpus, tmp_path / "nowhere")[2]
 
 
-def test_two_sources_of_one_name(kaldi: Path, prepare: Command) -> None:
+def test_two_splits_of_one_name(kaldi: Path, prepare: Command) -> None:
     assert "splits must have different names, got train again in" in prepare("kaldi", kaldi, kaldi)[2]
 
 

@@ -1,4 +1,4 @@
-"""Baselines begin as they say; the comparison trains them all and writes what they cost; plan and search."""
+"""Initial models of the baselines; the comparison, its report, plan and search."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from lwasr_edge.training.study import search
 from lwasr_edge.training.study.baselines import (
     BASELINES,
     METHODS,
-    begin,
     chosen_layers,
     count_parameters,
+    init_student,
     magnitude_masks,
     n_parameters_of,
 )
+from lwasr_edge.training.study.compare import is_evaluation
 from lwasr_edge.training.study.latency import LatencyModel, read_profile
 from lwasr_edge.training.study.report import cost_to_reach, shown_cost, shown_speed_up
 from lwasr_edge.training.study.search import Candidate, pareto
@@ -60,7 +61,7 @@ def profile(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_method_spends_its_whole_budget() -> None:
+def test_phases_of_a_method_add_up_to_its_budget() -> None:
     for name, method in METHODS.items():
         assert sum(phase.share for phase in method.phases) == pytest.approx(1.0), name
 
@@ -83,17 +84,17 @@ def test_masks_keep_the_largest_weights() -> None:
         magnitude_masks(model, 10**6)
 
 
-def test_beginnings(store: WaveformStore) -> None:
+def test_initial_models(store: WaveformStore) -> None:
     reference = small_model(n_layers=4)
-    student, masks = begin(BASELINES["dropped"], reference, 2, store, seed=1)
+    student, masks = init_student(BASELINES["dropped"], reference, 2, store, seed=1)
     assert not masks and student.config.reference_layers == (0, 3)
     assert torch.equal(student.encoder.layers[1].norm.weight, reference.encoder.layers[3].norm.weight)
-    random, _ = begin(BASELINES["scratch"], reference, 2, store, seed=1)
+    random, _ = init_student(BASELINES["scratch"], reference, 2, store, seed=1)
     assert random.config == student.config and not torch.equal(random.head.weight, student.head.weight)
-    pruned, masks = begin(BASELINES["pruned"], reference, 2, store, seed=1)
+    pruned, masks = init_student(BASELINES["pruned"], reference, 2, store, seed=1)
     removed = sum(int((mask == 0).sum()) for mask in masks.values())
     assert count_parameters(pruned) - removed == count_parameters(student)
-    narrowed, masks = begin(BASELINES["narrowed"], reference, 2, store, seed=1)
+    narrowed, masks = init_student(BASELINES["narrowed"], reference, 2, store, seed=1)
     assert not masks and narrowed.config.reference_layers == (0, 2, 3)
     assert narrowed.config.encoder.d_attention == 8
     unit = 3 * 2 * (2 * 16 + 1)  # parameters: three layers of two modules, weights in and out and a bias
@@ -123,7 +124,7 @@ def test_compare_writes_table_plots_and_resumes(tmp_path: Path, reference: Path,
     pruned = load_checkpoint(tmp_path / "out" / "pruned" / "phase1" / "layers1.safetensors")[0]
     zeros = sum(int((p == 0).sum()) for name, p in pruned.named_parameters() if "encoder.layers" in name)
     assert zeros >= count_parameters(pruned) - results["methods"]["dropped"]["parameters"]["layers1"] > 0
-    assert main(command) == 0  # all is there already
+    assert main(command) == 0  # everything is already trained
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
 
 
@@ -137,13 +138,13 @@ def test_cost_to_reach() -> None:
     assert [shown_speed_up(one, curve, base, curve) for one, base in pairs] == ["-", "-", "≥ 1.5", "≤ 0.7", "2.0"]
 
 
-def test_reference_from_nothing_teaches_a_student(tmp_path: Path) -> None:
+def test_a_reference_from_scratch_trains_a_student(tmp_path: Path) -> None:
     manifest = str(write_test_manifest(tmp_path))
     sizes = ["--layers", "3", "--width", "16", "--heads", "2", "--feed-forward", "32", "--kernel", "5"]
     command = ["reference", *sizes, "--vocabulary", "32", "--train", manifest, *SHORT, "-o", str(tmp_path / "out")]
     assert main([*command, "--steps", "2"]) == 0
     first = (tmp_path / "out" / "tokenizer.model").read_bytes()
-    assert main([*command, "--steps", "4", "--dev", manifest]) == 0  # goes on with the tokens it began with
+    assert main([*command, "--steps", "4", "--dev", manifest]) == 0  # resumed with the tokenizer of the run
     again = [str(tmp_path / "again") if word == str(tmp_path / "out") else word for word in command]
     assert main([*again, "--steps", "4"]) == 0
     same = [load_checkpoint(tmp_path / name / "reference.safetensors")[0].state_dict() for name in ("out", "again")]
@@ -154,7 +155,7 @@ def test_reference_from_nothing_teaches_a_student(tmp_path: Path) -> None:
     assert main([*represent, "--train", manifest, *SHORT, "--steps", "2", "-o", str(tmp_path / "student")]) == 0
 
 
-def test_a_vocabulary_that_transcripts_cannot_give(tmp_path: Path, capsys) -> None:
+def test_a_vocabulary_too_large_for_the_transcripts(tmp_path: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "tokenizer.model").write_bytes(letters_tokenizer())
@@ -171,23 +172,27 @@ def test_plan_measures_and_extrapolates(tmp_path: Path, reference: Path, capsys)
     assert main([*command, "--seconds", "0.2", "--hours", "100", "--epochs", "10", "20", "30"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["what", "reference,", "family", "layers2", "layers1", "the"]
-    passes, rate, hours = (float(number) for number in lines[1].split()[-3:])
-    assert passes == 10 and hours == pytest.approx(10 * 100 / rate, rel=0.05)
+    epochs, rate, hours = (float(number) for number in lines[1].split()[-3:])
+    assert epochs == 10 and hours == pytest.approx(10 * 100 / rate, rel=0.05)
+    wrong = (["--seconds", "nan"], ["--hours", "0"], ["--epochs", "-1", "1", "1"], ["--epochs", "1", "0", "1"])
+    for option, *values in wrong:
+        assert main([*command, option, *values]) == 2
+        assert f"{option}" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_latency_follows_the_measured_models() -> None:
     family = small_config()
-    cost = {"front": 2e-12, "layers": 5e-12}
+    cost = {"subsampling": 2e-12, "layers": 5e-12}
 
     def shaped(n_layers: int, units: int = 32) -> ModelConfig:
         encoder = dataclasses.replace(family.encoder, n_layers=n_layers, d_feed_forward=units)
         return dataclasses.replace(family, encoder=encoder)
 
     def model(config: ModelConfig) -> dict[str, object]:
-        front, layers = config.multiplications
-        rtf = {"median": front * cost["front"] + layers * cost["layers"]}
+        subsampling, layers = config.multiplications
+        rtf = {"median": subsampling * cost["subsampling"] + layers * cost["layers"]}
         measured = {"mode": "file", "threads": 1, "rtf": rtf}
-        return {"precision": "int8", "multiplications": [front, layers], "measurements": [measured]}
+        return {"precision": "int8", "multiplications": [subsampling, layers], "measurements": [measured]}
 
     report = {"models": [model(shaped(8)), model(shaped(3, units=7))]}
     fitted = LatencyModel.fit(report, 1, "int8", "board.json")
@@ -210,7 +215,47 @@ def test_a_profile_with_impossible_operations_is_refused(profile: Path, value: o
         read_profile(profile, 1, "int8")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[1]", '{"1": 2}', '{"1": {}}', '{"1": {"subsampling_cost": 1}}', "{"])
+@pytest.mark.parametrize("value", [10**400, float("inf"), float("nan")])
+def test_a_profile_with_huge_operations_is_refused(profile: Path, value: float) -> None:
+    report = json.loads(profile.read_text())
+    report["models"][0]["multiplications"] = [value, 1]
+    profile.write_text(json.dumps(report))
+    with pytest.raises(OptionError, match=r"board.json: multiplications must be two numbers above 0, got"):
+        read_profile(profile, 1, "int8")
+
+
+@pytest.mark.parametrize("rtf", [0, -1])
+def test_a_profile_with_an_impossible_rtf_is_refused(profile: Path, rtf: float) -> None:
+    report = json.loads(profile.read_text())
+    report["models"][0]["measurements"][0]["rtf"]["median"] = rtf
+    profile.write_text(json.dumps(report))
+    with pytest.raises(OptionError, match=r"board.json: rtf must be a finite number > 0, got"):
+        read_profile(profile, 1, "int8")
+
+
+def test_measurements_of_this_machine_keep_the_former_key(tmp_path: Path) -> None:
+    path = tmp_path / "speeds.json"
+    path.write_text(json.dumps({"1": {"front_cost": 1e-12, "layer_cost": 2e-12, "source": "this machine"}}))
+    assert search.read_speeds(path) == {"1": LatencyModel(1e-12, 2e-12, "this machine")}
+
+
+@pytest.mark.parametrize("cost", ["x", None, True, 0, -1, 10**400, float("nan"), float("inf")])
+def test_impossible_measurements_of_this_machine_are_made_again(tmp_path: Path, cost: object) -> None:
+    path = tmp_path / "speeds.json"
+    path.write_text(json.dumps({"1": {"subsampling_cost": cost, "layer_cost": 1e-12, "source": ""}}))
+    assert search.read_speeds(path) == {}
+
+
+def test_foreign_lines_of_a_log_are_not_evaluations() -> None:
+    wer = {"layers2/data/whole": 5.0}
+    assert is_evaluation({"step": 1, "audio_s": 8, "elapsed_s": 0.1, "wer": wer})
+    for line in ({"wer": wer}, {"audio_s": 8, "wer": wer}, {"audio_s": 8, "elapsed_s": 1, "wer": 5.0}, {"step": 1}):
+        assert not is_evaluation(line)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[1]", '{"1": 2}', '{"1": {}}', '{"1": {"subsampling_cost": 1}}', "{", "[" * 100_000]
+)
 def test_damaged_measurements_of_this_machine_are_made_again(tmp_path: Path, text: str) -> None:
     path = tmp_path / "speeds.json"
     path.write_text(text)
@@ -218,15 +263,15 @@ def test_damaged_measurements_of_this_machine_are_made_again(tmp_path: Path, tex
 
 
 def test_multiplications_by_hand() -> None:
-    """Two layers of width 16 behind a front of 8 channels over 16 bands, 25 frames a second."""
+    """Two layers of width 16 after subsampling with 8 channels over 16 bands, 25 frames a second."""
     config = small_config()
     encoder, n_mels, tokens = config.encoder, config.frontend.n_mels, len(config.vocabulary)
-    front = 2 * (n_mels // 2) * 8 * 9 + n_mels // 4 * (8 * 8 * 9 + 8 * 16) + 16 * tokens
+    subsampling = 2 * (n_mels // 2) * 8 * 9 + n_mels // 4 * (8 * 8 * 9 + 8 * 16) + 16 * tokens
     layer = 4 * 16 * encoder.d_feed_forward + 5 * 16 * 16 + 3 * 16 * 16 + 16 * encoder.conv_kernel
-    assert config.multiplications == (25 * front, 25 * encoder.n_layers * layer)
+    assert config.multiplications == (25 * subsampling, 25 * encoder.n_layers * layer)
 
 
-def test_pareto_leaves_out_what_is_beaten() -> None:
+def test_pareto_front() -> None:
     best, small, beaten = (
         Candidate(8, 32, 16, 8, "int8", 8.0, 0.006, 10.0),
         Candidate(3, 32, 16, 8, "int8", 4.0, 0.003, 30.0),
@@ -268,7 +313,7 @@ def test_search_measures_this_machine_once(
     assert "needs --profile of a float32 model" in capsys.readouterr().err
 
 
-def test_search_by_transcripts_with_the_front_left_alone(tmp_path: Path, reference: Path, profile: Path) -> None:
+def test_search_by_transcripts_with_frozen_subsampling(tmp_path: Path, reference: Path, profile: Path) -> None:
     manifest, out = str(write_test_manifest(tmp_path)), tmp_path / "out"
     command = ["search", "--reference", str(reference), "--layers", "1", "--feed-forward", "1", *SHORT]
     command += ["--train", manifest, "--dev", manifest, "--profile", str(profile), "--steps", "2", "--layer-steps", "0"]
@@ -276,13 +321,13 @@ def test_search_by_transcripts_with_the_front_left_alone(tmp_path: Path, referen
     assert main([*command, "-o", str(out)]) == 0
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert {name.partition("/")[2] for entry in entries for name in entry if "/" in name} == {"ctc"}
-    (student,) = out.glob("layers1*.safetensors")
-    front, inherited = (load_checkpoint(path)[0].encoder.subsampling for path in (student, reference))
-    rows = inherited.conv1.weight.flatten(1).tolist()
-    assert all(row in rows for row in front.conv1.weight.flatten(1).tolist())  # the channels that stay are as they were
+    (trained,) = out.glob("layers1*.safetensors")
+    student, teacher = (load_checkpoint(path)[0].encoder.subsampling for path in (trained, reference))
+    rows = teacher.conv1.weight.flatten(1).tolist()
+    assert all(row in rows for row in student.conv1.weight.flatten(1).tolist())  # unchanged
 
 
-def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference: Path, capsys) -> None:
+def test_adapt_refuses_a_loss_of_accuracy_on_general_speech(tmp_path: Path, reference: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
     student = tmp_path / "student.safetensors"
     save_checkpoint(student, small_model(normalization="running"), letters_tokenizer())
@@ -304,7 +349,7 @@ def test_adapt_that_forgets_general_speech_is_an_error(tmp_path: Path, reference
     assert "more than --max-utterance-s 0.1: cut it into sentences" in capsys.readouterr().err
 
 
-def test_students_go_on_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:
+def test_trained_students_are_trained_further_end_to_end(tmp_path: Path, reference: Path, capsys) -> None:
     manifest = str(write_test_manifest(tmp_path))
     student = init_from_reference(load_checkpoint(reference)[0], (0, 2))
     save_checkpoint(tmp_path / "student.safetensors", student, letters_tokenizer())

@@ -11,9 +11,9 @@ import pytest
 soundfile = pytest.importorskip("soundfile")
 pytest.importorskip("tqdm", reason="needs the extra train")
 
-from lwasr_edge.errors import ManifestError, MissingExtraError, OptionError  # noqa: E402
+from lwasr_edge.errors import AudioError, ManifestError, MissingExtraError, OptionError  # noqa: E402
 from lwasr_edge.training.study.sentences import SentenceRules, make_sentences, normalise_sentence, read_word_list  # noqa: E402
-from lwasr_edge.training.study.synthesise import Prompt, main, read_rows, synthesise  # noqa: E402
+from lwasr_edge.training.study.synthesise import Prompt, main, make_recording, read_rows, synthesise  # noqa: E402
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
 
@@ -111,7 +111,17 @@ def test_speech_is_written_once_and_the_run_goes_on(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"id": 1}', '{"id": "a", "duration": "x"}', '{"id": "a", "duration": null}']
+    "line",
+    [
+        "{",
+        "[]",
+        '{"id": 1}',
+        '{"id": "a", "duration": "x"}',
+        '{"id": "a", "duration": null}',
+        '{"id": "a", "duration": 1' + 400 * "0" + "}",
+        '{"id": [], "duration": 1}',
+        "[" * 100_000,
+    ],
 )
 def test_a_damaged_manifest_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "tts.jsonl").write_text(line + "\n")
@@ -130,7 +140,9 @@ def test_rows_are_split_at_line_feeds_alone(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"\xff\xfe", "must be a text file in UTF-8"),
-        (b"word many\n", "frequency must be"),
+        (b"\nword many\n", r"words.txt, line 2: frequency must be a finite number >= 0, got 'many'"),
+        (b"word -1\n", "line 1: frequency must be"),
+        (b"word 0\n", "a word with a frequency above 0"),
         (b"42\n", "one word per line"),
     ],
 )
@@ -138,3 +150,28 @@ def test_damaged_word_lists_are_named(tmp_path: Path, content: bytes, message: s
     (tmp_path / "words.txt").write_bytes(content)
     with pytest.raises(OptionError, match=message):
         read_word_list(tmp_path / "words.txt")
+
+
+def test_a_damaged_recording_is_named(tmp_path: Path) -> None:
+    prompt = Prompt("hello", "flite:slt", speed=1.0, pitch=1.0, peak=0.5)
+    path = tmp_path / prompt.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"fLaC" + bytes(20))
+    with pytest.raises(AudioError, match=path.name):
+        make_recording(prompt, tmp_path, (2.0, 14.0))
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"\xff", [], "must be a text file in UTF-8"),
+        (b"4 2\n", [], "must hold a line of words"),
+        (b"", [], "must hold a line of words"),
+        (b"one two\n", ["--workers", "0"], "--workers must be a whole number >= 1, got 0"),
+        (b"one two\n", ["--hours", "nan"], "--hours must be a finite number >= 0, got nan"),
+    ],
+)
+def test_impossible_input_is_refused(tmp_path: Path, content: bytes, options: list[str], message: str) -> None:
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(OptionError, match=message):
+        main([str(tmp_path / "text.txt"), "-o", str(tmp_path / "tts"), *options])
