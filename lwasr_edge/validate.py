@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from typing import Any
 
 from lwasr_edge.errors import LwasrError, OptionError
@@ -55,7 +56,8 @@ def number(
     Raises:
         OptionError, or `error`: the value is something else.
     """
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    is_number = is_number and abs(value) <= sys.float_info.max  # NaN is not; `isfinite` fails on huge integers
     if not is_number or not (minimum <= value <= maximum and above < value < below):
         bounds = ((">=", minimum), ("<=", maximum), (">", above), ("<", below))
         limits = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
