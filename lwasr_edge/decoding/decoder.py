@@ -182,7 +182,7 @@ def probability_of_any(log_probs: np.ndarray, blank_id: int, log_likelihood: flo
     The background is the model's best path without restriction. The phrases' deficit to it, in nats, is divided by the
     square root of the number of pieces: random deviations grow with that root, differences by wrong words in proportion
     to the number. A logistic function maps it to a probability; its two constants put 0.5 where phrases and other
-    speech separate in training sets (measured by benchmarks/phrases.py).
+    speech separate in training sets (measured by benchmarks/accuracy/phrases.py).
 
     Args:
         log_probs: (T, V) float32.

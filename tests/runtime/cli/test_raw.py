@@ -94,7 +94,7 @@ def test_no_sample_at_all(model_path: Path, data: bytes) -> None:
         (
             ["--raw", "16"],
             2,
-            "lwasr: error: sample rates from 1000 to 192000 Hz are accepted; came 16: was it given in kHz?",
+            "lwasr: error: sample_rate must be a whole number of Hz from 1000 to 192000, got 16",
         ),
         (["--raw", "16000", "--device", "usb"], 2, "not allowed with argument --raw"),
     ],
