@@ -94,7 +94,7 @@ def test_no_sample_at_all(model_path: Path, data: bytes) -> None:
         (
             ["--raw", "16"],
             2,
-            "lwasr: error: sample_rate must be a whole number of Hz from 1000 to 192000, got 16",
+            "lwasr: error: sample_rate must be a whole number of Hz from 1000 to 192000, got 16: multiply by 1000",
         ),
         (["--raw", "16000", "--device", "usb"], 2, "not allowed with argument --raw"),
     ],
