@@ -29,8 +29,7 @@ from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.files import read_json_lines
 from lwasr_edge.training.data.manifest import Utterance, read_manifest, write_manifest
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT as WHOLE
-from lwasr_edge.training.scoring.dev_sets import DevSets
+from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT, DevSets
 
 RATE = 16_000
 GENERAL_TRAIN = ("librispeech-train", "commonvoice-train")
@@ -110,7 +109,15 @@ def adapt(
 ) -> tuple[Path, float]:
     """Run the command; return the student and its training time in seconds."""
     command = [sys.executable, "-m", "lwasr_edge.training.cli", "adapt", str(checkpoint), "--train", str(train)]
-    command += ["--noise", str(noise), "--freeze-front", "--steps", str(args.steps), "--batch-s", str(args.batch_s)]
+    command += [
+        "--noise",
+        str(noise),
+        "--freeze-subsampling",
+        "--steps",
+        str(args.steps),
+        "--batch-s",
+        str(args.batch_s),
+    ]
     command += ["--learning-rate", str(args.learning_rate), "--warmup-steps", "20", "-o", str(folder)]
     if domain.is_noisy:
         command += ["--augment", "noise_probability=1", f"snr_db={SNR_DB[0]:g},{SNR_DB[1]:g}"]
@@ -133,7 +140,7 @@ def run_domain(args: argparse.Namespace, name: str, checkpoint: Path, noise: Pat
     sets = DevSets(dev, torch.device("cpu"), args.utterances)
 
     def wers(checkpoint: Path) -> dict[str, float]:
-        measured = sets.measure({"student": load_checkpoint(checkpoint)[0].eval()}, (WHOLE,))
+        measured = sets.measure({"student": load_checkpoint(checkpoint)[0].eval()}, (FULL_CONTEXT,))
         return {key.split("/")[1]: wer for key, wer in measured.items()}
 
     own, general = shuffled(args.speech, domain.train), shuffled(args.speech, GENERAL_TRAIN)

@@ -33,7 +33,7 @@ def command(args: argparse.Namespace) -> list[str]:
 
     words = ["compare", "--reference", str(args.reference), "--keep", args.keep, "--methods", *args.methods]
     words += ["--train", *manifests(TRAIN), "--dev", *manifests(DEV), "--noise", str(args.noise)]
-    words += ["--dev-utterances", str(args.dev_utterances), "--freeze-front", "--whole-probability", "1"]
+    words += ["--dev-utterances", str(args.dev_utterances), "--freeze-subsampling", "--full-context-probability", "1"]
     words += ["--steps", str(args.steps), "--batch-s", "12", "--learning-rate", "4e-4", "--warmup-steps", "50"]
     return [*words, "--evaluate-every", "200", "--save-every", "200", "--precision", "float32", "-o", str(args.output)]
 

@@ -123,7 +123,7 @@ def test_compare_keeps_look_aheads_apart(report_path: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["nonsense.onnx"], "model must be a file (.onnx or .onnx.gz), got nonsense.onnx, which does not exist"),
+        (["nonsense.onnx"], "model must be a file (.onnx or .onnx.gz), got nonsense.onnx"),
         (["MODEL", "--audio", "nowhere"], "nowhere: no recordings"),
         (["MODEL", "--manifest", "nowhere.jsonl"], "nowhere.jsonl: no such manifest"),
         (["MODEL", "--audio", "x", "--manifest", "y"], "exclude each other"),
@@ -198,7 +198,7 @@ def test_damaged_reports_are_named(report_path: Path, tmp_path: Path, capsys: py
 
 def test_debug_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--debug", "bench", "nonsense.onnx"]) == 2
-    assert "Traceback" in (err := capsys.readouterr().err) and "got nonsense.onnx, which does not exist" in err
+    assert "Traceback" in (err := capsys.readouterr().err) and "got nonsense.onnx" in err
 
 
 def test_a_look_ahead_leaves_out_the_default_chunks_that_are_too_short() -> None:
@@ -210,7 +210,7 @@ def test_a_look_ahead_leaves_out_the_default_chunks_that_are_too_short() -> None
 def test_a_worker_reports_what_it_cannot_use(model_path: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_text("no audio")
-    with pytest.raises(ValueError, match=r"bad\.wav must be WAV"):
+    with pytest.raises(ValueError, match=r"bad\.wav must be WAV, FLAC"):
         runner.run_worker({"mode": "file", "model": str(model_path), "threads": 1, "recordings": [str(bad)]})
     with pytest.raises(runner.MeasurementError, match="failed with status 1: KeyError: 'threads'"):
         runner.run_worker({"mode": "file", "model": str(model_path)})

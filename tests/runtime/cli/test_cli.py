@@ -196,15 +196,15 @@ def test_every_bad_input_gives_one_line(folder: Path, capsys: pytest.CaptureFixt
     model = tiny_model.build_model().SerializeToString()
     (folder / "cut.onnx").write_bytes(model[: len(model) // 2])
     assert "no such audio file: no.wav" in fails(capsys, "transcribe", "no.wav")
-    assert "must be WAV, FLAC, OGG, Opus, MP3 or AIFF" in fails(capsys, "transcribe", "bad.wav")
+    assert "bad.wav must be WAV, FLAC, OGG, Opus, MP3 or AIFF" in fails(capsys, "transcribe", "bad.wav")
     assert "holds no audio" in fails(capsys, "transcribe", "empty.wav")
     assert "holds no audio" in fails(capsys, "transcribe", "none.wav")
     assert "audio must be a file, got the folder" in fails(capsys, "transcribe", ".")
     assert "nan.wav: samples must be finite, got nan at sample 1" in fails(capsys, "transcribe", "nan.wav")
-    assert "model format 2 is newer" in fails(capsys, "transcribe", "a.wav", "--model", "newer.onnx")
+    assert "model format 2" in fails(capsys, "transcribe", "a.wav", "--model", "newer.onnx")
     assert "damaged" in fails(capsys, "info", "cut.onnx")
     assert "cannot be opened as an ONNX model" in fails(capsys, "info", "a.wav")
-    assert "got 'none'" in fails(capsys, "info", "none")
+    assert "installed models (tiny), got 'none'" in fails(capsys, "info", "none")
 
 
 def test_debug_shows_the_traceback(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,7 +277,7 @@ def test_models(lwasr_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     status, out, _ = run(capsys, "models", "verify", "second")
     assert status == 2
     assert "second/model.onnx: damaged: 1 bytes" in out
-    assert "one of the installed models (second, tiny), got 'third'" in fails(capsys, "models", "path", "third")
+    assert "installed models (second, tiny), got 'third'" in fails(capsys, "models", "path", "third")
     assert "nothing was fetched" in fails(capsys, "models", "fetch", str(source), "--sha256", "0" * 64)
 
 
