@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from lwasr_edge.chunking import Chunking
+from lwasr_edge.cli.outputs import check_text_output
 from lwasr_edge.errors import OptionError
-from lwasr_edge.files import check_output, write_file
+from lwasr_edge.files import write_file
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.corpus import load_corpus
 from lwasr_edge.training.data.manifest import Utterance, read_manifest
@@ -127,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train evaluate`."""
     whole_number("--worst", args.worst, 0)
     if args.json:
-        check_output(args.json)
+        check_text_output(args.json, [args.checkpoint, *args.manifests])
     device = choose_device(args.device)
     scores = evaluate_checkpoint(
         args.checkpoint, args.manifests, args.chunk_ms, args.per_speaker, device, args.worst, args.look_ahead_ms

@@ -10,6 +10,7 @@ from small_models import letters_tokenizer, small_model, two_utterances, write_t
 
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError
+from lwasr_edge.training.cli import main
 from lwasr_edge.training.commands.evaluate import chunking_of, evaluate_checkpoint, report
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.checkpoint import save_checkpoint
@@ -142,3 +143,14 @@ def test_impossible_chunks() -> None:
             chunking_of(model, 640, look_ahead_ms)
     with pytest.raises(OptionError, match="--look-ahead-ms needs --chunk-ms"):
         chunking_of(model, None, 320)
+
+
+def test_results_never_replace_an_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint, manifest = tmp_path / "m.safetensors", write_test_manifest(tmp_path)
+    save_checkpoint(checkpoint, small_model(), letters_tokenizer())
+    (tmp_path / "link.jsonl").symlink_to(manifest)
+    before = [path.read_bytes() for path in (checkpoint, manifest)]
+    for output in (checkpoint, manifest, tmp_path / "link.jsonl"):
+        assert main(["evaluate", str(checkpoint), str(manifest), "--json", str(output)]) == 2
+        assert "must" in capsys.readouterr().err
+    assert [path.read_bytes() for path in (checkpoint, manifest)] == before
