@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -154,14 +153,13 @@ def test_invalid_options(options: dict[str, float]) -> None:
 
 
 def test_a_trained_model_is_a_distribution_over_words(tmp_path: Path) -> None:
-    script = BENCHMARKS / "train_ngram.py"
-    if not script.is_file():
+    if not BENCHMARKS.is_dir():
         pytest.skip("needs the checkout, not an install")
     manifest, arpa = tmp_path / "train.jsonl", tmp_path / "lm.arpa"
     texts = ["lights on", "lights off", "lights on please", "on", "please dim the lights", "the heating off"]
     manifest.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
-    subprocess.run([sys.executable, script, manifest, "-o", arpa], env=environment, check=True)
+    command = [sys.executable, "-m", "benchmarks.accuracy.train_ngram", manifest, "-o", arpa]
+    subprocess.run(command, cwd=BENCHMARKS.parent, check=True)
     model = NGram.read(arpa)
     vocabulary = {word for text in texts for word in text.split()} | {"</s>", "<unk>"}
     for context in [("<s>",), ("<s>", "lights"), ("lights", "on"), ("the", "on"), ("unheard", "of"), ()]:
