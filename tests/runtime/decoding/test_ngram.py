@@ -157,7 +157,7 @@ def test_a_trained_model_is_a_distribution_over_words(tmp_path: Path) -> None:
         pytest.skip("needs the checkout, not an install")
     manifest, arpa = tmp_path / "train.jsonl", tmp_path / "lm.arpa"
     texts = ["lights on", "lights off", "lights on please", "on", "please dim the lights", "the heating off"]
-    manifest.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    manifest.write_text("".join(json.dumps({"audio_filepath": "a.wav", "text": text}) + "\n" for text in texts))
     command = [sys.executable, "-m", "benchmarks.accuracy.train_ngram", manifest, "-o", arpa]
     subprocess.run(command, cwd=BENCHMARKS.parent, check=True)
     model = NGram.read(arpa)
