@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from lwasr_edge.errors import OutputError
+from lwasr_edge.errors import LwasrError, OutputError
 
 BLOCK_BYTES = 1 << 20
 
@@ -87,6 +87,16 @@ def split_lines(text: str) -> list[str]:
     """
     lines = text.replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_text_lines(path: Path, error: type[LwasrError]) -> list[str]:
+    """The lines of a text file in UTF-8, with or without a byte order mark; raises `error` if it cannot be read."""
+    try:
+        return split_lines(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as reason:
+        raise error(
+            f"{path} must be a text file in UTF-8, got {getattr(reason, 'strerror', None) or reason}"
+        ) from reason
 
 
 def read_json_lines(path: Path, report: Callable[[int, Exception], None] | None = None) -> Iterator[tuple[int, Any]]:

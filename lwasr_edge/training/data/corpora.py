@@ -21,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lwasr_edge.errors import AudioError, ManifestError
-from lwasr_edge.files import split_lines
+from lwasr_edge.files import read_text_lines
 from lwasr_edge.training.data.corpus import recording_s
 from lwasr_edge.training.data.manifest import Fault, Utterance, duration_fault, read_manifest
 
@@ -73,7 +73,7 @@ def read_librispeech_part(part: Path) -> Split:
     lines = [
         (path.parent, line)
         for path in sorted(part.glob("*/*/*.trans.txt"))
-        for line in text_lines(path)
+        for line in read_text_lines(path, ManifestError)
         if line.strip()
     ]
     with sound_file_headers():
@@ -124,7 +124,7 @@ def read_tedlium_part(part: Path) -> Split:
             read = prepare_tedlium(folder, dataset_parts=[part.name], normalize_text="kaldi")[part.name]
         found = {supervision.id: supervision for supervision in read["supervisions"]}
         for stm in sorted((complete / "stm").iterdir()):
-            for index, line in enumerate(text_lines(stm)):  # lhotse names utterances by the same index
+            for index, line in enumerate(read_text_lines(stm, ManifestError)):  # lhotse counts alike
                 add_stm_line(line, f"{stm.stem}-{index}", part / "sph" / f"{stm.stem}.sph", found, split)
     return split
 
@@ -153,7 +153,7 @@ def read_kaldi(source: Path) -> dict[str, Split]:
     """
     if not (source / "wav.scp").is_file():
         raise ManifestError(f"{source} must be a Kaldi data directory with wav.scp, got none")
-    rows = [line.split(maxsplit=1) for line in text_lines(source / "wav.scp") if line.strip()]
+    rows = [line.split(maxsplit=1) for line in read_text_lines(source / "wav.scp", ManifestError) if line.strip()]
     paths = {row[0]: kaldi_audio(row[-1], source) for row in rows}
     lengths = dict(zip(paths, in_parallel(duration_or_reason, paths.values(), source.name), strict=True))
     has_segments = (source / "segments").is_file()
@@ -291,19 +291,6 @@ def lhotse_reads(kind: str, folder: Path) -> Iterator[None]:
         yield
     except (ArithmeticError, AssertionError, LookupError, ValueError) as error:
         raise ManifestError(f"{folder} must be {kind}, got an error of lhotse: {error!r}") from error
-
-
-def text_lines(path: Path) -> list[str]:
-    """The lines of a transcript or list, split at line feeds, as Kaldi and lhotse do.
-
-    Raises:
-        ManifestError: it cannot be read, or is not UTF-8.
-    """
-    try:
-        return split_lines(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{path} must be a text file in UTF-8, got {reason}") from error
 
 
 def last_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lwasr_edge.errors import ManifestError, OptionError
-from lwasr_edge.files import split_lines
+from lwasr_edge.files import read_text_lines
 from lwasr_edge.validate import number
 
 START, END = "<s>", "</s>"
@@ -99,7 +99,7 @@ def read_word_list(path: Path) -> tuple[list[str], list[float]]:
     if not path.is_file():
         raise OptionError(f"word list {path} does not exist")
     words, weights = [], []
-    for position, line in enumerate(read_text_lines(path), 1):
+    for position, line in enumerate(read_text_lines(path, OptionError), 1):
         parts = line.split()
         if parts and _WORD.fullmatch(parts[0]):
             words.append(parts[0])
@@ -121,18 +121,6 @@ def frequency(text: str, where: str) -> float:
         return number("frequency", float(text), 0)
     except ValueError as error:
         raise OptionError(f"{where}: frequency must be a finite number >= 0, got {text!r}") from error
-
-
-def read_text_lines(path: Path) -> list[str]:
-    """The lines of a text file in UTF-8.
-
-    Raises:
-        OptionError: it cannot be read, or is not UTF-8.
-    """
-    try:
-        return split_lines(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path} must be a text file in UTF-8, got {error}") from error
 
 
 def make_sentences(

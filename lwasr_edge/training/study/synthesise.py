@@ -29,13 +29,12 @@ import soxr
 from tqdm import tqdm
 
 from lwasr_edge.errors import LwasrError, ManifestError, MissingExtraError, OptionError
-from lwasr_edge.files import read_json_lines, write_bytes
+from lwasr_edge.files import read_json_lines, read_text_lines, write_bytes
 from lwasr_edge.training.data.corpus import recording_s
 from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.study.sentences import (
     make_sentences,
     normalise_sentence,
-    read_text_lines,
     read_word_list,
 )
 from lwasr_edge.validate import number, whole_number
@@ -265,7 +264,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _read_sentences(path: Path) -> list[str]:
-    lines = read_text_lines(path)
+    lines = read_text_lines(path, OptionError)
     sentences = [text for line in lines if (text := normalise_sentence(line))]
     if not sentences:
         raise OptionError(f"{path} must hold a line of words (no digits or symbols), got none of {len(lines)}")
