@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from locations import ROOT
 
-MAX_CORE_LINES = 2500  # of lwasr_edge/*.py and lwasr_edge/audio/*.py together
+MAX_CORE_LINES = 3200  # of lwasr_edge/*.py and lwasr_edge/audio/*.py together
 MAX_MODULES = 15  # in one folder, without __init__.py
 TO_BE_DIVIDED = {"benchmarks"}  # folders that still have more
 
