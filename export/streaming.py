@@ -37,12 +37,12 @@ class StateTensor(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """New tokens of a chunk, and the state for the next chunk."""
+    """Tokens of a chunk, those of its look-ahead included, and the state for the next chunk."""
 
     tokens: Tensor  # (L,) int64
     frames: Tensor  # (L,) int64
     scores: Tensor  # (L,) float32, posterior probability
-    last: Tensor  # (1,) int64, best token of the last frame plus 1
+    last: Tensor  # (1,) int64, best token of the last consumed frame plus 1
 
 
 def collapse(log_probs: Tensor, last: Tensor, blank_id: int, consumed: Tensor | None = None) -> Tokens:
@@ -55,15 +55,11 @@ def collapse(log_probs: Tensor, last: Tensor, blank_id: int, consumed: Tensor | 
         log_probs: (U, V).
         last: (1,) int64, best token of the frame before this chunk plus 1; 0 at the start.
         blank_id: of the vocabulary.
-        consumed: (1,) int64, frames to decode; the others are look-ahead. None for all U.
+        consumed: (1,) int64, frames before the look-ahead, in which the next chunk begins. None for all U.
     """
     best_log_probs, best = log_probs.max(dim=1)
     new = (best != blank_id) & (best != torch.cat([last - 1, best[:-1]]))
-    if consumed is None:
-        newest = best[-1:]
-    else:
-        new = new & (torch.arange(best.shape[0]) < consumed)
-        newest = best.index_select(0, consumed - 1)
+    newest = best[-1:] if consumed is None else best.index_select(0, consumed - 1)
     frames = new.nonzero().flatten()
     return Tokens(best.index_select(0, frames), frames, best_log_probs.index_select(0, frames).exp(), newest + 1)
 
@@ -129,8 +125,8 @@ class StreamingModel(ExportedModel):
 
         Args:
             waveform: (640 U,) samples in [-1, 1].
-            look_ahead: (1,) int64, 0 to U - 1: frames at the chunk's end that are right context only. They give no
-                tokens and do not enter the state; the next chunk begins with them.
+            look_ahead: (1,) int64, 0 to U - 1: frames at the chunk's end that do not enter the state; the next chunk
+                begins with them. Their tokens are provisional: the next chunk gives them again with more right context.
             audio, mel, norm, n_cached, last, layers: the state, as in `state_tensors`.
 
         Returns:

@@ -12,9 +12,10 @@ from lwasr_edge.validate import number, whole_number
 if TYPE_CHECKING:
     from lwasr_edge.model_info import ModelInfo
 
-STREAM_CHUNK_MS = 640.0
-STREAM_LOOK_AHEAD_MS = 320.0
+STREAM_HOP_MS = 320.0
+STREAM_RIGHT_CONTEXT_MS = 640.0
 FILE_LOOK_AHEAD_MS = 640.0
+MAX_HOP_MS = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class Chunking:
         return Chunking(self.chunk_frames * factor, self.look_ahead_frames * factor)
 
     @classmethod
-    def from_ms(
+    def of_stream(
         cls,
         frame_ms: float,
-        chunk_ms: float = STREAM_CHUNK_MS,
-        look_ahead_ms: float | None = None,
+        hop_ms: float = STREAM_HOP_MS,
+        right_context_ms: float | None = None,
         *,
         can_look_ahead: bool = True,
     ) -> Chunking:
@@ -62,53 +63,50 @@ class Chunking:
 
         Args:
             frame_ms: length of an encoder frame.
-            chunk_ms: length of a chunk, a positive multiple of `frame_ms`.
-            look_ahead_ms: a multiple of `frame_ms`, less than `chunk_ms`; None for the default: 320 ms, at most half
-                of the chunk, and 0 where the model cannot look ahead.
+            hop_ms: from one chunk to the next, a positive multiple of `frame_ms`.
+            right_context_ms: look-ahead of a chunk, a multiple of `frame_ms`; None for the default, 640 ms, and 0 where
+                the model cannot look ahead.
             can_look_ahead: whether the model accepts a look-ahead.
 
         Raises:
             OptionError: an invalid value.
         """
-        chunk_frames = _frames("chunk_ms", chunk_ms, frame_ms, minimum=1)
-        return cls(
-            chunk_frames, _look_ahead(chunk_frames, frame_ms, look_ahead_ms, STREAM_LOOK_AHEAD_MS, can_look_ahead)
-        )
+        hop_frames = _frames("hop_ms", hop_ms, frame_ms, minimum=1, most_ms=MAX_HOP_MS)
+        if right_context_ms is None:
+            right_context_ms = STREAM_RIGHT_CONTEXT_MS // frame_ms * frame_ms if can_look_ahead else 0.0
+        right_context = _frames("right_context_ms", right_context_ms, frame_ms, minimum=0, most_ms=MAX_HOP_MS)
+        if right_context and not can_look_ahead:
+            raise OptionError(
+                f"right_context_ms must be 0 with this model, which cannot look ahead, got {right_context_ms!r}"
+            )
+        return cls(hop_frames + right_context, right_context)
 
     @classmethod
-    def for_files(cls, info: ModelInfo, look_ahead_ms: float | None = None, *, can_look_ahead: bool = True) -> Chunking:
-        """Chunks of a file: the largest that improve accuracy, with 640 ms of look-ahead by default.
+    def for_files(cls, info: ModelInfo, chunk_ms: float | None = None, *, can_look_ahead: bool = True) -> Chunking:
+        """Chunks of a segment that is decoded with full context: 640 ms of look-ahead, at most half of the chunk.
 
         Args:
             info: of the model.
-            look_ahead_ms, can_look_ahead: as for `from_ms`.
+            chunk_ms: length of a chunk, a positive multiple of the model's frame; None for the largest that improves
+                accuracy.
+            can_look_ahead: whether the model accepts a look-ahead.
 
         Raises:
             OptionError: an invalid value.
         """
         frames = info.max_chunk_frames
-        return cls(frames, _look_ahead(frames, info.frame_ms, look_ahead_ms, FILE_LOOK_AHEAD_MS, can_look_ahead))
+        if chunk_ms is not None:
+            frames = _frames("chunk_ms", chunk_ms, info.frame_ms, minimum=1, most_ms=1e6)
+        look_ahead = min(int(FILE_LOOK_AHEAD_MS / info.frame_ms), frames // 2) if can_look_ahead else 0
+        return cls(frames, look_ahead)
 
 
-def _look_ahead(
-    chunk_frames: int, frame_ms: float, look_ahead_ms: float | None, default_ms: float, can_look_ahead: bool
-) -> int:
-    if look_ahead_ms is None:
-        return min(int(default_ms / frame_ms), chunk_frames // 2) if can_look_ahead else 0
-    frames = _frames("look_ahead_ms", look_ahead_ms, frame_ms, minimum=0)
-    if frames and not can_look_ahead:
-        raise OptionError(f"look_ahead_ms must be 0 with this model, which cannot look ahead, got {look_ahead_ms!r}")
-    if frames >= chunk_frames:
-        raise OptionError(
-            f"look_ahead_ms must be less than the chunk, {chunk_frames * frame_ms:g} ms, got {look_ahead_ms!r}"
-        )
-    return frames
-
-
-def _frames(name: str, value_ms: float, frame_ms: float, minimum: int) -> int:
+def _frames(name: str, value_ms: float, frame_ms: float, *, minimum: int, most_ms: float) -> int:
     """Milliseconds as a number of frames."""
     frames = number(name, value_ms, 0, hint="give milliseconds") / frame_ms
-    if not minimum <= frames < 1e6 or frames != math.floor(frames):
+    if not minimum <= frames <= most_ms / frame_ms or frames != math.floor(frames):
         kind = "a positive multiple" if minimum else "a multiple"
-        raise OptionError(f"{name} must be {kind} of the model's frame, {frame_ms:g} ms, got {value_ms!r}")
+        raise OptionError(
+            f"{name} must be {kind} of the model's frame, {frame_ms:g} ms, up to {most_ms:g}, got {value_ms!r}"
+        )
     return int(frames)

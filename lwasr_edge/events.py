@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lwasr_edge.words import Word, join_words
@@ -15,45 +15,45 @@ if TYPE_CHECKING:
 EndReason = Literal["endpoint", "length", "flush", "gap"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Partial:
-    """The current utterance, after it grew.
+    """The current utterance, after it changed.
 
-    Greedy CTC never revises a token: every word but the last is final, and the last can only grow. With phrases, a beam
-    or a language model, a partial is the greedy hypothesis and the `Final` may differ: then no word is stable.
+    Its words come from windows over the newest audio: those in the window's right context are provisional and may be
+    revised by the next partial. The `Final` is decoded again with full context and corrects some of the others; with
+    phrases, a beam or a language model it may have any other text, and no word of a partial is stable.
 
-    `text` and `words` are built when read, so partials that are not read cost nothing, whatever the utterance's length.
+    A partial without words takes back what an earlier one showed: it was not speech.
     """
 
     time_s: float  # audio of the stream processed so far
-    _complete: Sequence[Word] = field(repr=False)  # shared with the stream, which only appends to it
-    _complete_count: int = field(repr=False)
-    _open: Word | None = field(repr=False)
-    _is_revisable: bool = field(default=False, repr=False)
+    _complete: Sequence[Word]  # shared with the stream, which only appends to it
+    _complete_count: int
+    _newest: tuple[Word, ...]  # after the complete ones
+    _stable_count: int  # of all words
 
     @property
     def stable_words(self) -> tuple[Word, ...]:
-        """The words that will not change."""
-        return () if self._is_revisable else self._complete_words
+        """The words that have all of their right context: no later window changes them."""
+        return self.words[: self._stable_count]
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """All words, the growing one included."""
-        return self._complete_words if self._open is None else (*self._complete_words, self._open)
+        """All words."""
+        return (*self._complete[: self._complete_count], *self._newest)
 
     @property
     def stable_text(self) -> str:
-        """The part of `text` that will not change."""
+        """The committed part of `text`."""
         return join_words(self.stable_words)
 
     @property
     def text(self) -> str:
-        """All words as text."""
+        """All words as text, the provisional ones included."""
         return join_words(self.words)
 
-    @property
-    def _complete_words(self) -> tuple[Word, ...]:
-        return tuple(self._complete[: self._complete_count])
+    def __repr__(self) -> str:
+        return f"Partial({self.text!r}, stable_text={self.stable_text!r}, time_s={self.time_s:.2f})"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ class Final:
     reason: EndReason
     alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or a language model
     heard: str | None = None  # greedy hypothesis, where another decoder gave `words`; else None
-    end_frame: int = field(default=0, repr=False, compare=False)  # the next utterance's first frame
 
     @property
     def text(self) -> str:

@@ -13,6 +13,7 @@ from lwasr_edge.errors import ModelError
 from lwasr_edge.hub.model_file import open_session, source_of  # noqa: F401 - source_of is imported from here
 from lwasr_edge.model_info import LOOK_AHEAD, ModelInfo
 from lwasr_edge.validate import whole_number
+from lwasr_edge.words import TimedToken
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -32,13 +33,28 @@ _OUTPUTS = {  # name -> (onnxruntime's name of the dtype, rank)
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Output of the model for one chunk: L new tokens, T frames, V vocabulary entries."""
+    """Output of the model for one chunk: L tokens, T frames, V vocabulary entries.
+
+    Tokens in frames from `committed_frames` on are provisional: the next chunk begins there and gives them again.
+    """
 
     tokens: np.ndarray  # (L,) int64, repeats and blanks removed
     frames: np.ndarray  # (L,) int64, frame within the chunk in which each token starts
     scores: np.ndarray  # (L,) float32, posterior probability of the token in that frame
+    committed_frames: int  # of the chunk; all but its look-ahead
     state: State  # for the next chunk
-    log_probs: np.ndarray | None  # (T, V) float32, only if requested
+    log_probs: np.ndarray | None  # (T, V) float32, look-ahead included, only if requested
+
+    def timed_tokens(self, first_frame: int = 0, *, committed: bool = False) -> list[TimedToken]:
+        """The tokens with frames counted from a stream's start.
+
+        Args:
+            first_frame: of the chunk.
+            committed: leave out the provisional ones.
+        """
+        count = int(np.searchsorted(self.frames, self.committed_frames)) if committed else len(self.frames)
+        columns = self.tokens[:count].tolist(), (self.frames[:count] + first_frame).tolist(), self.scores[:count].tolist()
+        return [TimedToken(*row) for row in zip(*columns, strict=True)]
 
 
 class Model:
@@ -53,11 +69,11 @@ class Model:
     Attributes:
         info: the metadata of the file.
         path: of the file.
-        can_look_ahead: whether chunks may end with frames that are right context only.
+        can_look_ahead: whether the next chunk may begin before this one ends.
 
     Raises:
         ModelNotFoundError: no such file.
-        ModelVersionError: the model format is newer than this version supports.
+        ModelVersionError: the model format is newer or older than the one this version reads.
         ModelError: the file is not an ONNX model, is damaged, or does not follow the model format.
         OptionError: invalid `threads` or `pinned_samples`.
     """
@@ -71,6 +87,7 @@ class Model:
         if pinned_samples is not None:
             pinned_samples = whole_number("pinned_samples", pinned_samples, 1)
         self._pinned_samples = pinned_samples
+        self._is_warm = False
         self._session = open_session(self.path, threads, pinned_samples)
         try:
             self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map)
@@ -100,12 +117,12 @@ class Model:
         Args:
             waveform: (N,) float32 mono at `info.sample_rate`, N a positive multiple of `info.samples_per_frame`.
             state: `initial_state()`, or the `state` of the chunk before.
-            look_ahead: frames at the end of the chunk that are right context only: they give no tokens and do not
-                change the state; the next chunk begins with them. Less than all; 0 if not `can_look_ahead`.
-            with_log_probs: also return the log posteriors of every consumed frame.
+            look_ahead: frames at the end of the chunk that do not change the state; the next chunk begins with them.
+                Less than all; 0 if not `can_look_ahead`.
+            with_log_probs: also return the log posteriors of every frame.
 
         Returns:
-            The new tokens and the next state; `state` itself is not changed.
+            The tokens and the next state; `state` itself is not changed.
 
         Raises:
             ModelError: a chunk of the wrong size, or output that the model format forbids.
@@ -122,7 +139,14 @@ class Model:
         tokens, frames, scores = outputs[:3]
         self._check_tokens(tokens, frames, scores, n_frames)
         next_state = dict(zip(self._initial_state, outputs[3 : 3 + len(self._next_names)], strict=True))
-        return ChunkResult(tokens, frames, scores, next_state, outputs[-1][:n_frames] if with_log_probs else None)
+        log_probs = outputs[-1] if with_log_probs else None
+        return ChunkResult(tokens, frames, scores, n_frames - look_ahead, next_state, log_probs)
+
+    def warm_up(self, n_frames: int) -> None:
+        """Run a chunk of silence, once, so that the first real call takes no longer than the next ones."""
+        if not self._is_warm:
+            self._is_warm = True
+            self.run_chunk(np.zeros(n_frames * self.info.samples_per_frame, np.float32), self.initial_state())
 
     step = run_chunk  # the name in version 0.1; kept for its users
 
@@ -143,7 +167,7 @@ class Model:
             raise ModelError(f"a streaming model must have inputs named {STATE_PREFIX}*, got none")
 
     def _check_chunk(self, waveform: np.ndarray, look_ahead: int) -> int:
-        """Check a chunk; return the number of its frames that are consumed."""
+        """Check a chunk; return the number of its frames."""
         samples_per_frame = self.info.samples_per_frame
         if waveform.ndim != 1 or len(waveform) == 0 or len(waveform) % samples_per_frame:
             raise ModelError(
@@ -155,7 +179,7 @@ class Model:
         if not 0 <= look_ahead < n_frames or (look_ahead and not self.can_look_ahead):
             most = n_frames - 1 if self.can_look_ahead else 0
             raise ModelError(f"look_ahead must be 0 to {most} for a chunk of {n_frames} frames, got {look_ahead}")
-        return n_frames - look_ahead
+        return n_frames
 
     def _check_tokens(self, tokens: np.ndarray, frames: np.ndarray, scores: np.ndarray, n_frames: int) -> None:
         if not len(tokens) == len(frames) == len(scores):

@@ -1,4 +1,4 @@
-"""The metadata inside a model file, read and checked: model format 1 (docs/MODEL_FORMAT.md)."""
+"""The metadata inside a model file, read and checked: model format 2 (docs/MODEL_FORMAT.md)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from lwasr_edge.errors import ModelError, ModelVersionError
 from lwasr_edge.validate import whole_number
 
-FORMAT_VERSION = 1  # newest model format that this version reads
+FORMAT_VERSION = 2  # the model format that this version reads
 FORMAT_KEY = "lwasr.contract"  # metadata key of the format version; its name is older than the term
 MODEL_KEY = "lwasr.model"
-LOOK_AHEAD = "look_ahead"  # input: frames at the end of a chunk that are right context only
+LOOK_AHEAD = "look_ahead"  # input: frames at the end of a chunk with which the next chunk begins
 
 _MINIMA: dict[str, int | None] = {"sample_rate": 1, "samples_per_frame": 1, "max_chunk_frames": 1}
 _MINIMA |= {"format_version": 1, "flush_samples": 0, "blank_id": 0, "frame_delay_samples": None}
@@ -78,7 +78,7 @@ class ModelInfo:
         """Read the `metadata_props` of an ONNX file.
 
         Raises:
-            ModelVersionError: the model format is newer than this version supports.
+            ModelVersionError: the model format is newer or older than the one this version reads.
             ModelError: no such metadata, or invalid values in it.
         """
         format_version = check_format_version(metadata)
@@ -101,7 +101,7 @@ def check_format_version(metadata: dict[str, str]) -> int:
     """Return the model format of a file that this version can read.
 
     Raises:
-        ModelVersionError: the format is newer than this version supports.
+        ModelVersionError: the format is newer or older than the one this version reads.
         ModelError: no format version in the metadata, or an invalid one.
     """
     if FORMAT_KEY not in metadata:
@@ -116,6 +116,11 @@ def check_format_version(metadata: dict[str, str]) -> int:
         raise ModelVersionError(
             f"model format {text[:20]} is newer than this version supports ({FORMAT_VERSION}): "
             "pip install --upgrade lwasr-edge"
+        )
+    if int(text) < FORMAT_VERSION:
+        raise ModelVersionError(
+            f"model format {int(text)} is older than this version reads ({FORMAT_VERSION}): export the checkpoint again "
+            "with lwasr-export, or fetch the model again"
         )
     return int(text)
 

@@ -1,8 +1,9 @@
 """The entry point: a Recognizer transcribes recordings and opens streams.
 
-From samples to words: `Recognizer.transcribe` (here) reads blocks with `AudioReader` (audio/reader.py), gives them to
-`Stream.accept` (stream.py), which calls `Model.run_chunk` (model.py), which calls onnxruntime's `session.run`;
-`UtteranceTracker` (utterance.py) makes words and events of the tokens.
+From samples to words: `Recognizer.transcribe` (here) reads blocks with `AudioReader` (audio/reader.py) and gives them to
+`RecordingTranscriber` (streaming/recording.py), which cuts them at pauses and gives each `Segment` (streaming/segment.py)
+to `Model.run_chunk` (model.py), which calls onnxruntime's `session.run`. `Stream.accept` (stream.py) gives its samples to
+`SpeechTracker` (streaming/speech_tracker.py), which makes events of them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lwasr_edge.audio.reader import AudioReader, load_audio
-from lwasr_edge.chunking import STREAM_CHUNK_MS, Chunking
+from lwasr_edge.audio.reader import AudioReader
+from lwasr_edge.chunking import STREAM_HOP_MS, Chunking
 from lwasr_edge.errors import OptionError, StreamError
-from lwasr_edge.events import Event, Final
 from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.model import Model
 from lwasr_edge.stream import Stream
+from lwasr_edge.streaming.recording import RecordingTranscriber
 from lwasr_edge.utterance import EndpointRules
 from lwasr_edge.words import Word, join_words
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.microphone.listener import Listener
     from lwasr_edge.model_info import ModelInfo
+    from lwasr_edge.streaming.segment import SegmentText
 
 Progress = Callable[[float, float], None]  # seconds done, seconds in total
 
@@ -70,7 +72,7 @@ class Recognizer:
         model: a name from `lwasr models list`, the path of a model file or of its folder, or None for the default. A
             string is a path if it has a separator or ends in .onnx or .onnx.gz; see `find_model`.
         threads: CPU threads for one recording or stream; None for all cores.
-        chunk_ms: default chunk of streams; see `stream`.
+        hop_ms: default of streams; see `stream`.
         phrases: phrases to recognise or to prefer: a list of commands, or a `PhraseList`.
         beam: search for the most likely texts: a number of hypotheses, or a `BeamSearch`. Phrases in mode "one" are all
             scored without a search; of the `BeamSearch` only the number of alternatives is used.
@@ -81,7 +83,7 @@ class Recognizer:
 
     Raises:
         ModelNotFoundError, ModelVersionError, ModelError: see `Model`.
-        OptionError: invalid `threads`, `chunk_ms`, `phrases` or `beam`; a phrase that the model's pieces cannot spell.
+        OptionError: invalid `threads`, `hop_ms`, `phrases` or `beam`; a phrase that the model's pieces cannot spell.
         LanguageModelError: no such ARPA file, or a malformed one.
     """
 
@@ -90,15 +92,15 @@ class Recognizer:
         model: str | os.PathLike[str] | None = None,
         *,
         threads: int | None = 1,
-        chunk_ms: float = STREAM_CHUNK_MS,
+        hop_ms: float = STREAM_HOP_MS,
         phrases: Sequence[str] | PhraseList | None = None,
         beam: int | BeamSearch | None = None,
         lm: str | os.PathLike[str] | LanguageModel | None = None,
     ) -> None:
         self._model = Model(find_model(model), threads=threads)
-        self._chunk_ms = chunk_ms
+        self._hop_ms = hop_ms
         if self.info.streaming:
-            self._chunking(chunk_ms, None)
+            self._chunking(hop_ms, None)
         self._decoder = self._make_decoder(phrases, beam, lm)
 
     def with_decoding(
@@ -132,64 +134,54 @@ class Recognizer:
         sample_rate: int | None = None,
         *,
         chunk_ms: float | None = None,
-        look_ahead_ms: float | None = None,
         progress: Progress | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length in constant memory.
 
-        A pipe is first copied to a temporary file. A model without streaming processes the recording in one chunk, in
-        memory that grows with it.
+        It is cut at its pauses, and each part is decoded with full context: all parts are independent of each other. A
+        pipe is first copied to a temporary file.
 
         Args:
             source: path, bytes of an audio file, binary file object, array, or (array, sample_rate).
             sample_rate: Hz, for an array.
-            chunk_ms: chunk length in milliseconds; the words are then those of a stream with this chunk. None for the
-                largest chunk that improves accuracy.
-            look_ahead_ms: as for `stream`, but 640 ms by default if `chunk_ms` is None.
-            progress: called after each block with the seconds done and the seconds in total; with a model without
-                streaming, once at the end.
+            chunk_ms: audio of one model call, a multiple of the model's frame; smaller values need less memory and are
+                less accurate. None for the largest value that improves accuracy.
+            progress: called after each block with the seconds done and the seconds in total.
 
         Raises:
             AudioError: the audio cannot be used (also AudioFileNotFoundError, AudioFormatError).
-            OptionError: invalid `chunk_ms` or `look_ahead_ms`.
+            OptionError: invalid `chunk_ms`.
         """
-        if not self.info.streaming:
-            for name, value in (("chunk_ms", chunk_ms), ("look_ahead_ms", look_ahead_ms or None)):
-                if value is not None:
-                    raise OptionError(
-                        f"{name} must be None with the model {self.info.name!r}, which does not stream, got {value!r}"
-                    )
-            return self._transcribe_full_context(source, sample_rate, progress)
-        if chunk_ms is None:
-            chunking = Chunking.for_files(self.info, look_ahead_ms, can_look_ahead=self._model.can_look_ahead)
-        else:
-            chunking = self._chunking(chunk_ms, look_ahead_ms)
+        chunking = self._file_chunking(chunk_ms)
         with AudioReader(source, sample_rate) as audio:
-            stream = self._file_stream(audio.sample_rate, chunking)
-            finals: list[Final] = []
+            recording = RecordingTranscriber(self._model, audio.sample_rate, chunking, self._decoder)
+            texts: list[SegmentText] = []
+            n_samples = 0
             for block in audio.blocks():
-                finals += _finals(stream.accept(block))
+                texts += recording.accept(block)
+                n_samples += len(block)
                 if progress is not None:
-                    progress(stream.time_s, audio.estimated_duration_s())
-        return self._transcript([*finals, *_finals(stream.flush())], stream.time_s)
+                    progress(n_samples / audio.sample_rate, audio.estimated_duration_s())
+            texts += recording.finish()
+        return self._transcript(texts, n_samples / audio.sample_rate)
 
     def stream(
         self,
         sample_rate: int = 16_000,
         *,
-        chunk_ms: float | None = None,
-        look_ahead_ms: float | None = None,
+        hop_ms: float | None = None,
+        right_context_ms: float | None = None,
         endpoint: EndpointRules | None = EndpointRules(),  # noqa: B008 - immutable
     ) -> Stream:
         """Open a stream.
 
         Args:
             sample_rate: Hz of the samples; any rate is resampled.
-            chunk_ms: audio of one model call, a multiple of the model's frame (`info.frame_ms`). Small values give
-                words sooner; large values are more accurate and use less CPU. None for the Recognizer's.
-            look_ahead_ms: end of each chunk that is right context only and begins the next chunk. Larger values are
-                more accurate and use more CPU; words come at most one chunk after they were spoken, whatever the value.
-                None for 320 ms, at most half of the chunk; 0 where the model cannot look ahead.
+            hop_ms: how often the newest audio is recognised, a multiple of the model's frame (`info.frame_ms`). Smaller
+                values show words sooner and use more CPU. None for the Recognizer's.
+            right_context_ms: later audio that a word needs to become stable, a multiple of the frame. Words are shown
+                before; larger values revise fewer of them and use more CPU. The final text does not depend on it. None
+                for 640 ms; 0 where the model cannot look ahead.
             endpoint: when an utterance is over; None for only at `flush`.
 
         Raises:
@@ -198,10 +190,12 @@ class Recognizer:
         """
         if not self.info.streaming:
             raise StreamError(f"the model {self.info.name!r} does not stream: use transcribe()")
+        chunking = self._chunking(self._hop_ms if hop_ms is None else hop_ms, right_context_ms)
+        self._model.warm_up(chunking.chunk_frames)
         return Stream(
             self._model,
             sample_rate=sample_rate,
-            chunking=self._chunking(self._chunk_ms if chunk_ms is None else chunk_ms, look_ahead_ms),
+            chunking=chunking,
             endpoint=endpoint,
             decoder=self._decoder,
         )
@@ -210,15 +204,15 @@ class Recognizer:
         self,
         device: int | str | None = None,
         *,
-        chunk_ms: float | None = None,
-        look_ahead_ms: float | None = None,
+        hop_ms: float | None = None,
+        right_context_ms: float | None = None,
         endpoint: EndpointRules | None = EndpointRules(),  # noqa: B008 - immutable
     ) -> Listener:
         """Open a microphone; iterate over the result for events.
 
         Args:
             device: index or part of the name, see `lwasr listen --list-devices`; None for the default.
-            chunk_ms, look_ahead_ms: as for `stream`.
+            hop_ms, right_context_ms: as for `stream`.
             endpoint: as for `stream`.
 
         Raises:
@@ -227,33 +221,16 @@ class Recognizer:
         """
         from lwasr_edge.microphone.listener import Listener
 
-        open_stream = partial(self.stream, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, endpoint=endpoint)
+        open_stream = partial(self.stream, hop_ms=hop_ms, right_context_ms=right_context_ms, endpoint=endpoint)
         return Listener(open_stream, device)
 
-    def _transcribe_full_context(
-        self, source: AudioSource, sample_rate: int | None, progress: Progress | None
-    ) -> Transcript:
-        """Transcribe with a model without state: the recording is its one chunk."""
-        waveform = load_audio(source, sample_rate, self.info.sample_rate)
-        chunk_frames = -(-(len(waveform) + self.info.flush_samples) // self.info.samples_per_frame)
-        stream = self._file_stream(self.info.sample_rate, Chunking(chunk_frames))
-        finals = _finals([*stream.accept(waveform), *stream.flush()])
-        if progress is not None:
-            progress(stream.time_s, stream.time_s)
-        return self._transcript(finals, stream.time_s)
-
-    def _file_stream(self, sample_rate: int, chunking: Chunking) -> Stream:
-        """A stream without endpoints, as greedy decoding needs none; other decoders work on utterances."""
-        endpoint = None if self._decoder is None else EndpointRules()
-        return Stream(self._model, sample_rate=sample_rate, chunking=chunking, endpoint=endpoint, decoder=self._decoder)
-
-    def _transcript(self, finals: list[Final], duration_s: float) -> Transcript:
-        words = tuple(word for final in finals for word in final.words)
+    def _transcript(self, texts: list[SegmentText], duration_s: float) -> Transcript:
+        words = tuple(word.clamped(duration_s) for text in texts for word in text.words)
         if self._decoder is None:
             return Transcript(words, duration_s, self.info.name)
         from lwasr_edge.decoding.decoder import join_alternatives
 
-        return Transcript(words, duration_s, self.info.name, join_alternatives([f.alternatives for f in finals]))
+        return Transcript(words, duration_s, self.info.name, join_alternatives([text.alternatives for text in texts]))
 
     def _make_decoder(
         self,
@@ -267,9 +244,16 @@ class Recognizer:
 
         return make_decoder(self.info, phrases, beam, lm)
 
-    def _chunking(self, chunk_ms: float, look_ahead_ms: float | None) -> Chunking:
-        return Chunking.from_ms(self.info.frame_ms, chunk_ms, look_ahead_ms, can_look_ahead=self._model.can_look_ahead)
+    def _chunking(self, hop_ms: float, right_context_ms: float | None) -> Chunking:
+        return Chunking.of_stream(
+            self.info.frame_ms, hop_ms, right_context_ms, can_look_ahead=self._model.can_look_ahead
+        )
 
-
-def _finals(events: list[Event]) -> list[Final]:
-    return [event for event in events if isinstance(event, Final)]
+    def _file_chunking(self, chunk_ms: float | None) -> Chunking | None:
+        if self.info.streaming:
+            return Chunking.for_files(self.info, chunk_ms, can_look_ahead=self._model.can_look_ahead)
+        if chunk_ms is not None:
+            raise OptionError(
+                f"chunk_ms must be None with the model {self.info.name!r}, which has no state, got {chunk_ms!r}"
+            )
+        return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
 
 WORD_START = "\u2581"  # SentencePiece's mark
 _UNKNOWN = {"<unk>": "\u2047"}  # written as SentencePiece writes it
+
+
+class TimedToken(NamedTuple):
+    """One token of a stream."""
+
+    token: int  # id in the vocabulary
+    frame: int  # in which it starts, counted from the start of the stream
+    score: float  # posterior probability in that frame, 0..1
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,8 @@ class WordBuilder:
     """Collect tokens into words; the newest word stays open, because its next piece may still come.
 
     Frame u covers samples_per_frame samples around its centre, u * samples_per_frame - frame_delay_samples. A word
-    lasts from the start of its first token's frame to the end of its last token's frame. A greedy CTC decoder gives at
-    most one token per frame, so words never overlap.
+    lasts from the start of its first token's frame to the end of its last token's frame (its sound is longer: see
+    `extended_to_sound`). A greedy CTC decoder gives at most one token per frame, so words never overlap.
 
     A word's confidence is the geometric mean of its tokens' posteriors. Their product, the probability of the word's
     path, shrinks with the number of pieces; the geometric mean makes long and short words comparable, and one unlikely
@@ -55,6 +64,12 @@ class WordBuilder:
         self._log_scores: list[float] = []
         self._first_frame = 0
         self._last_frame = 0
+
+    def copy(self) -> WordBuilder:
+        """A builder with the same open word."""
+        other = copy.copy(self)
+        other._pieces, other._log_scores = list(self._pieces), list(self._log_scores)
+        return other
 
     def add(self, token: int, frame: int, score: float) -> Word | None:
         """Add the next token.
@@ -93,6 +108,13 @@ class WordBuilder:
         self._pieces = []
         self._log_scores = []
         return word
+
+
+def build_words(info: ModelInfo, tokens: Iterable[TimedToken]) -> list[Word]:
+    """The words of some tokens; the last one is taken as complete."""
+    builder = WordBuilder(info)
+    completed = [builder.add(*token) for token in tokens]
+    return [word for word in (*completed, builder.close()) if word is not None]
 
 
 def frame_start_s(info: ModelInfo, frame: int) -> float:

@@ -81,6 +81,22 @@ def _check_float_samples(samples: np.ndarray, first_sample: int) -> None:
     raise AudioError(f"samples must be finite, got {value} at sample {first_sample + index}")
 
 
+class SampleBytes:
+    """Join bytes of int16 samples that were cut anywhere, as pipes and sockets do."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def samples(self, block: np.ndarray | bytes) -> np.ndarray:
+        """Samples of a block of little-endian int16 bytes; an odd byte is kept. Anything else is returned as it is."""
+        if not isinstance(block, (bytes, bytearray, memoryview)):
+            return block
+        data = self._rest + bytes(block)
+        complete = len(data) // 2 * 2
+        self._rest = data[complete:]
+        return np.frombuffer(data[:complete], "<i2").astype(np.int16, copy=False)
+
+
 class StreamResampler:
     """Resample a stream block by block; the result does not depend on the block sizes (soxr, high quality).
 

@@ -8,19 +8,10 @@ between.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from lwasr_edge.decoding.spelling import ROOT, SpellingTrie
-
-
-class AlignedToken(NamedTuple):
-    """One piece of an aligned text."""
-
-    token: int
-    frame: int  # in which it starts
-    score: float  # its posterior in that frame, 0..1
+from lwasr_edge.words import TimedToken
 
 
 class CtcGraph:
@@ -83,7 +74,7 @@ class CtcGraph:
         with np.errstate(divide="ignore"):
             return np.log(totals) + log_scale
 
-    def align(self, log_probs: np.ndarray) -> list[AlignedToken]:
+    def align(self, log_probs: np.ndarray) -> list[TimedToken]:
         """The most likely spelling and alignment of the graph's one text (Viterbi).
 
         Args:
@@ -108,14 +99,14 @@ class CtcGraph:
         state = int(self._final_state[np.argmax(delta[self._final_state])])
         if delta[state] == -np.inf:
             return []
-        aligned: list[AlignedToken] = []
+        aligned: list[TimedToken] = []
         bounds = np.append(self.transition_offsets, len(self.transition_source))
         for t in range(len(log_probs) - 1, -1, -1):
             before = self.transition_source[bounds[state] : bounds[state + 1]]
             previous = int(before[np.argmax(history[t][before])])
             if state >= self.n_nodes and previous != state:
                 token = int(self.state_token[state])
-                aligned.append(AlignedToken(token, t, float(np.exp(log_probs[t, token]))))
+                aligned.append(TimedToken(token, t, float(np.exp(log_probs[t, token]))))
             state = previous
         return aligned[::-1]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lwasr_edge.decoding.beam import BeamSearch, Hypothesis, PrefixBeamSearch, Scorer
-from lwasr_edge.decoding.ctc_graph import AlignedToken, CtcGraph
+from lwasr_edge.decoding.ctc_graph import CtcGraph
 from lwasr_edge.decoding.language_model import LanguageModel, WordScorer
 from lwasr_edge.decoding.phrases import BiasScorer, PhraseList, SequenceScorer, phrase_trie
 from lwasr_edge.decoding.spelling import SpellingTrie, mark_words, text_pieces
@@ -46,7 +46,7 @@ class Alternative:
 class Decoded:
     """The result of decoding one utterance."""
 
-    tokens: list[AlignedToken]  # of the text; empty for none of the phrases
+    tokens: list[TimedToken]  # of the text; empty for none of the phrases
     alternatives: tuple[Alternative, ...]  # most likely first
     confidence: float | None  # of the phrase; None: words have the confidence of their tokens
 
@@ -246,7 +246,7 @@ def _with_none(alternatives: list[Alternative], log_probs: np.ndarray, none: flo
     return sorted([*alternatives, background], key=lambda alternative: -alternative.confidence)
 
 
-def _align(log_probs: np.ndarray, spelled: str, pieces: dict[int, str], blank_id: int) -> list[AlignedToken]:
+def _align(log_probs: np.ndarray, spelled: str, pieces: dict[int, str], blank_id: int) -> list[TimedToken]:
     if not spelled:
         return []
     occurring = {token: piece for token, piece in pieces.items() if piece in spelled}  # few: a small trie

@@ -102,7 +102,10 @@ def chunking_of(model: AcousticModel, chunk_ms: float | None, look_ahead_ms: flo
     if model.config.frontend.normalization == "utterance":
         raise OptionError("--chunk-ms must be left out: this model normalises over whole recordings")
     frame_ms = 1000 * model.samples_per_frame / model.config.frontend.sample_rate
-    return Chunking.from_ms(frame_ms, chunk_ms, look_ahead_ms)
+    right_context_ms = min(320.0, chunk_ms // (2 * frame_ms) * frame_ms) if look_ahead_ms is None else look_ahead_ms
+    if right_context_ms >= chunk_ms:
+        raise OptionError(f"--look-ahead-ms must be less than the chunk, {chunk_ms} ms, got {look_ahead_ms}")
+    return Chunking.of_stream(frame_ms, chunk_ms - right_context_ms, right_context_ms)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

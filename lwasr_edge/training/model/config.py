@@ -43,7 +43,7 @@ class FrontendConfig:
     preemphasis: float = 0.97
     log_guard: float = 2.0**-24  # added to the power before the logarithm
     normalization: str = "utterance"  # "utterance": over the full recording; "running": past and current chunk only
-    forget_s: float = 10.0  # s, time constant of the running statistics
+    forget_s: float = 0.6  # s, time constant of the statistics of audio before the chunk
     prior_frames: float = 40.0  # frames, weight of the prior in the running statistics
 
     def __post_init__(self) -> None:

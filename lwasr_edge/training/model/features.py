@@ -99,17 +99,14 @@ class UtteranceNorm(nn.Module):
         return centred / (variance.sqrt() + self.epsilon)
 
 
-LONG_FRAMES = 30_000  # mel frames, 5 min; exp(T / forget_frames) overflows float32 at 88,000, float64 after two hours
-
-
 class RunningNorm(nn.Module):
-    """Normalise each band to mean 0 and standard deviation 1 over past audio and the current chunk.
+    """Normalise each band to mean 0 and standard deviation 1 over the current chunk and a short past.
 
     The statistics weight a frame by its amplitude exp(level / 2), where level is its log-mel averaged over the bands:
-    a pause of any length hardly changes them, and the first loud frame after it counts at once. They decay with time
-    constant ``forget_s``, and include a prior worth ``prior_frames`` frames, whose mean is a spectral shape relative to
-    the current level: after a change of microphone level only the level must be estimated again. Frames of digital
-    silence have weight 0.
+    a pause of any length hardly changes them, and the first loud frame after it counts at once. All frames of the chunk
+    have full weight; earlier ones decay with time constant ``forget_s``, which is short, so that speech after a loud
+    noise is normalised by its own statistics. They include a prior worth ``prior_frames`` frames, whose mean is a
+    spectral shape relative to the current level. Frames of digital silence have weight 0.
 
     ``gain`` and ``offset`` map the result to the scale of `UtteranceNorm`, which gives pauses full weight, because the
     layers initialised from the reference were trained on such features.
@@ -171,19 +168,19 @@ class RunningNorm(nn.Module):
             Normalised (B, T, n_mels), and the next state (B, state_size).
         """
         n_frames = log_mel.shape[1]
-        position = torch.arange(1, n_frames + 1, device=log_mel.device, dtype=log_mel.dtype)
         moments = self.moments(log_mel)
+        until = torch.full((1,), n_frames, device=log_mel.device) if consumed is None else consumed
+        age = until - torch.arange(1, n_frames + 1, device=log_mel.device)  # frames before the next chunk begins
+        fade = torch.exp(-age.to(log_mel.dtype) / self.forget_frames) * (age >= 0)
+        following = self.faded(state, until) + (moments * fade[None, :, None]).sum(1)
+        return self.apply_state(log_mel, (state + moments.sum(1)).unsqueeze(1)), following
 
-        def after(frames: Tensor | int) -> Tensor:
-            fade = torch.exp((position - frames) / self.forget_frames) * (position <= frames)
-            faded = state * torch.exp(-position.new_ones(1) * frames / self.forget_frames)
-            return faded + (moments * fade[None, :, None]).sum(1)
-
-        full = after(n_frames)
-        return self.apply_state(log_mel, full.unsqueeze(1)), full if consumed is None else after(consumed)
+    def faded(self, state: Tensor, n_frames: Tensor) -> Tensor:
+        """The state ``n_frames`` later, without what those frames add."""
+        return state * torch.exp(-n_frames.to(state.dtype) / self.forget_frames)
 
     def forward(self, log_mel: Tensor, lengths: Tensor, chunking: Chunking | None = None) -> Tensor:
-        """Normalise recordings as a stream of chunks would, all chunks at once; frames from ``lengths`` on become 0.
+        """Normalise recordings as a stream of chunks would; frames from ``lengths`` on become 0.
 
         Args:
             log_mel: (B, T, n_mels).
@@ -192,24 +189,21 @@ class RunningNorm(nn.Module):
                 the statistics of the chunk that consumes them.
         """
         n_frames = log_mel.shape[1]
-        if n_frames > LONG_FRAMES and log_mel.dtype != torch.float64:
-            wide = self.forward(log_mel.double(), lengths, chunking)
-            return wide.to(log_mel.dtype)
-        position = torch.arange(n_frames, device=log_mel.device)
-        valid = (position < lengths[:, None]).unsqueeze(2).to(log_mel.dtype)
-        growth = torch.exp((position - n_frames).to(log_mel.dtype) / self.forget_frames)[None, :, None]
-        moments = self.moments(log_mel) * valid * growth
+        valid = (torch.arange(n_frames, device=log_mel.device) < lengths[:, None]).unsqueeze(2).to(log_mel.dtype)
+        moments = self.moments(log_mel) * valid
         if chunking is None:
-            state = moments.sum(1, keepdim=True)
-            end = lengths[:, None] - 1
-        else:
-            hop = chunking.hop_frames
-            end = (position // hop * hop + chunking.chunk_frames - 1).clamp(max=n_frames - 1)
-            state = moments.cumsum(1)[:, end]
-            end = torch.minimum(end, lengths[:, None] - 1)
-        # undo the common factor: the newest frame of each chunk has weight 1, as in step()
-        rescale = torch.exp((n_frames - end).to(log_mel.dtype) / self.forget_frames).unsqueeze(2)
-        return self.apply_state(log_mel, state * rescale) * valid
+            return self.apply_state(log_mel, moments.sum(1, keepdim=True)) * valid
+        hop = chunking.hop_frames
+        age = torch.arange(hop - 1, -1, -1, device=log_mel.device)
+        fade = torch.exp(-age.to(log_mel.dtype) / self.forget_frames)[None, :, None]
+        past = torch.zeros_like(moments[:, 0])
+        statistics = []
+        for start in range(0, n_frames, hop):
+            consumed = moments[:, start : start + hop]
+            statistics.append((past + moments[:, start : start + chunking.chunk_frames].sum(1)).unsqueeze(1))
+            past = self.faded(past, age.new_full((1,), hop)) + (consumed * fade[:, : consumed.shape[1]]).sum(1)
+        state = torch.cat(statistics, 1).repeat_interleave(hop, dim=1)[:, :n_frames]
+        return self.apply_state(log_mel, state) * valid
 
 
 NORMS: dict[str, type[UtteranceNorm] | type[RunningNorm]] = {"utterance": UtteranceNorm, "running": RunningNorm}

@@ -19,7 +19,7 @@ from lwasr_edge.training.scoring.scores import Score
 from lwasr_edge.validate import whole_number
 
 FULL_CONTEXT, STREAM = "whole", "640ms"  # the values are part of keys in logs and results
-CHUNKING = {FULL_CONTEXT: None, STREAM: Chunking.from_ms(FRAME_MS)}  # of a stream, the runtime's default
+CHUNKING = {FULL_CONTEXT: None, STREAM: Chunking(16, 8)}  # 640 ms with 320 ms of look-ahead: partials of streams
 
 
 class DevSets:

@@ -1,0 +1,126 @@
+"""The newest audio of a stream and its levels, addressed by encoder frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+LEVELS_PER_FRAME = 4  # a level is that of 10 ms
+PREEMPHASIS = 0.97  # hum and wind have their power at low frequencies, where speech does not need it
+SILENT_DB = -100.0  # level of digital silence
+
+
+class RecentAudio:
+    """A waveform at the model's rate that is appended at its end and discarded from its beginning.
+
+    Frame u is the samples from u * samples_per_frame on. Levels are kept longer than samples.
+
+    Args:
+        samples_per_frame: of the model.
+        first_frame: of the first samples appended.
+    """
+
+    def __init__(self, samples_per_frame: int, first_frame: int = 0) -> None:
+        self._samples_per_frame = samples_per_frame
+        self._first_frame = first_frame
+        self._waveform = np.zeros(32 * samples_per_frame, np.float32)
+        self._n_samples = 0
+        self._levels = Levels(samples_per_frame // LEVELS_PER_FRAME, first_frame)
+
+    @property
+    def levels(self) -> Levels:
+        """Levels of the audio, in dB."""
+        return self._levels
+
+    @property
+    def first_frame(self) -> int:
+        """The oldest frame whose samples are kept."""
+        return self._first_frame
+
+    @property
+    def end_frame(self) -> int:
+        """One after the newest complete frame."""
+        return self._first_frame + self._n_samples // self._samples_per_frame
+
+    @property
+    def incomplete_samples(self) -> int:
+        """Samples after the newest complete frame."""
+        return self._n_samples % self._samples_per_frame
+
+    def append(self, waveform: np.ndarray) -> None:
+        """Add (n,) float32 samples."""
+        self._levels.append(waveform)
+        needed = self._n_samples + len(waveform)
+        if needed > len(self._waveform):
+            grown = np.zeros(max(needed, 2 * len(self._waveform)), np.float32)
+            grown[: self._n_samples] = self._waveform[: self._n_samples]
+            self._waveform = grown
+        self._waveform[self._n_samples : needed] = waveform
+        self._n_samples = needed
+
+    def frames(self, first: int, end: int) -> np.ndarray:
+        """The samples of frames ``first`` to ``end`` - 1, all of which must be kept. A view, valid until the next call
+        of another method."""
+        begin, stop = ((frame - self._first_frame) * self._samples_per_frame for frame in (first, end))
+        assert 0 <= begin <= stop <= self._n_samples, (first, end, self._first_frame, self.end_frame)
+        return self._waveform[begin:stop]
+
+    def discard(self, before_frame: int) -> None:
+        """Drop the samples before a frame, at most those of complete frames."""
+        count = min(before_frame, self.end_frame) - self._first_frame
+        if count < 32:  # moving a few samples on every call would cost more than keeping them
+            return
+        dropped = count * self._samples_per_frame
+        self._waveform[: self._n_samples - dropped] = self._waveform[dropped : self._n_samples].copy()
+        self._n_samples -= dropped
+        self._first_frame += count
+
+
+class Levels:
+    """The level of each complete 10 ms in dB of full scale, after pre-emphasis."""
+
+    def __init__(self, samples_per_level: int, first_frame: int) -> None:
+        self._samples_per_level = samples_per_level
+        self._first = first_frame * LEVELS_PER_FRAME
+        self._values = np.zeros(256, np.float32)
+        self._count = 0
+        self._rest = np.zeros(1, np.float32)  # the sample before the next level, then samples of an incomplete level
+
+    @property
+    def end(self) -> int:
+        """One after the number of the newest level."""
+        return self._first + self._count
+
+    def append(self, waveform: np.ndarray) -> None:
+        """Add (n,) float32 samples."""
+        waveform = np.concatenate([self._rest, waveform])
+        count = (len(waveform) - 1) // self._samples_per_level
+        used = count * self._samples_per_level
+        emphasised = waveform[1 : used + 1] - PREEMPHASIS * waveform[:used]
+        power = np.square(emphasised).reshape(count, self._samples_per_level).mean(axis=1)
+        self._rest = waveform[used:]
+        if self._count + count > len(self._values):
+            self._values = np.concatenate([self._values[: self._count], np.zeros(self._count + count, np.float32)])
+        self._values[self._count : self._count + count] = 10 * np.log10(power + 10 ** (SILENT_DB / 10))
+        self._count += count
+
+    def between(self, first: int, end: int) -> np.ndarray:
+        """Levels ``first`` to ``end`` - 1, as far as they are kept. (n,) float32, a view"""
+        return self._values[max(0, first - self._first) : max(0, min(end - self._first, self._count))]
+
+    def of_frame(self, frame: int) -> float:
+        """The level of a frame and the one before it: short enough for a syllable, long enough for noise to be steady."""
+        levels = self.between((frame - 1) * LEVELS_PER_FRAME, (frame + 1) * LEVELS_PER_FRAME)
+        return smoothed_db(levels)
+
+    def discard(self, before_frame: int) -> None:
+        """Drop the levels before a frame."""
+        count = min(before_frame * LEVELS_PER_FRAME - self._first, self._count)
+        if count >= 1024:
+            self._values[: self._count - count] = self._values[count : self._count].copy()
+            self._count -= count
+            self._first += count
+
+
+def smoothed_db(levels: np.ndarray) -> float:
+    """The level in dB of several levels together; that of digital silence for none."""
+    return float(10 * np.log10(np.mean(10 ** (levels / 10)))) if len(levels) else SILENT_DB

@@ -1,0 +1,156 @@
+"""The current segment of speech: decoded with full context while audio comes, and its words at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lwasr_edge.streaming.full_pass import Decoded, FullPass, joined, split
+from lwasr_edge.streaming.word_ends import extended_to_sound
+from lwasr_edge.words import Word, build_words, join_words
+
+if TYPE_CHECKING:
+    from lwasr_edge.chunking import Chunking
+    from lwasr_edge.decoding.decoder import Alternative, Decoder
+    from lwasr_edge.model import Model
+    from lwasr_edge.streaming.recent_audio import RecentAudio
+    from lwasr_edge.words import TimedToken
+
+
+@dataclass(frozen=True)
+class SegmentText:
+    """What was said in a segment."""
+
+    words: tuple[Word, ...]
+    span_s: tuple[float, float] | None  # start and end of the speech; None without speech
+    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with a decoder
+    greedy_text: str | None = None  # only with a decoder: the text without it
+
+
+class _Draft(NamedTuple):
+    """The end of the segment, decoded before it is certain that the segment ends there."""
+
+    decoded: Decoded
+    text: SegmentText
+
+
+class Segment:
+    """One segment after another: `open`, `advance` as audio comes, then `finish`.
+
+    Args:
+        model: shared between streams.
+        chunking: of the full-context pass; None for whole segments in one call.
+        decoder: of the second pass; None for greedy decoding.
+    """
+
+    def __init__(self, model: Model, chunking: Chunking | None, decoder: Decoder | None) -> None:
+        self._info = model.info
+        self._decoder = decoder
+        self._pass = FullPass(model, chunking, with_log_probs=decoder is not None)
+        self._first_frame: int | None = None
+        self._done = Decoded([], [], 0)
+        self._draft: _Draft | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a segment has begun and not ended."""
+        return self._first_frame is not None
+
+    @property
+    def first_frame(self) -> int:
+        """The first frame of an open segment."""
+        assert self._first_frame is not None
+        return self._first_frame
+
+    @property
+    def needs_from(self) -> int:
+        """The first frame whose samples are still needed by an open segment."""
+        return self._pass.next_frame
+
+    @property
+    def done(self) -> list[TimedToken]:
+        """Tokens that will not change."""
+        return self._done.tokens
+
+    @property
+    def drafted(self) -> list[TimedToken]:
+        """Tokens after `done` that were decoded with all audio so far, but may change if speech goes on."""
+        return self._draft.decoded.tokens if self._draft else []
+
+    @property
+    def end_frame(self) -> int:
+        """One after the frames of `done` and `drafted`."""
+        return self._draft.decoded.end_frame if self._draft else self._done.end_frame
+
+    def open(self, frame: int) -> None:
+        """Begin a segment in ``frame``, with no memory of earlier ones."""
+        self._pass.start(frame)
+        self._begin(frame)
+
+    def close(self) -> None:
+        """End the segment without its words."""
+        self._first_frame = None
+        self._draft = None
+
+    def advance(self, audio: RecentAudio, end_frame: int) -> None:
+        """Decode what is complete up to ``end_frame``."""
+        decoded = self._pass.advance(audio, end_frame)
+        if decoded.end_frame > self._done.end_frame:
+            self._done = joined(self._done, decoded)
+            self._draft = None
+
+    def draft(self, audio: RecentAudio, end_frame: int) -> None:
+        """Decode up to ``end_frame`` as if the segment ended there; a `finish` there then takes no time."""
+        self._draft = self._decode_to(audio, end_frame)
+
+    def finish(self, audio: RecentAudio, end_frame: int) -> SegmentText:
+        """End the segment in ``end_frame``."""
+        draft = self._draft
+        if draft is None or draft.decoded.end_frame != end_frame:
+            draft = self._decode_to(audio, end_frame)
+        self.close()
+        return draft.text
+
+    def cut(self, audio: RecentAudio, cut_frame: int, end_frame: int) -> SegmentText:
+        """End the segment inside speech: the next one begins in ``cut_frame`` with the context of this one.
+
+        Args:
+            audio: up to ``end_frame`` at least, which is right context.
+            cut_frame: the first frame of the next segment.
+            end_frame: newest audio, plus one.
+        """
+        decoded = joined(self._done, self._pass.commit(audio, cut_frame, end_frame))
+        before, after = split(decoded, self.first_frame, cut_frame)
+        text = self._text(before, audio, cut_frame)
+        self._begin(cut_frame)
+        self._done = after
+        return text
+
+    def _begin(self, frame: int) -> None:
+        self._first_frame = frame
+        self._done = Decoded([], [], frame)
+        self._draft = None
+
+    def _decode_to(self, audio: RecentAudio, end_frame: int) -> _Draft:
+        rest = self._pass.rest(audio, end_frame)
+        return _Draft(rest, self._text(joined(self._done, rest), audio, end_frame))
+
+    def _text(self, decoded: Decoded, audio: RecentAudio, end_frame: int) -> SegmentText:
+        words: Sequence[Word] = build_words(self._info, decoded.tokens)
+        words = extended_to_sound(words, audio.levels, self._info, end_frame)
+        if self._decoder is None or not decoded.log_probs:
+            return SegmentText(words, _span_s(words))
+        again = self._decoder.decode(np.concatenate(decoded.log_probs))
+        shift = self.first_frame
+        decided: Sequence[Word] = build_words(self._info, [token._replace(frame=token.frame + shift) for token in again.tokens])
+        if again.confidence is not None:
+            decided = [replace(word, confidence=again.confidence) for word in decided]
+        decided = extended_to_sound(decided, audio.levels, self._info, end_frame)
+        return SegmentText(decided, _span_s(decided or words), again.alternatives, join_words(words))
+
+
+def _span_s(words: Sequence[Word]) -> tuple[float, float] | None:
+    return (words[0].start_s, words[-1].end_s) if words else None
