@@ -53,7 +53,11 @@ class ChunkResult:
             committed: leave out the provisional ones.
         """
         count = int(np.searchsorted(self.frames, self.committed_frames)) if committed else len(self.frames)
-        columns = self.tokens[:count].tolist(), (self.frames[:count] + first_frame).tolist(), self.scores[:count].tolist()
+        columns = (
+            self.tokens[:count].tolist(),
+            (self.frames[:count] + first_frame).tolist(),
+            self.scores[:count].tolist(),
+        )
         return [TimedToken(*row) for row in zip(*columns, strict=True)]
 
 

@@ -105,4 +105,6 @@ def split(decoded: Decoded, first_frame: int, cut_frame: int) -> tuple[Decoded, 
         return Decoded(before, [], cut_frame), Decoded(after, [], max(decoded.end_frame, cut_frame))
     log_probs = np.concatenate(decoded.log_probs)
     head, tail = np.split(log_probs, [cut_frame - first_frame])
-    return Decoded(before, [head], cut_frame), Decoded(after, [tail] if len(tail) else [], max(decoded.end_frame, cut_frame))
+    return Decoded(before, [head], cut_frame), Decoded(
+        after, [tail] if len(tail) else [], max(decoded.end_frame, cut_frame)
+    )

@@ -48,9 +48,7 @@ class LivePass:
         n_frames = end_frame - self._next_frame
         if n_frames <= right_context:
             return self.peek(audio, end_frame)
-        result = self._model.run_chunk(
-            audio.frames(self._next_frame, end_frame), self._state, look_ahead=right_context
-        )
+        result = self._model.run_chunk(audio.frames(self._next_frame, end_frame), self._state, look_ahead=right_context)
         tokens = result.timed_tokens(self._next_frame)
         # Not before run_chunk has returned: if Ctrl-C interrupts it, the same window is run again.
         self._next_frame += result.committed_frames

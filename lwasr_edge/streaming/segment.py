@@ -145,7 +145,9 @@ class Segment:
             return SegmentText(words, _span_s(words))
         again = self._decoder.decode(np.concatenate(decoded.log_probs))
         shift = self.first_frame
-        decided: Sequence[Word] = build_words(self._info, [token._replace(frame=token.frame + shift) for token in again.tokens])
+        decided: Sequence[Word] = build_words(
+            self._info, [token._replace(frame=token.frame + shift) for token in again.tokens]
+        )
         if again.confidence is not None:
             decided = [replace(word, confidence=again.confidence) for word in decided]
         decided = extended_to_sound(decided, audio.levels, self._info, end_frame)
