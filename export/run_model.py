@@ -40,19 +40,19 @@ def run_in_chunks(model: Model, waveform: np.ndarray, chunk_frames: int | None) 
 
 
 def log_probs_of(results: list[ChunkResult]) -> np.ndarray:
-    """Log-probabilities of all chunks, (U, V) float32."""
-    return np.concatenate([result.log_probs for result in results])
+    """Log-probabilities of the committed frames of all chunks, (U, V) float32."""
+    return np.concatenate([result.log_probs[: result.committed_frames] for result in results])
 
 
 def run_file(model: Model, waveform: np.ndarray) -> list[ChunkResult]:
-    """Run a model over one recording as `Recognizer.transcribe` does: large chunks with look-ahead.
+    """Run a model over one recording as `Recognizer.transcribe` does over one segment: large chunks with look-ahead.
 
     Args:
         model: opened without a pinned chunk size.
         waveform: (N,) float32 at the model's rate.
 
     Returns:
-        A result per chunk, with the log_probs of the frames it consumed.
+        A result per chunk, with log_probs.
     """
     info = model.info
     waveform = padded(model, waveform)
@@ -73,7 +73,8 @@ def run_file(model: Model, waveform: np.ndarray) -> list[ChunkResult]:
 
 def text_of(model: Model, results: list[ChunkResult]) -> str:
     """The greedy transcript of all chunks."""
-    return tokens_to_text([int(token) for result in results for token in result.tokens], model.info.vocabulary)
+    tokens = [token.token for result in results for token in result.timed_tokens(committed=True)]
+    return tokens_to_text(tokens, model.info.vocabulary)
 
 
 def real_time_factor(path: Path, chunk_frames: int, repeats: int = 5) -> float:

@@ -119,8 +119,8 @@ def check_format_version(metadata: dict[str, str]) -> int:
         )
     if int(text) < FORMAT_VERSION:
         raise ModelVersionError(
-            f"model format {int(text)} is older than this version reads ({FORMAT_VERSION}): export the checkpoint again "
-            "with lwasr-export, or fetch the model again"
+            f"model format {int(text)} is older than this version reads ({FORMAT_VERSION}): fetch the model again, or "
+            "export its checkpoint again with lwasr-export"
         )
     return int(text)
 

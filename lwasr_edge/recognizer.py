@@ -1,9 +1,9 @@
 """The entry point: a Recognizer transcribes recordings and opens streams.
 
-From samples to words: `Recognizer.transcribe` (here) reads blocks with `AudioReader` (audio/reader.py) and gives them to
-`RecordingTranscriber` (streaming/recording.py), which cuts them at pauses and gives each `Segment` (streaming/segment.py)
-to `Model.run_chunk` (model.py), which calls onnxruntime's `session.run`. `Stream.accept` (stream.py) gives its samples to
-`SpeechTracker` (streaming/speech_tracker.py), which makes events of them.
+From samples to words: `Recognizer.transcribe` (here) reads blocks with `AudioReader` (audio/reader.py) and gives them
+to `RecordingTranscriber` (streaming/recording.py), which cuts them at pauses and gives each `Segment`
+(streaming/segment.py) to `Model.run_chunk` (model.py), which calls onnxruntime's `session.run`. `Stream.accept`
+(stream.py) gives its samples to `SpeechTracker` (streaming/speech_tracker.py), which makes events of them.
 """
 
 from __future__ import annotations

@@ -71,6 +71,7 @@ class Stream:
         self._chunking = chunking
         self._lock = threading.RLock()  # reentrant: a signal handler may close the stream in the middle of a call
         self._closed = False
+        self._flushed = False
         self._restart()
 
     @property

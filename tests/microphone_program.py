@@ -29,7 +29,7 @@ def main() -> None:
         choose = microphone.choose_device
         microphone.choose_device = lambda wanted: dataclasses.replace(choose(wanted), sample_rate=args.rate)
     ended = "stopped"
-    listener = Recognizer(args.model).listen(args.device, chunk_ms=160, endpoint=None)
+    listener = Recognizer(args.model).listen(args.device, hop_ms=160, endpoint=None)
     print(f"listening to {listener.device.name!r}", file=sys.stderr, flush=True)
     try:
         for event in listener:

@@ -1,4 +1,4 @@
-"""Build a tiny model in model format 1: tones in, words out.
+"""Build a tiny model in model format 2: tones in, words out.
 
     python tests/tiny_model.py MODEL.onnx
 
@@ -55,13 +55,13 @@ def tone_hz(piece: str) -> float:
 
 
 def build_model(
-    *, streaming: bool = True, look_ahead: bool = False, contract: str = "1", **info: object
+    *, streaming: bool = True, look_ahead: bool = False, contract: str = "2", **info: object
 ) -> onnx.ModelProto:
     """Make the model.
 
     Args:
         streaming: False for a model without state, which does not stream.
-        look_ahead: add the input of that name; else every frame of a chunk is consumed.
+        look_ahead: add the input of that name; else every frame of a chunk is committed.
         contract: version of the model format in the file.
         **info: fields of the metadata to change.
     """
@@ -100,8 +100,6 @@ def _constants() -> list[onnx.TensorProto]:
         "minus_tail": np.array([-TAIL_SAMPLES]),
         "tail_samples": np.array([TAIL_SAMPLES]),
         "samples_per_frame": np.array([SAMPLES_PER_FRAME]),
-        "scalar_zero": np.array(0),
-        "scalar_one": np.array(1),
         "zero": np.array([0]),
         "one": np.array([1]),
         "last_index": np.array([-1]),
@@ -161,11 +159,7 @@ def _token_nodes(streaming: bool) -> list[onnx.NodeProto]:
         node("Equal", ["best", "previous"], ["is_repeat"]),
         node("Equal", ["best", "blank"], ["is_blank"]),
         node("Or", ["is_repeat", "is_blank"], ["is_nothing"]),
-        node("Squeeze", ["n_frames", "zero"], ["frame_count"]),
-        node("Range", ["scalar_zero", "frame_count", "scalar_one"], ["position"]),
-        node("Less", ["position", "consumed"], ["is_consumed"]),
-        node("Not", ["is_nothing"], ["is_something"]),
-        node("And", ["is_something", "is_consumed"], ["is_new"]),
+        node("Not", ["is_nothing"], ["is_new"]),
         node("NonZero", ["is_new"], ["new_indices"]),
         node("Squeeze", ["new_indices", "zero"], ["frames"]),
         node("Gather", ["best", "frames"], ["tokens"]),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import os
 
     from lwasr_edge.model_info import ModelInfo
+    from lwasr_edge.words import TimedToken
 
 # Fitted on training sets: see `probability_of_any`.
 _NONE_MARGIN = 3.0

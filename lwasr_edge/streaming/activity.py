@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from lwasr_edge.streaming.recent_audio import SILENT_DB
+
 if TYPE_CHECKING:
     from lwasr_edge.streaming.recent_audio import Levels
 
@@ -23,7 +25,8 @@ class Activity:
     """
 
     def __init__(self, first_frame: int) -> None:
-        self._recent: deque[float] = deque(maxlen=FLOOR_FRAMES)
+        # A recording may begin inside a word: at first, everything audible is activity.
+        self._recent = deque([SILENT_DB] * FLOOR_FRAMES, FLOOR_FRAMES)
         self._first_frame = first_frame
         self._is_active: list[bool] = []  # of each frame from the first one on
         self.last_active: int | None = None  # newest frame that rose above the floor

@@ -64,10 +64,10 @@ class PartialWords:
         words: list[Word] = []
         stable = 0
         for token in newest:
-            if token.frame < stable_frame:
-                stable = len(words)
             completed = builder.add(*token)
             words += [completed] if completed else []
+            if token.frame < stable_frame:
+                stable = len(words)
         last_frame = max((tokens[-1].frame for tokens in (done, newest) if tokens), default=-1)
         open_word = builder.close()
         if open_word is not None and last_frame < end_frame - HOLD_FRAMES:

@@ -47,7 +47,7 @@ def find_segments(levels: np.ndarray, shortest_pause: int, *, is_last: bool) -> 
     used = len(levels)
     if not is_last and bounds and bounds[-1][1] == len(levels):
         used = max(0, bounds.pop()[0] - BEFORE)
-        if used == 0 and not bounds:
+        if used < LEVELS_PER_FRAME and not bounds:  # at least a frame is used in every call
             cut = (FIRST_CUT + _quietest(levels[FIRST_CUT:LAST_CUT])) // LEVELS_PER_FRAME * LEVELS_PER_FRAME
             return Cut([(0, cut)], cut)
     segments: list[tuple[int, int]] = []

@@ -108,9 +108,9 @@ class Levels:
         return self._values[max(0, first - self._first) : max(0, min(end - self._first, self._count))]
 
     def of_frame(self, frame: int) -> float:
-        """The level of a frame and the one before it: short enough for a syllable, long enough for noise to be steady."""
-        levels = self.between((frame - 1) * LEVELS_PER_FRAME, (frame + 1) * LEVELS_PER_FRAME)
-        return smoothed_db(levels)
+        """The level of a frame: short enough for syllables, long enough for noise to be steady."""
+        levels = self.between(frame * LEVELS_PER_FRAME, (frame + 1) * LEVELS_PER_FRAME)
+        return float(10 * np.log10(np.mean(10 ** (levels / 10)))) if len(levels) else SILENT_DB
 
     def discard(self, before_frame: int) -> None:
         """Drop the levels before a frame."""
@@ -119,8 +119,3 @@ class Levels:
             self._values[: self._count - count] = self._values[count : self._count].copy()
             self._count -= count
             self._first += count
-
-
-def smoothed_db(levels: np.ndarray) -> float:
-    """The level in dB of several levels together; that of digital silence for none."""
-    return float(10 * np.log10(np.mean(10 ** (levels / 10)))) if len(levels) else SILENT_DB

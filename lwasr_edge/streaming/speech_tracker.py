@@ -1,4 +1,4 @@
-"""The events of a stream: the live pass finds and shows speech, the full-context pass decides the text of each segment."""
+"""The events of a stream: the live pass finds and shows speech, the full-context pass decides its text."""
 
 from __future__ import annotations
 
@@ -186,12 +186,12 @@ class SpeechTracker:
         if end.silence_from is not None:
             start_s, end_s = (frame_start_s(self._info, frame) for frame in (end.silence_from, end.end_frame))
             return [Final((), start_s, end_s, "endpoint")]
+        last = max(token.frame for token in self._tokens() if token.frame < end.end_frame)
         self._tokens_from = end.end_frame
         if end.reason == "length":
             text = self._segment.cut(self._audio, end.end_frame, self._now)
             self._audio_from = end.end_frame
         else:
-            last = max(token.frame for token in self._tokens() if token.frame < end.end_frame)
             stop = min(end.end_frame, self._speech_end(last))
             drafted = stop <= self._segment.end_frame <= end.end_frame
             text = self._segment.finish(self._audio, self._segment.end_frame if drafted else stop)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # In levels of 10 ms or dB; chosen on the last words of librispeech-dev and an4-test.
 LONGEST_LEVELS = 60  # a word ends at most so long after its last piece
 GAP_LEVELS = 12  # a closure inside a word is shorter
+ONSET_GAP_LEVELS = 4  # silence before the sound of the next word, whose first piece may come later than its sound
 FALL_DB = 27.0  # below the loudest part of the word
 ABOVE_FLOOR_DB = 6.0  # in noise the word ends earlier
 LEAST_FALL_DB = 12.0  # in a recording without a pause the floor is speech
@@ -51,15 +52,20 @@ def _floor_db(levels: np.ndarray) -> float:
     return float(np.percentile(levels, 5)) if len(levels) else 0.0
 
 
-def _sound_end(levels: Levels, start: int, end: int, limit: int, floor_db: float) -> int:
+def _sound_end(levels: Levels, start: int, end: int, next_start: int, floor_db: float) -> int:
     """The end of a word's sound, as the number of a level, at least ``end``."""
-    limit = min(limit, end + LONGEST_LEVELS, levels.end)
+    limit = min(next_start, end + LONGEST_LEVELS, levels.end)
     around = levels.between(start - BEFORE_LEVELS, end + AFTER_LEVELS)
     if limit <= end or not len(around):
         return end
     peak = float(around.max())
     threshold = min(max(peak - FALL_DB, floor_db + ABOVE_FLOOR_DB), peak - LEAST_FALL_DB)
     loud = end + np.flatnonzero(levels.between(end, limit) > threshold)
-    gaps = np.diff(loud, prepend=end - 1)
-    until_gap = loud[: int(np.argmax(gaps > GAP_LEVELS))] if (gaps > GAP_LEVELS).any() else loud
-    return int(until_gap[-1]) + 1 if len(until_gap) else end
+    steps = np.diff(loud, prepend=end - 1)
+    long_gaps = np.flatnonzero(steps > GAP_LEVELS)
+    if len(long_gaps):
+        loud = loud[: long_gaps[0]]
+    elif len(loud) and loud[-1] == next_start - 1:  # the sound after the last silence is that of the next word
+        silences = np.flatnonzero(steps > ONSET_GAP_LEVELS)
+        loud = loud[: silences[-1]] if len(silences) else loud
+    return int(loud[-1]) + 1 if len(loud) else end

@@ -122,7 +122,8 @@ def test_float_file_equals_torch(float_path: Path, waveform: np.ndarray, n_frame
         )[0][0]
         assert len(wanted) == n_frames
         found = log_probs_of(run_in_chunks(model, padded(model, audio, n_frames), chunk_frames))
-        np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-3)
+        # the statistics of 8,000 mel frames are sums in float32, in another order
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-3 if n_frames < 1000 else 3e-3)
 
 
 def test_file_is_readable_by_onnxruntime_1_18(int8_path: Path, float_path: Path) -> None:

@@ -200,9 +200,17 @@ def test_another_projects_model(save: Build) -> None:
 def test_newer_format(save: Build) -> None:
     with pytest.raises(
         ModelVersionError,
-        match=r"model format 2 is newer than this version supports \(1\): pip install --upgrade lwasr-edge",
+        match=r"model format 3 is newer than this version supports \(2\): pip install --upgrade lwasr-edge",
     ):
-        Model(save(tiny_model.build_model(contract="2")))
+        Model(save(tiny_model.build_model(contract="3")))
+
+
+def test_older_format(save: Build) -> None:
+    with pytest.raises(
+        ModelVersionError,
+        match=r"model format 1 is older than this version reads \(2\): fetch the model again, or export its checkpoint",
+    ):
+        Model(save(tiny_model.build_model(contract="1")))
 
 
 @pytest.mark.parametrize("version", ["9" * 20, "9" * 5000])
@@ -219,8 +227,8 @@ def test_format_version_that_is_not_a_number(save: Build, version: str) -> None:
 
 def test_format_version_of_the_file() -> None:
     text = json.dumps({**tiny_model.INFO, "format_version": 99})  # ignored
-    assert ModelInfo.from_metadata({"lwasr.contract": "1", "lwasr.model": text}).format_version == 1
-    assert ModelInfo.from_metadata({"lwasr.contract": "01", "lwasr.model": text}).format_version == 1
+    assert ModelInfo.from_metadata({"lwasr.contract": "2", "lwasr.model": text}).format_version == 2
+    assert ModelInfo.from_metadata({"lwasr.contract": "02", "lwasr.model": text}).format_version == 2
 
 
 @pytest.mark.parametrize(
@@ -254,14 +262,14 @@ def test_invalid_metadata(save: Build, changes: dict, message: str) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "3", "[" * 100_000, "\ud800"])
 def test_metadata_that_is_not_a_json_object(text: str) -> None:
     with pytest.raises(ModelError, match="export it again"):
-        ModelInfo.from_metadata({"lwasr.contract": "1", "lwasr.model": text})
+        ModelInfo.from_metadata({"lwasr.contract": "2", "lwasr.model": text})
     with pytest.raises(ModelError, match="export it again"):
-        ModelInfo.from_metadata({"lwasr.contract": "1"})
+        ModelInfo.from_metadata({"lwasr.contract": "2"})
 
 
 def test_unknown_fields_of_the_metadata_are_ignored() -> None:
     text = json.dumps({**tiny_model.INFO, "mood": "fine"})
-    assert ModelInfo.from_metadata({"lwasr.contract": "1", "lwasr.model": text}).name == "tiny"
+    assert ModelInfo.from_metadata({"lwasr.contract": "2", "lwasr.model": text}).name == "tiny"
 
 
 @pytest.mark.parametrize("name", ["tokens", "frames", "scores", "log_probs", "next_tail", "next_last"])
@@ -305,7 +313,7 @@ def test_waveform_missing(save: Build) -> None:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"lwasr.contract": "1", "lwasr.model": json.dumps(tiny_model.INFO)})
+    helper.set_model_props(model, {"lwasr.contract": "2", "lwasr.model": json.dumps(tiny_model.INFO)})
     with pytest.raises(ModelError, match=r"'waveform', float32 \(samples,\), got x tensor\(float\) \[1\]"):
         Model(save(model))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import threading
@@ -50,8 +51,8 @@ def final_words(events: list[Event]) -> list[tuple[str, float, float, float]]:
 @pytest.mark.parametrize("block", [1, 79, 160, 400, 8000, 10**6])
 def test_blocks_of_any_size_give_the_same_events(recognizer: Recognizer, chunk_ms: int, block: int) -> None:
     samples = speak(*SENTENCE)
-    events = feed(recognizer.stream(chunk_ms=chunk_ms), samples, lambda: block)
-    at_once = feed(recognizer.stream(chunk_ms=chunk_ms), samples, lambda: len(samples))
+    events = feed(recognizer.stream(hop_ms=chunk_ms), samples, lambda: block)
+    at_once = feed(recognizer.stream(hop_ms=chunk_ms), samples, lambda: len(samples))
     assert final_words(events) == final_words(at_once)
     assert [event.text for event in events] == [event.text for event in at_once]
     assert " ".join(text for text, *_ in final_words(events)) == TEXT
@@ -62,7 +63,7 @@ def test_blocks_of_random_sizes(recognizer: Recognizer) -> None:
     samples = speak(*SENTENCE)
     expected = recognizer.transcribe(samples, 16000, chunk_ms=320)
     for _ in range(20):
-        stream = recognizer.stream(chunk_ms=320, endpoint=None)
+        stream = recognizer.stream(hop_ms=320, endpoint=None)
         (final,) = [e for e in feed(stream, samples, lambda: int(rng.integers(0, 3000))) if isinstance(e, Final)]
         assert final.words == expected.words
 
@@ -86,25 +87,22 @@ def test_the_level_is_left_to_the_model(recognizer: Recognizer, level: float) ->
 
 
 def test_events_in_order(recognizer: Recognizer) -> None:
-    events = feed(recognizer.stream(chunk_ms=160), speak(*SENTENCE), lambda: 160)
+    events = feed(recognizer.stream(hop_ms=160), speak(*SENTENCE), lambda: 160)
     seen = [(type(e).__name__, e.text, e.stable_text if isinstance(e, Partial) else e.reason) for e in events]
     assert seen == [
-        ("Partial", "one", ""),
-        ("Partial", "one four", "one"),
-        ("Partial", "one fourteen", "one"),
+        ("Partial", "one", "one"),
+        ("Partial", "one fourteen", "one"),  # a word is shown when no token has followed for 200 ms
         ("Partial", "one fourteen two", "one fourteen"),
         ("Final", "one fourteen two", "endpoint"),
-        ("Partial", "three", ""),
-        ("Partial", "threes", ""),
         ("Final", "threes", "flush"),
     ]
 
 
-def test_a_partial_comes_as_soon_as_its_chunk_is_full(recognizer: Recognizer) -> None:
-    stream = recognizer.stream(chunk_ms=160)
-    assert stream.accept(speak("\u2581one", 0.04)[:2559]) == []
+def test_a_partial_comes_as_soon_as_its_hop_is_full(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(hop_ms=320)
+    assert stream.accept(speak("\u2581one", 0.2)[:5119]) == []
     (partial,) = stream.accept(np.zeros(1, np.float32))
-    assert (partial.text, partial.time_s) == ("one", 0.16)
+    assert (partial.text, partial.time_s) == ("one", 0.32)
 
 
 def test_times_are_right_and_continue_through_endpoints(recognizer: Recognizer) -> None:
@@ -120,7 +118,7 @@ def test_times_are_right_and_continue_through_endpoints(recognizer: Recognizer) 
 @pytest.mark.parametrize("n_samples", [0, 1, 399, 639, 640, 641, 2559, 2560, 2561, 10239, 10240, 10241])
 @pytest.mark.parametrize("chunk_ms", [40, 160, 640])
 def test_short_audio(recognizer: Recognizer, n_samples: int, chunk_ms: int) -> None:
-    stream = recognizer.stream(chunk_ms=chunk_ms)
+    stream = recognizer.stream(hop_ms=chunk_ms)
     assert stream.accept(np.zeros(n_samples, np.float32)) == []
     assert stream.flush() == []
     assert stream.time_s == n_samples / 16000
@@ -140,7 +138,7 @@ def test_the_last_word_is_never_lost(recognizer: Recognizer, cut: int) -> None:
 
 
 def test_the_last_frame_needs_the_flush(recognizer: Recognizer) -> None:
-    stream = recognizer.stream(chunk_ms=160)
+    stream = recognizer.stream(hop_ms=160)
     audio = speak(0.12, "\u2581two")[: 4 * 640]  # the last 360 samples belong to the frame after the end
     audio[: 4 * 640 - 340] = 0
     assert stream.accept(audio) == []
@@ -161,7 +159,7 @@ def test_flush_ends_and_reset_restarts(recognizer: Recognizer) -> None:
 
 
 def test_reset_clears_the_words(recognizer: Recognizer) -> None:
-    stream = recognizer.stream(chunk_ms=160)
+    stream = recognizer.stream(hop_ms=160)
     stream.accept(speak("\u2581one", 0.1))
     stream.reset()
     (*_, final) = feed(stream, speak("\u2581one", 0.2), lambda: 100)  # the same token: the state is zero again
@@ -172,7 +170,7 @@ def test_a_closed_stream_cannot_be_used(recognizer: Recognizer) -> None:
     with recognizer.stream() as stream:
         stream.accept(np.zeros(100, np.float32))
     stream.close()
-    for use in (lambda: stream.accept(np.zeros(1, np.float32)), stream.flush, stream.reset, stream.release_thread):
+    for use in (lambda: stream.accept(np.zeros(1, np.float32)), stream.flush, stream.reset):
         with pytest.raises(StreamError, match="closed"):
             use()
 
@@ -182,22 +180,20 @@ def test_invalid_samples_are_refused(recognizer: Recognizer) -> None:
     stream.accept(np.zeros(500, np.float32))
     with pytest.raises(AudioError, match="got nan at sample 502"):
         stream.accept(np.array([0.0, 0.0, np.nan]))
-    with pytest.raises(AudioError, match=r"np\.frombuffer"):
-        stream.accept(b"\0\0")
     assert stream.time_s == 500 / 16000
     stream.accept(speak("\u2581one", 0.1))
     assert [event.text for event in stream.flush()][-1] == "one"
 
 
-@pytest.mark.parametrize("chunk_ms", [0, -40, 50, 41, 39, "160", float("nan"), float("inf"), None, True])
-def test_invalid_chunks(recognizer: Recognizer, model_path: str, chunk_ms: object) -> None:
-    if chunk_ms is None:  # the Recognizer's own
-        assert recognizer.stream(chunk_ms=None).chunk_ms == 640
+@pytest.mark.parametrize("hop_ms", [0, -40, 50, 41, 39, 10_040, "160", float("nan"), float("inf"), None, True])
+def test_invalid_hops(recognizer: Recognizer, hop_ms: object) -> None:
+    if hop_ms is None:  # the Recognizer's own
+        assert recognizer.stream(hop_ms=None).hop_ms == 320
         return
     with pytest.raises(
-        OptionError, match="chunk_ms must be a (positive multiple of the model's frame, 40 ms|finite number)"
+        OptionError, match="hop_ms must be a (positive multiple of the model's frame, 40 ms|finite number)"
     ):
-        recognizer.stream(chunk_ms=chunk_ms)
+        recognizer.stream(hop_ms=hop_ms)  # type: ignore[arg-type]
 
 
 def test_other_options_are_checked(recognizer: Recognizer) -> None:
@@ -219,15 +215,14 @@ def test_endpoint_rules_of_the_caller(recognizer: Recognizer) -> None:
 @pytest.mark.parametrize("lead_s", [0.1, 0.2, 0.3, 0.45, 0.6, 0.7])
 @pytest.mark.parametrize("chunk_ms", [160, 320, 640])
 def test_an_endpoint_does_not_wait_for_its_chunk(recognizer: Recognizer, lead_s: float, chunk_ms: int) -> None:
-    stream = recognizer.stream(chunk_ms=chunk_ms, endpoint=EndpointRules(silence_after_speech_s=0.8))
+    stream = recognizer.stream(hop_ms=chunk_ms, endpoint=EndpointRules(silence_after_speech_s=0.8))
     samples = speak(lead_s, "\u2581one", 2.0)
     for start in range(0, len(samples), 160):
         finals = [event for event in stream.accept(samples[start : start + 160]) if isinstance(event, Final)]
         if finals:
             break
     assert [event.text for event in finals] == ["one"]
-    # 0.8 s after the frame of the last token, whose end is known when the frame is complete: 360 samples later
-    assert stream.time_s - finals[0].words[-1].end_s == pytest.approx(0.8 + 360 / 16000, abs=0.0101)
+    assert 0.8 <= round(stream.time_s - finals[0].words[-1].end_s, 3) <= 0.85  # a frame is 0.04 s
 
 
 @pytest.mark.parametrize("chunk_ms", [80, 640, 1280])
@@ -235,11 +230,12 @@ def test_endpoints_do_not_change_the_words(recognizer: Recognizer, chunk_ms: int
     rng = np.random.default_rng(5)
     samples = np.concatenate([speak("\u2581one", rng.uniform(0.05, 0.6), "\u2581two", "s") for _ in range(20)])
     rules = EndpointRules(silence_before_speech_s=0.2, silence_after_speech_s=0.2, max_utterance_s=1.0)
-    cut = feed(recognizer.stream(chunk_ms=chunk_ms, endpoint=rules), samples, lambda: 997)
+    cut = feed(recognizer.stream(hop_ms=chunk_ms, endpoint=rules), samples, lambda: 997)
+    uncut = feed(recognizer.stream(hop_ms=chunk_ms, endpoint=None), samples, lambda: 997)
     assert len([event for event in cut if isinstance(event, Final)]) > 10
-    assert final_words(cut) == final_words(
-        feed(recognizer.stream(chunk_ms=chunk_ms, endpoint=None), samples, lambda: 997)
-    )
+    for word, other in zip(final_words(cut), final_words(uncut), strict=True):
+        assert (word[0], word[1]) == (other[0], other[1])
+        assert word[2] == pytest.approx(other[2], abs=0.041)  # where a sound ends is judged within its utterance
 
 
 def test_strided_read_only_and_big_endian_blocks(recognizer: Recognizer) -> None:
@@ -321,7 +317,7 @@ def test_ctrl_c_during_a_chunk_loses_no_words(
     samples = speak(*SENTENCE)
     expected = recognizer.transcribe(samples, 16000, chunk_ms=160)
     monkeypatch.setattr(Model, "run_chunk", step_with_ctrl_c)
-    stream = recognizer.stream(chunk_ms=160, endpoint=None)
+    stream = recognizer.stream(hop_ms=160, endpoint=None)
     for start in range(0, len(samples), 160):  # the last block of a chunk ends with it
         with contextlib.suppress(KeyboardInterrupt):
             stream.accept(samples[start : start + 160])
@@ -330,31 +326,75 @@ def test_ctrl_c_during_a_chunk_loses_no_words(
     assert final.words == expected.words
 
 
-def test_another_thread_is_refused_while_the_owner_lives(recognizer: Recognizer) -> None:
+def test_any_thread_may_use_a_stream(recognizer: Recognizer) -> None:
     stream = recognizer.stream()
-    stream.accept(np.zeros(100, np.float32))
-    with ThreadPoolExecutor(1) as pool:
-        for use in (lambda: stream.accept(np.zeros(1, np.float32)), stream.flush, stream.reset):
-            with pytest.raises(StreamError, match="a stream must be used by one thread"):
-                pool.submit(use).result()
-    assert stream.accept(np.zeros(1, np.float32)) == []
+    samples = speak(*SENTENCE)
+    with ThreadPoolExecutor(4) as pool:
+        events = [
+            event
+            for start in range(0, len(samples), 800)
+            for event in pool.submit(stream.accept, samples[start : start + 800]).result()
+        ]
+    finals = [event for event in [*events, *stream.flush()] if isinstance(event, Final)]
+    assert " ".join(final.text for final in finals) == TEXT
 
 
-def test_a_stream_made_here_may_be_used_there(recognizer: Recognizer) -> None:
+def test_calls_of_two_threads_wait_for_each_other(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, overlaps = threading.Lock(), []
+    step = Model.run_chunk
+
+    def watched(*args: Any, **kwargs: Any) -> ChunkResult:
+        if not running.acquire(blocking=False):
+            overlaps.append(threading.current_thread().name)
+            return step(*args, **kwargs)
+        try:
+            return step(*args, **kwargs)
+        finally:
+            running.release()
+
+    monkeypatch.setattr(Model, "run_chunk", watched)
+    stream = recognizer.stream(hop_ms=40)
+    tone = speak("\u2581one", 0.1)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: stream.accept(tone), range(40)))
+        events = pool.submit(stream.flush).result()
+    assert overlaps == []
+    assert stream.time_s == pytest.approx(40 * len(tone) / 16000)
+    assert isinstance(events[-1], Final)
+
+
+async def feed_from_a_client(recognizer: Recognizer, samples: np.ndarray) -> str:
     stream = recognizer.stream()
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(stream.accept, speak("\u2581one", 0.1)).result()
-    assert [event.text for event in stream.flush()][-1] == "one"  # the pool's thread has ended
+    events: list[Event] = []
+    for start in range(0, len(samples), 1600):
+        events += await asyncio.to_thread(stream.accept, samples[start : start + 1600])
+    events += await asyncio.to_thread(stream.flush)
+    return " ".join(event.text for event in events if isinstance(event, Final))
 
 
-def test_a_stream_can_be_released_to_another_thread(recognizer: Recognizer) -> None:
+def test_asyncio_programs_with_several_clients(recognizer: Recognizer) -> None:
+    async def serve() -> list[str]:
+        return await asyncio.gather(*(feed_from_a_client(recognizer, speak(*SENTENCE)) for _ in range(5)))
+
+    assert asyncio.run(serve()) == [TEXT] * 5
+
+
+@pytest.mark.parametrize("block", [1, 3, 799, 10_001])
+def test_bytes_of_int16_cut_anywhere(recognizer: Recognizer, block: int) -> None:
+    samples = (speak(*SENTENCE) * 32767).astype("<i2")
+    data = samples.tobytes()
     stream = recognizer.stream()
-    stream.accept(speak("\u2581one", 0.1))
-    stream.release_thread()
-    with ThreadPoolExecutor(1) as pool:
-        assert [event.text for event in pool.submit(stream.flush).result()][-1] == "one"
-        with pytest.raises(StreamError, match="one thread"):
-            stream.reset()
+    events: list[Event] = []
+    for number, start in enumerate(range(0, len(data), block)):
+        kind = (bytes, bytearray, memoryview)[number % 3]
+        events += stream.accept(kind(data[start : start + block]))
+    assert final_words(events + stream.flush()) == final_words(feed(recognizer.stream(), samples, lambda: 500))
+    assert stream.time_s == len(samples) / 16000
+
+
+def test_a_partial_shows_its_text(recognizer: Recognizer) -> None:
+    (partial,) = recognizer.stream().accept(speak("\u2581one", 0.4))
+    assert repr(partial) == "Partial('one', stable_text='', time_s=0.32)"
 
 
 def test_streams_of_one_recognizer_in_many_threads(recognizer: Recognizer) -> None:
@@ -365,7 +405,7 @@ def test_streams_of_one_recognizer_in_many_threads(recognizer: Recognizer) -> No
         spoken = [names[i] for i in np.random.default_rng(seed).integers(0, 4, 30)]
         samples = np.concatenate([speak(piece, 0.12) for piece in spoken])
         barrier.wait()
-        stream = recognizer.stream(chunk_ms=160, endpoint=None)
+        stream = recognizer.stream(hop_ms=160, endpoint=None)
         (*_, final) = feed(stream, samples, lambda: 997)
         return final.text, " ".join(piece[1:] for piece in spoken)
 
@@ -376,7 +416,7 @@ def test_streams_of_one_recognizer_in_many_threads(recognizer: Recognizer) -> No
 
 def test_memory_is_flat_and_the_text_right_to_the_end(recognizer: Recognizer) -> None:
     """A quarter of an hour at 40 ms a chunk: the number of chunks of four hours at 640 ms."""
-    stream = recognizer.stream(chunk_ms=40)
+    stream = recognizer.stream(hop_ms=40)
     minute = np.concatenate([speak("\u2581one", 0.2, "\u2581two", 1.56), np.zeros(0, np.float32)] * 30)
     assert len(minute) == 60 * 16000
     tracemalloc.start()

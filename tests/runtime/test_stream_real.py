@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from speech import Utterance, default_recognizer, own_utterances, pause, shared_utterances
 
 from lwasr_edge import Final, Recognizer, Word
+from lwasr_edge.model import ChunkResult, Model
 from lwasr_edge.wer import word_errors
-
-CHUNK_MS = 640
+from lwasr_edge.words import join_words
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,9 @@ def speech() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def as_a_file(real: Recognizer, speech: np.ndarray) -> tuple[Word, ...]:
-    words = real.transcribe(speech, 16_000, chunk_ms=CHUNK_MS).words
+def at_once(real: Recognizer, speech: np.ndarray) -> tuple[Word, ...]:
+    """The words of a stream that gets all samples in one block."""
+    words = recognise(real, [speech])
     assert len(words) > 20
     return words
 
@@ -49,30 +51,100 @@ def blocks_of(samples: np.ndarray, sizes: Iterable[int]) -> Iterator[np.ndarray]
 
 
 def recognise(recognizer: Recognizer, blocks: Iterable[np.ndarray]) -> tuple[Word, ...]:
-    """All words of one stream without endpoints."""
-    with recognizer.stream(chunk_ms=CHUNK_MS, endpoint=None) as stream:
+    """All words of the finals of one stream."""
+    with recognizer.stream() as stream:
         events = [event for block in blocks for event in stream.accept(block)] + stream.flush()
     return tuple(word for event in events if isinstance(event, Final) for word in event.words)
 
 
 @pytest.mark.parametrize("size", [79, 160, 400, 8000, 10_239, 10**6])
-def test_a_stream_gives_what_a_file_gives(
-    real: Recognizer, speech: np.ndarray, as_a_file: tuple[Word, ...], size: int
+def test_the_size_of_blocks_does_not_change_the_words(
+    real: Recognizer, speech: np.ndarray, at_once: tuple[Word, ...], size: int
 ) -> None:
-    assert recognise(real, blocks_of(speech, iter(lambda: size, None))) == as_a_file
+    assert recognise(real, blocks_of(speech, iter(lambda: size, None))) == at_once
+
+
+def test_a_stream_gives_the_words_of_a_file(real: Recognizer, speech: np.ndarray, at_once: tuple[Word, ...]) -> None:
+    words = real.transcribe(speech, 16_000).words
+    assert [word.text for word in at_once] == [word.text for word in words]
+    assert [word.end_s for word in at_once] == pytest.approx([word.end_s for word in words], abs=0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.real_speech
+@pytest.mark.parametrize("corpus", ["librispeech-dev", "commonvoice-dev", "speechocean-test"])
+def test_finals_are_as_good_as_files(real: Recognizer, corpus: str) -> None:
+    utterances = shared_utterances(40, corpus)
+    texts = [utterance.text for utterance in utterances]
+    of_files = word_errors(texts, [real.transcribe(utterance.path).text for utterance in utterances])
+    of_streams = word_errors(texts, [join_words(recognise(real, [utterance.samples()])) for utterance in utterances])
+    assert of_streams.wer <= 1.05 * of_files.wer + 3 / of_files.words
+
+
+@pytest.mark.parametrize("noise_db", [-8, -20])
+@pytest.mark.parametrize("exponent", [0.0, 0.5], ids=["white", "pink"])
+def test_speech_after_a_loud_noise_is_recognised_as_in_silence(
+    real: Recognizer, noise_db: int, exponent: float
+) -> None:
+    rng = np.random.default_rng(4)
+    spectrum = np.fft.rfft(rng.standard_normal(160_000)) / np.maximum(np.fft.rfftfreq(160_000), 1e-3) ** exponent
+    noise = np.fft.irfft(spectrum)
+    noise = np.clip(noise / noise.std() * 10 ** (noise_db / 20), -1, 1).astype(np.float32)
+    utterance = own_utterances()[0].samples()
+    quiet = (utterance / utterance.std() * 10 ** (-25 / 20)).astype(np.float32)
+    samples = np.concatenate([noise, pause(1.0), quiet, pause(1.0)])
+    expected = [word.text for word in real.transcribe(quiet, 16_000).words]
+    for words in (recognise(real, [samples]), real.transcribe(samples, 16_000).words):
+        found = [word.text for word in words if word.start_s >= 10.5]
+        assert word_errors([" ".join(expected)], [" ".join(found)]).wer <= 1 / len(expected)
+
+
+def test_the_last_word_of_short_commands(real: Recognizer) -> None:
+    """Recordings that end with their last word, cut tight as by a voice activity detector."""
+    for utterance in own_utterances():
+        samples = utterance.samples()
+        words = real.transcribe(samples, 16_000).words
+        for count in range(2, min(8, len(words))):
+            end = round(words[count - 1].end_s * 16_000)
+            expected = [word.text for word in words[:count]]
+            for found in (recognise(real, [samples[:end]]), real.transcribe(samples[:end], 16_000).words):
+                assert len(found) >= count, (expected, found)
+
+
+def test_silence_and_steady_noise_need_few_calls_of_the_model(
+    real: Recognizer, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: list[int] = []
+    run_chunk = Model.run_chunk
+
+    def counted(self: Model, waveform: np.ndarray, *args: Any, **kwargs: Any) -> ChunkResult:
+        frames.append(len(waveform) // 640)
+        return run_chunk(self, waveform, *args, **kwargs)
+
+    monkeypatch.setattr(Model, "run_chunk", counted)
+    used = {}
+    noise = np.random.default_rng(1).normal(0, 10 ** (-45 / 20), 30 * 16_000).astype(np.float32)
+    for name, samples in (("speech", speech), ("noise", noise), ("silence", pause(30.0))):
+        frames.clear()
+        with real.stream() as stream:
+            warm = len(frames)
+            stream.accept(samples)
+        used[name] = sum(frames[warm:]) / (len(samples) / 16_000)
+    assert used["silence"] == 0
+    assert used["noise"] < used["speech"] / 4
 
 
 def test_sample_by_sample(real: Recognizer) -> None:
     samples = own_utterances()[0].samples()[:32_000]
-    expected = real.transcribe(samples, 16_000, chunk_ms=CHUNK_MS).words
+    expected = recognise(real, [samples])
     assert len(expected) >= 5
     assert recognise(real, (samples[i : i + 1] for i in range(len(samples)))) == expected
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_random_blocks(real: Recognizer, speech: np.ndarray, as_a_file: tuple[Word, ...], seed: int) -> None:
+def test_random_blocks(real: Recognizer, speech: np.ndarray, at_once: tuple[Word, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    assert recognise(real, blocks_of(speech, iter(lambda: int(rng.integers(0, 5000)), None))) == as_a_file
+    assert recognise(real, blocks_of(speech, iter(lambda: int(rng.integers(0, 5000)), None))) == at_once
 
 
 @pytest.mark.real_speech
@@ -81,7 +153,7 @@ def test_random_blocks_of_recorded_speech(real: Recognizer, corpus: str) -> None
     rng = np.random.default_rng(2)
     for utterance in shared_utterances(3, corpus):
         samples = utterance.samples()
-        expected = real.transcribe(samples, 16_000, chunk_ms=CHUNK_MS).words
+        expected = recognise(real, [samples])
         assert recognise(real, blocks_of(samples, iter(lambda: int(rng.integers(1, 9000)), None))) == expected
 
 
@@ -148,7 +220,7 @@ def wer_in_one_stream(real: Recognizer, utterances: list[Utterance], gains: Iter
 def test_a_change_of_level_loses_no_words(real: Recognizer, forty: list[Utterance]) -> None:
     """20 dB: a microphone turned down and up in the middle of a stream. Measured: no more than 0.3 % absolute."""
     some = forty[::4]
-    apart = [real.transcribe(utterance.path, chunk_ms=CHUNK_MS).text for utterance in some]
+    apart = [real.transcribe(utterance.path).text for utterance in some]
     plain = word_errors([utterance.text for utterance in some], apart).wer
     assert wer_in_one_stream(real, some, [1.0] * len(some)) < plain + 0.03
     assert wer_in_one_stream(real, some, [1.0, 0.1] * (len(some) // 2)) < plain + 0.03

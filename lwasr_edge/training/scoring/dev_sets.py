@@ -13,7 +13,6 @@ from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.corpus import load_corpus
 from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.model.acoustic_model import AcousticModel
-from lwasr_edge.training.model.features import FRAME_MS
 from lwasr_edge.training.scoring.decode import evaluate
 from lwasr_edge.training.scoring.scores import Score
 from lwasr_edge.validate import whole_number

@@ -192,7 +192,7 @@ def test_every_bad_input_gives_one_line(folder: Path, capsys: pytest.CaptureFixt
     (folder / "empty.wav").touch()
     soundfile.write(folder / "none.wav", np.zeros(0), 16000)
     soundfile.write(folder / "nan.wav", np.array([0.0, np.nan], np.float32), 16000, subtype="FLOAT")
-    onnx.save(tiny_model.build_model(contract="2"), folder / "newer.onnx")
+    onnx.save(tiny_model.build_model(contract="3"), folder / "newer.onnx")
     model = tiny_model.build_model().SerializeToString()
     (folder / "cut.onnx").write_bytes(model[: len(model) // 2])
     assert "no such audio file: no.wav" in fails(capsys, "transcribe", "no.wav")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import speak
-from ctc_cases import log_probs_of_path
 
 from lwasr_edge import (
     BeamSearch,
@@ -23,13 +22,9 @@ from lwasr_edge import (
     Partial,
     PhraseList,
     Recognizer,
-    Word,
 )
 from lwasr_edge.cli import main
-from lwasr_edge.decoding.decoder import make_decoder
-from lwasr_edge.decoding.second_pass import SecondPass
 from lwasr_edge.model import Model
-from lwasr_edge.words import frame_start_s
 
 FOURTEEN = (0.3, "\u2581four", 0.04, "teen", 0.3)
 OTHER = (0.3, "\u2581two", 0.1, "\u2581one", 0.1, "\u2581three", 0.1, "\u2581two", 0.3)
@@ -110,12 +105,14 @@ def test_silence_is_no_phrase(commands: Recognizer) -> None:
 def test_a_stream_gives_what_a_recording_gives(recognizer: Recognizer, chunk_ms: int, options: dict) -> None:
     decoder = recognizer.with_decoding(**options)
     samples = speak(0.2, *pieces_of("one fourteen"), 1.3, *pieces_of("four"), 1.2, *OTHER, 0.9, *pieces_of("fourteen"))
-    transcript = decoder.transcribe(samples, 16_000, chunk_ms=chunk_ms)
+    transcript = decoder.transcribe(samples, 16_000)
     for block in (80, 1000, len(samples)):
-        stream = decoder.stream(chunk_ms=chunk_ms)
+        stream = decoder.stream(hop_ms=chunk_ms)
         events = [e for start in range(0, len(samples), block) for e in stream.accept(samples[start : start + block])]
         found = finals(events + stream.flush())
-        assert tuple(word for final in found for word in final.words) == transcript.words
+        words = [word for final in found for word in final.words]
+        assert [(w.text, w.start_s) for w in words] == [(w.text, w.start_s) for w in transcript.words]
+        assert [w.end_s for w in words] == pytest.approx([w.end_s for w in transcript.words], abs=0.041)
         assert [final.heard for final in found] == ["one fourteen", "four", "two one three two", "fourteen"]
         texts = ["one fourteen", "four", "" if options.get("phrases") == COMMANDS else "two one three two", "fourteen"]
         assert [final.text for final in found] == texts
@@ -129,7 +126,7 @@ def test_utterances_of_one_chunk_and_of_cut_length(recognizer: Recognizer) -> No
     samples = speak(0.2, *pieces_of(text), 1.5, *pieces_of("four"), 0.2)
     for chunk_ms in (40, 10_000):
         rules = EndpointRules(max_utterance_s=0.7)
-        stream, greedy = decoder.stream(chunk_ms=chunk_ms, endpoint=rules), recognizer.stream(endpoint=rules)
+        stream, greedy = decoder.stream(hop_ms=chunk_ms, endpoint=rules), recognizer.stream(endpoint=rules)
         found, expected = ([f.text for f in finals(s.accept(samples) + s.flush())] for s in (stream, greedy))
         assert found == expected
         assert len(found) > 3
@@ -149,33 +146,11 @@ def test_memory_of_a_silent_stream_is_bounded(commands: Recognizer) -> None:
     stream = commands.stream()
     for _ in range(20):
         stream.accept(np.zeros(16_000, np.float32))
-    assert stream._second_pass is not None
-    assert sum(map(len, stream._second_pass._kept)) <= 3 * 25 + 16
+    audio = stream._tracker._audio
+    assert audio.end_frame - audio.first_frame <= 150  # 6 s
     (final,) = finals(stream.accept(speak(*FOURTEEN, 1.0)))
     assert final.text == "fourteen"
     assert final.start_s == pytest.approx(20.3, abs=0.03)
-
-
-def test_look_ahead_frames_belong_to_the_next_utterance_too(recognizer: Recognizer) -> None:
-    """An endpoint found before its chunk is full; with their right context, the same frames begin a word."""
-    info = recognizer.info
-    one, two, blank = 0, 1, info.blank_id
-    decoder = make_decoder(info, beam=2)
-    assert decoder is not None
-    second_pass = SecondPass(info, decoder)
-    size = len(info.vocabulary)
-
-    def final(text: str, end_frame: int) -> Final:
-        return Final((Word(text, 0.0, 0.1, 0.9),), 0.0, 0.1, "endpoint", end_frame=end_frame)
-
-    second_pass.push(log_probs_of_path([blank, one, blank, blank], size))
-    ahead = log_probs_of_path([blank, blank, blank], size)
-    (first,) = finals(second_pass.revise([final("one", 6)], 9.0, ahead=ahead))
-    assert (first.text, first.heard) == ("one", "one")
-    second_pass.push(log_probs_of_path([blank, two, blank, blank], size))  # frame 5, and the first ended with 6
-    (second,) = finals(second_pass.revise([final("two", 8)], 9.0))
-    assert second.text == "two"
-    assert second.words[0].start_s == pytest.approx(frame_start_s(info, 5))
 
 
 def test_reset_forgets(commands: Recognizer) -> None:
@@ -201,7 +176,7 @@ def test_greedy_decoding_asks_for_no_posteriors(recognizer: Recognizer, monkeypa
     recognizer.stream().accept(speak(*OTHER, 1.0))
     assert set(asked) == {False}
     recognizer.with_decoding(beam=2).stream().accept(speak(*OTHER, 1.0))
-    assert asked[-1] is True
+    assert True in asked
 
 
 def test_sequences(recognizer: Recognizer) -> None:

@@ -157,7 +157,7 @@ def test_devices(fake: FakeSoundDevice) -> None:
 
 
 def test_words_at_the_devices_own_rate(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
-    listener = recognizer.listen(chunk_ms=160)
+    listener = recognizer.listen(hop_ms=160)
     stop_when_played(fake, listener)
     events = list(listener)
     assert [event.text for event in events] == ["one", "one four", "one fourteen", "one fourteen"]
@@ -315,7 +315,7 @@ def test_times_hold_through_a_gap_whose_neighbours_are_not_joined(
     fake: FakeSoundDevice, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, endpoint: EndpointRules | None
 ) -> None:
     monkeypatch.setattr(microphone, "QUEUE_S", 0.5)
-    listener = recognizer.listen(chunk_ms=160, endpoint=endpoint)
+    listener = recognizer.listen(hop_ms=160, endpoint=endpoint)
     no_overflow = types.SimpleNamespace(input_overflow=False)
 
     def record(*spoken: str | float) -> None:
@@ -376,7 +376,7 @@ def test_ctrl_c_while_recognising_gives_what_was_recorded_first(
     monkeypatch.setattr(Model, "run_chunk", step_with_ctrl_c)
     events = []
     with pytest.raises(KeyboardInterrupt):
-        for event in recognizer.listen(chunk_ms=160):
+        for event in recognizer.listen(hop_ms=160):
             events.append(event)
     assert (events[-1].text, events[-1].reason) == ("one fourteen", "flush")
     assert not fake.opened[0].active
@@ -391,7 +391,7 @@ def test_stop_before_the_first_block(fake: FakeSoundDevice, recognizer: Recogniz
 
 def test_a_second_loop_continues_with_the_next_event(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
     texts = []
-    with recognizer.listen(chunk_ms=160) as listener:
+    with recognizer.listen(hop_ms=160) as listener:
         stop_when_played(fake, listener)
         for _ in range(3):
             for event in listener:
@@ -415,7 +415,7 @@ def test_an_ended_listener_raises_an_error(fake: FakeSoundDevice, recognizer: Re
 
 
 def test_closing_from_another_thread_ends_the_iteration_quietly(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
-    listener = recognizer.listen(chunk_ms=160)
+    listener = recognizer.listen(hop_ms=160)
     events = []
     for event in listener:
         events.append(event.text)
@@ -441,7 +441,7 @@ def test_closing_while_the_listener_waits(fake: FakeSoundDevice, recognizer: Rec
 
 
 def test_what_is_recorded_during_a_pause_is_dropped(fake: FakeSoundDevice, recognizer: Recognizer) -> None:
-    listener = recognizer.listen(chunk_ms=160)
+    listener = recognizer.listen(hop_ms=160)
     for spoken in ("\u2581one", "\u2581two", "\u2581three"):
         (listener.pause if spoken == "\u2581two" else listener.resume)()
         listener._on_audio(
