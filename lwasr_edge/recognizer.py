@@ -66,10 +66,15 @@ class Transcript:
 class Recognizer:
     """Speech to text with one model. Load it once; use it from any number of threads.
 
+        with Recognizer() as recognizer:
+            print(recognizer.transcribe("a.wav").text)
+
+    It may be passed to other processes: pickled, it is the path of the model and the options, and opens the file again.
+
     Args:
         model: a name from `lwasr models list`, the path of a model file or of its folder, or None for the default. A
             string is a path if it has a separator or ends in .onnx or .onnx.gz; see `find_model`.
-        threads: CPU threads for one recording or stream; None for all cores.
+        threads: CPU threads for one recording or stream; None or 0 for all cores.
         chunk_ms: default chunk of streams; see `stream`.
         phrases: phrases to recognise or to prefer: a list of commands, or a `PhraseList`.
         beam: search for the most likely texts: a number of hypotheses, or a `BeamSearch`. Phrases in mode "one" are all
@@ -95,7 +100,7 @@ class Recognizer:
         beam: int | BeamSearch | None = None,
         lm: str | os.PathLike[str] | LanguageModel | None = None,
     ) -> None:
-        self._model = Model(find_model(model), threads=threads)
+        self._open_model: Model | None = Model(find_model(model), threads=threads)
         self._chunk_ms = chunk_ms
         if self.info.streaming:
             self._chunking(chunk_ms, None)
@@ -125,6 +130,22 @@ class Recognizer:
     def info(self) -> ModelInfo:
         """The metadata of the model file."""
         return self._model.info
+
+    def close(self) -> None:
+        """Release the model; its memory is free when no stream and no other Recognizer shares it.
+
+        Calls after that raise StreamError; streams that are open go on.
+        """
+        self._open_model = None
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __deepcopy__(self, memo: object) -> Recognizer:
+        return copy.copy(self)  # model and decoder are immutable
 
     def transcribe(
         self,
@@ -229,6 +250,12 @@ class Recognizer:
 
         open_stream = partial(self.stream, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, endpoint=endpoint)
         return Listener(open_stream, device)
+
+    @property
+    def _model(self) -> Model:
+        if self._open_model is None:
+            raise StreamError("the recognizer is closed: make another with Recognizer()")
+        return self._open_model
 
     def _transcribe_full_context(
         self, source: AudioSource, sample_rate: int | None, progress: Progress | None

@@ -122,6 +122,8 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
         return default_model().path
     if not isinstance(model, (str, os.PathLike)):
         raise OptionError(f"model must be a name, a path or None, got {model!r}")
+    if not os.fspath(model):
+        raise OptionError("model must be a name, a path or None, got an empty string: None is the default model")
     path = Path(model)
     if (path / CARD_NAME).is_file():
         return path / read_card(path / CARD_NAME).model_file.path

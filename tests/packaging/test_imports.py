@@ -18,7 +18,7 @@ import lwasr_edge
 # functions count; those for type checkers alone do not.
 RUNTIME_LAYERS = [
     {"errors"},
-    {"files", "validate"},
+    {"files", "native", "validate"},
     {"chunking", "model_info", "wer", "words"},
     {"audio", "events", "hub"},
     {"decoding", "microphone", "model", "utterance"},
