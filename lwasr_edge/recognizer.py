@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lwasr_edge.microphone.listener import Listener
     from lwasr_edge.model_info import ModelInfo
 
-Progress = Callable[[float, float], None]  # seconds done, seconds in total
+Progress = Callable[[float, float], object]  # seconds done, seconds in total; False stops
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ class Recognizer:
             chunk_ms: chunk length in milliseconds; the words are then those of a stream with this chunk. None for the
                 largest chunk that improves accuracy.
             look_ahead_ms: as for `stream`, but 640 ms by default if `chunk_ms` is None.
-            progress: called after each block with the seconds done and the seconds in total; with a model without
-                streaming, once at the end.
+            progress: called after each block with the seconds done and the seconds in total; if it returns False, the
+                transcript is that of the audio so far. With a model without streaming, called once at the end.
 
         Raises:
             AudioError: the audio cannot be used (also AudioFileNotFoundError, AudioFormatError).
@@ -190,8 +190,8 @@ class Recognizer:
             finals: list[Final] = []
             for block in audio.blocks():
                 finals += _finals(stream.accept(block))
-                if progress is not None:
-                    progress(stream.time_s, audio.estimated_duration_s())
+                if progress is not None and progress(stream.time_s, audio.estimated_duration_s()) is False:
+                    break
         return self._transcript([*finals, *_finals(stream.flush())], stream.time_s)
 
     def stream(

@@ -51,7 +51,7 @@ def run_benchmark(
             for path, (_, info, _), results in zip(models, startups, measured, strict=True):
                 if chunk_ms is not None and not info["streaming"]:
                     continue
-                show(f"{info['name']}: {_mode_name(chunk_ms)}, {threads} thread{'s' * (threads > 1)}")
+                show(f"{info['name']}: {_mode_name(chunk_ms)}, {threads or 'all'} thread{'s' * (threads != 1)}")
                 figures = _measure(path, recordings, threads, chunk_ms, settings)
                 audio_s = figures["audio_s"]
                 results.append(_measurement(figures, recordings, threads, chunk_ms))
