@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lwasr_edge.decoding.spoken import respelled_words
 from lwasr_edge.events import EndReason, Event, Final
 from lwasr_edge.words import Word, WordBuilder
 
@@ -94,6 +95,8 @@ class SecondPass:
         words += [last] if last else []
         if decoded.confidence is not None:
             words = [replace(word, confidence=decoded.confidence) for word in words]
+        if decoded.spelling is not None:
+            words = respelled_words(words, decoded.spelling)
         return replace(
             final,
             words=tuple(word.clamped(limit_s) for word in words),
