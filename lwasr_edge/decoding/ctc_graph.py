@@ -14,6 +14,11 @@ import numpy as np
 
 from lwasr_edge.decoding.spelling import ROOT, SpellingTrie, pairs
 
+# From here on, about 4000 short phrases, states far behind the likeliest one of a frame are pruned. A phrase that falls
+# 34 nats behind is rejected in the end: with a confidence of 0.5, one of 20 pieces is 13 nats behind the best path.
+LARGE_GRAPH_STATES = 100_000
+MIN_SHARE = 1e-15  # e**-34
+
 
 class AlignedToken(NamedTuple):
     """One piece of an aligned text."""
@@ -34,27 +39,32 @@ class CtcGraph:
     def __init__(self, trie: SpellingTrie, blank_id: int) -> None:
         self._blank_id = blank_id
         order = np.argsort(trie.arc_target, kind="stable")
-        nodes = np.unique(np.append(trie.arc_target, ROOT))
-        self.n_nodes = len(nodes)
+        is_node = np.zeros(trie.n_nodes, bool)
+        is_node[trie.arc_target] = is_node[ROOT] = True
+        number = np.cumsum(is_node) - 1
+        self.n_nodes = int(number[-1]) + 1
         self.n_states = self.n_nodes + len(order)
-        self.ends = np.searchsorted(nodes, trie.ends)
+        self.ends = number[trie.ends]
         self._arc_token = trie.arc_token[order]
-        self._arc_source = np.searchsorted(nodes, trie.arc_source[order])
-        self._arc_target = np.searchsorted(nodes, trie.arc_target[order])
+        self._arc_source = number[trie.arc_source[order]]
+        self._arc_target = number[trie.arc_target[order]]
         self._arcs_into = np.searchsorted(self._arc_target, np.arange(1, self.n_nodes))  # the first arc into each node
+        self._arcs_by_source = Groups.of(self._arc_source, self.n_nodes)
         self._find_repeats()
 
     def _find_repeats(self) -> None:
         """The arcs after an arc with the same piece, which must not enter them, and the states that may."""
         first, second = pairs(self._arc_target, self._arc_source)  # pairs of consecutive arcs
         same = self._arc_token[first] == self._arc_token[second]
-        self._repeats = np.unique(second[same])
-        follows = np.isin(second, self._repeats) & ~same
+        is_repeat = np.zeros(len(self._arc_token), bool)
+        is_repeat[second[same]] = True
+        self._repeats = np.flatnonzero(is_repeat)
+        self._repeat_number = np.where(is_repeat, np.cumsum(is_repeat) - 1, -1)
+        follows = is_repeat[second] & ~same
         source = np.concatenate([self._arc_source[self._repeats], self.n_nodes + first[follows]])
         target = np.concatenate([self._repeats, second[follows]])
-        order = np.argsort(target, kind="stable")
-        self._repeat_sources = source[order]
-        self._sources_of_repeat = np.searchsorted(target[order], self._repeats)
+        sources = Groups.of(self._repeat_number[target], len(self._repeats))
+        self._repeat_sources = Groups(source[sources.members], sources.bounds)
 
     def log_likelihoods(self, log_probs: np.ndarray) -> np.ndarray:
         """Log probability of each text, summed over its spellings and their alignments.
@@ -65,7 +75,10 @@ class CtcGraph:
         Returns:
             (n_texts,) float64; minus infinity for a text with more pieces than T frames can hold, and for one that
             falls about 700 nats behind another text at some frame (underflow), which later frames cannot make up for.
+            In a graph of `LARGE_GRAPH_STATES`, 34 nats (`MIN_SHARE`).
         """
+        if self.n_states >= LARGE_GRAPH_STATES:
+            return self._pruned_log_likelihoods(log_probs)
         alpha = np.zeros(self.n_states)
         blanks, arcs = alpha[: self.n_nodes], alpha[self.n_nodes :]  # views
         inflow = np.empty(len(arcs))
@@ -77,13 +90,46 @@ class CtcGraph:
             frame_probs /= scale  # of the frame before: scales all states
             np.take(total, self._arc_source, out=inflow)
             if len(self._repeats):
-                inflow[self._repeats] = np.add.reduceat(alpha[self._repeat_sources], self._sources_of_repeat)
+                inflow[self._repeats] = self._repeat_sources.sums(alpha)
             arcs += inflow
             arcs *= np.take(frame_probs, self._arc_token, out=piece_probs)
             np.multiply(total, frame_probs[self._blank_id], out=blanks)
             total[:] = blanks
             total[1:] += np.add.reduceat(arcs, self._arcs_into)
             scale = alpha.max()
+            if scale == 0.0:
+                return np.full(len(self.ends), -np.inf)
+            log_scale += np.log(scale)
+        with np.errstate(divide="ignore"):
+            return np.log(total[self.ends] / scale) + log_scale
+
+    def _pruned_log_likelihoods(self, log_probs: np.ndarray) -> np.ndarray:
+        """As `log_likelihoods`, without the states below `MIN_SHARE` of the likeliest one in each frame."""
+        alpha = np.zeros(self.n_states)
+        blanks, arcs = alpha[: self.n_nodes], alpha[self.n_nodes :]  # views
+        total = np.zeros(self.n_nodes)
+        total[ROOT] = blanks[ROOT] = 1.0
+        nodes, active = np.array([ROOT]), np.zeros(0, np.int64)  # all others are zero
+        log_scale, scale = 0.0, 1.0
+        for frame_probs in np.exp(log_probs.astype(np.float64)):
+            frame_probs /= scale
+            least = MIN_SHARE * scale
+            likely = np.flatnonzero(total >= least)
+            staying = active[(arcs[active] >= least) & (total[self._arc_source[active]] < least)]
+            entered = np.concatenate([self._arcs_by_source.of_groups(likely), staying])
+            inflow = total[self._arc_source[entered]]
+            repeats = self._repeat_number[entered]
+            is_repeat = repeats >= 0
+            inflow[is_repeat] = self._repeat_sources.sums(alpha, repeats[is_repeat])
+            values = (arcs[entered] + inflow) * frame_probs[self._arc_token[entered]]
+            blank_values = total[likely] * frame_probs[self._blank_id]
+            blanks[nodes] = 0.0
+            arcs[active] = 0.0
+            nodes, active = likely, entered
+            blanks[nodes], arcs[active] = blank_values, values
+            total = np.bincount(self._arc_target[active], weights=values, minlength=self.n_nodes)  # type: ignore[assignment]
+            total[nodes] += blank_values
+            scale = max(values.max(initial=0.0), blank_values.max(initial=0.0))
             if scale == 0.0:
                 return np.full(len(self.ends), -np.inf)
             log_scale += np.log(scale)
@@ -149,3 +195,32 @@ class CtcGraph:
         order = np.argsort(target, kind="stable")
         offsets = np.searchsorted(target[order], np.arange(self.n_states))
         return source[order], offsets, np.concatenate([np.full(self.n_nodes, self._blank_id), self._arc_token])
+
+
+class Groups(NamedTuple):
+    """Numbers in consecutive groups."""
+
+    members: np.ndarray  # of all groups
+    bounds: np.ndarray  # (n_groups + 1,) where each begins and ends
+
+    @classmethod
+    def of(cls, group: np.ndarray, n_groups: int) -> Groups:
+        """The indices of `group` that have each of its values, 0 to n_groups - 1."""
+        order = np.argsort(group, kind="stable")
+        return cls(order, np.searchsorted(group[order], np.arange(n_groups + 1)))
+
+    def of_groups(self, chosen: np.ndarray) -> np.ndarray:
+        """The members of some groups, one group after the other."""
+        begin = self.bounds[chosen]
+        counts = self.bounds[chosen + 1] - begin
+        ends = np.cumsum(counts)
+        return self.members[np.repeat(begin - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)]
+
+    def sums(self, values: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
+        """The sum of `values` over the members of each group, or of the chosen ones; none of them is empty."""
+        if chosen is None:
+            return np.add.reduceat(values[self.members], self.bounds[:-1])
+        if len(chosen) == 0:
+            return np.zeros(0)
+        counts = self.bounds[chosen + 1] - self.bounds[chosen]
+        return np.add.reduceat(values[self.of_groups(chosen)], np.cumsum(counts) - counts)
