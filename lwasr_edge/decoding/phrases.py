@@ -19,6 +19,7 @@ from lwasr_edge.words import WORD_START
 if TYPE_CHECKING:
     from lwasr_edge.decoding.beam import State
 
+MAX_PHRASE_CHARACTERS = 1000
 PhraseMode = Literal["one", "sequence", "bias"]
 
 
@@ -130,7 +131,10 @@ def _checked(phrase: object, weight: object) -> tuple[str, float]:
     """A phrase with single spaces, and its weight."""
     if not isinstance(phrase, str) or not phrase.split():
         raise OptionError(f"a phrase must be a string of at least one word, got {phrase!r}")
-    return " ".join(phrase.split()), number(f"the weight of {phrase!r}", weight, above=0)
+    phrase = " ".join(phrase.split())
+    if len(phrase) > MAX_PHRASE_CHARACTERS:
+        raise OptionError(f"a phrase must have at most {MAX_PHRASE_CHARACTERS} characters, got {len(phrase)}")
+    return phrase, number(f"the weight of {phrase!r}", weight, above=0)
 
 
 def phrase_trie(phrases: PhraseList, pieces: dict[int, str]) -> SpellingTrie:

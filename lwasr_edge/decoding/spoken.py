@@ -73,7 +73,7 @@ def _spoken(word: str, letters: set[str], is_english: bool) -> list[str]:
     lower = word.lower()
     if "-" not in lower and letters.issuperset(lower):
         return [lower]
-    text = unicodedata.normalize("NFKC", lower.translate(_APOSTROPHES)).translate(_HYPHENS)
+    text = unicodedata.normalize("NFKC", lower.translate(_APOSTROPHES)).lower().translate(_HYPHENS)
     text = "".join(character if character in letters else _plain(character) for character in text)
     spoken: list[str] = []
     for match in _TOKEN.finditer(text):
@@ -96,7 +96,7 @@ def _spoken_token(match: re.Match[str], letters: set[str], is_english: bool) -> 
         return [word if word.endswith("s'") else word.rstrip("'")]
     if match["number"]:
         return [text] if letters.issuperset(text) or not is_english else _spoken_match(match)
-    if text in letters and text != "-":
+    if text in letters and text not in "-'":
         return [text]
     if not is_english:
         return [text] if text.isalnum() else []

@@ -20,6 +20,7 @@ from typing import Any
 
 from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError, OptionError
 from lwasr_edge.files import sha256_of
+from lwasr_edge.hub.packaged import PACKAGED_MODEL, is_bundled, missing_model, packaged_path
 from lwasr_edge.validate import whole_number
 
 CARD_NAME = "card.json"
@@ -75,13 +76,15 @@ def user_models_dir() -> Path:
 
 def packaged_models_dir() -> Path:
     """Folder of the models in the installed package; in a checkout, models/ beside the package."""
-    package = Path(__file__).parents[1]
-    inside = package / "models"
-    return inside if inside.is_dir() else package.parent / "models"
+    inside = packaged_path("models")
+    in_checkout = Path(__file__).parents[2] / "models"
+    return inside if inside.is_dir() or is_bundled() else in_checkout
 
 
 def installed_models() -> list[InstalledModel]:
     """All models, the user's first, each name once; folders without a card are skipped.
+
+    In a program of PyInstaller or in a zip file, the packaged models come first.
 
     A user's card that cannot be read is skipped too, with a `CatalogWarning`: the other models still work.
 
@@ -89,7 +92,8 @@ def installed_models() -> list[InstalledModel]:
         CatalogError: a packaged card that cannot be read.
     """
     found: dict[str, InstalledModel] = {}
-    for root in (user_models_dir(), packaged_models_dir()):
+    roots = (user_models_dir(), packaged_models_dir())
+    for root in reversed(roots) if is_bundled() else roots:
         for card_path in sorted(root.glob(f"*/{CARD_NAME}")):
             if card_path.parent.name.startswith("."):
                 continue
@@ -153,6 +157,8 @@ def installed_model(name: str) -> InstalledModel:
     for candidate in models:
         if candidate.card.name == name:
             return candidate
+    if name == PACKAGED_MODEL:
+        raise ModelNotFoundError(missing_model(packaged_models_dir()))
     names = ", ".join(candidate.card.name for candidate in models) or "none"
     raise ModelNotFoundError(f"model must be a file or one of the installed models ({names}), got {name!r}")
 
@@ -161,10 +167,12 @@ def default_model() -> InstalledModel:
     """The first installed model whose card has "default": true, or the only one there is.
 
     Raises:
-        ModelNotFoundError: there is no such model.
+        ModelNotFoundError: there is no such model, or this is a program of PyInstaller or a zip file without it.
         CatalogError: a card that cannot be read.
     """
     models = installed_models()
+    if is_bundled() and not any(packaged_models_dir() in candidate.directory.parents for candidate in models):
+        raise ModelNotFoundError(missing_model(packaged_models_dir()))
     for candidate in models:
         if candidate.card.is_default:
             return candidate
