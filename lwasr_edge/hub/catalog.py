@@ -20,7 +20,7 @@ from typing import Any
 
 from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError, OptionError
 from lwasr_edge.files import sha256_of
-from lwasr_edge.hub.packaged import PACKAGED_MODEL, is_bundled, missing_model, packaged_path
+from lwasr_edge.hub.packaged import PACKAGED_MODEL, has_model, is_bundled, missing_model, models_folder
 from lwasr_edge.validate import whole_number
 
 CARD_NAME = "card.json"
@@ -76,9 +76,7 @@ def user_models_dir() -> Path:
 
 def packaged_models_dir() -> Path:
     """Folder of the models in the installed package; in a checkout, models/ beside the package."""
-    inside = packaged_path("models")
-    in_checkout = Path(__file__).parents[2] / "models"
-    return inside if inside.is_dir() or is_bundled() else in_checkout
+    return models_folder()
 
 
 def installed_models() -> list[InstalledModel]:
@@ -158,7 +156,7 @@ def installed_model(name: str) -> InstalledModel:
         if candidate.card.name == name:
             return candidate
     if name == PACKAGED_MODEL:
-        raise ModelNotFoundError(missing_model(packaged_models_dir()))
+        raise ModelNotFoundError(missing_model())
     names = ", ".join(candidate.card.name for candidate in models) or "none"
     raise ModelNotFoundError(f"model must be a file or one of the installed models ({names}), got {name!r}")
 
@@ -171,13 +169,13 @@ def default_model() -> InstalledModel:
         CatalogError: a card that cannot be read.
     """
     models = installed_models()
-    if is_bundled() and not any(packaged_models_dir() in candidate.directory.parents for candidate in models):
-        raise ModelNotFoundError(missing_model(packaged_models_dir()))
+    if is_bundled() and not has_model():
+        raise ModelNotFoundError(missing_model())
     for candidate in models:
-        if candidate.card.is_default:
+        if candidate.card.is_default or len(models) == 1:
+            if not has_model():
+                warnings.warn(f"{missing_model()}; {candidate.directory} is used", CatalogWarning, stacklevel=2)
             return candidate
-    if len(models) == 1:
-        return models[0]
     names = ", ".join(candidate.card.name for candidate in models) or "none"
     raise ModelNotFoundError(
         f"no installed model is the default (installed: {names}): give a name or a path, or install one with "

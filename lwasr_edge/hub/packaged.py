@@ -32,7 +32,7 @@ def packaged_path(name: str) -> Path:
     Args:
         name: relative to the package, as in "bench/speech.flac".
     """
-    return _PACKAGE / name if _PACKAGE.is_dir() else _unzipped(name)
+    return _PACKAGE / name if is_frozen() or _PACKAGE.is_dir() else _unzipped(name)
 
 
 @cache
@@ -58,12 +58,19 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def missing_model(folder: Path) -> str:
-    """The message for a package without its model.
+def models_folder() -> Path:
+    """Folder of the models in the package; in a checkout, models/ beside the package."""
+    inside = packaged_path("models")
+    return inside if inside.is_dir() or is_bundled() else _PACKAGE.parent / "models"
 
-    Args:
-        folder: where it should be.
-    """
+
+def has_model() -> bool:
+    """Whether the packaged model is where it should be."""
+    return (models_folder() / PACKAGED_MODEL / "card.json").is_file()
+
+
+def missing_model() -> str:
+    """The message for a package without its model."""
     if is_frozen():
         remedy = (
             "build the program again where lwasr-edge is installed with pip, which gives PyInstaller its hook, "
@@ -73,4 +80,5 @@ def missing_model(folder: Path) -> str:
         remedy = "build the zip file from an installed package (pip install --target FOLDER)"
     else:
         remedy = "install lwasr-edge again"
+    folder = _PACKAGE / "models"
     return f"the packaged model {PACKAGED_MODEL!r} must be in {folder}, got none: {remedy}, or name another model"

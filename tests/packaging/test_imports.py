@@ -25,7 +25,7 @@ RUNTIME_LAYERS = [
     {"stream"},
     {"recognizer"},
     {"__init__"},
-    {"bench"},
+    {"__pyinstaller", "bench"},
     {"cli"},
     {"__main__"},
 ]
