@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lwasr_edge.errors import ModelError
+from lwasr_edge.errors import ModelError, OptionError
 from lwasr_edge.hub.model_file import (  # noqa: F401 - source_of is imported from here
     open_session,
     run_session,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     State = dict[str, np.ndarray]  # input name -> tensor
 
+MAX_THREADS = 1024
 STATE_PREFIX = "state_"
 NEXT_PREFIX = "next_"
 _DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
@@ -74,6 +75,8 @@ class Model:
         self.path = Path(path)
         if threads is not None:
             threads = whole_number("threads", threads, 0, hint="None uses all cores") or None
+            if threads is not None and threads > MAX_THREADS:
+                raise OptionError(f"threads must be at most {MAX_THREADS}, got {threads}: None uses all cores")
         if pinned_samples is not None:
             pinned_samples = whole_number("pinned_samples", pinned_samples, 1)
         self._threads = threads

@@ -1,10 +1,10 @@
 """What PyInstaller cannot see: modules that are imported by name, and the packaged model and recording."""
 
-from lwasr_edge import _MODULE_OF
+import lwasr_edge
 from lwasr_edge.hub.catalog import packaged_models_dir
 from lwasr_edge.hub.packaged import PACKAGED_MODEL
 
-hiddenimports = sorted({f"lwasr_edge.{module}" for module in _MODULE_OF.values()})
+hiddenimports = sorted({f"lwasr_edge.{module}" for module in lwasr_edge._MODULE_OF.values()})
 excludedimports = ["lwasr_edge.training", "lwasr_edge.export", "torch"]  # for training and export alone
 datas = [
     (str(path), f"lwasr_edge/models/{PACKAGED_MODEL}")

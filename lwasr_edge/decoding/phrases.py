@@ -108,7 +108,7 @@ class PhraseList:
         """
         try:
             lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise OptionError(f"the phrases in {path} cannot be read: {error}") from error
         weights: dict[str, float] = {}
         for line_number, line in enumerate(lines, 1):

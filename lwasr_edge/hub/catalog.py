@@ -127,7 +127,11 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
     if not os.fspath(model):
         raise OptionError("model must be a name, a path or None, got an empty string: None is the default model")
     path = Path(model)
-    if (path / CARD_NAME).is_file():
+    try:
+        is_folder_of_model = (path / CARD_NAME).is_file()
+    except OSError as error:  # the name is too long, or there is no permission
+        raise ModelNotFoundError(f"model must be a file or a name, got {str(path)[:100]!r}: {error.strerror}") from None
+    if is_folder_of_model:
         return path / read_card(path / CARD_NAME).model_file.path
     separators = {os.sep, os.altsep or os.sep}
     if isinstance(model, str) and not separators & set(model) and not model.endswith(MODEL_SUFFIXES):

@@ -193,6 +193,13 @@ def test_no_threads_are_all_cores(model_path: Path) -> None:
         Recognizer(model_path, threads=-1)
 
 
+def test_options_of_impossible_size(model_path: Path) -> None:
+    with pytest.raises(OptionError, match="threads must be at most 1024, got 1099511627776"):
+        Recognizer(model_path, threads=2**40)
+    with pytest.raises(ModelNotFoundError, match="File name too long"):
+        Recognizer("a" * 5000)
+
+
 def test_an_empty_name_of_a_model() -> None:
     with pytest.raises(OptionError, match=r"model must be a name, a path or None, got an empty string: None is"):
         Recognizer("")
