@@ -41,7 +41,8 @@ def run_in_chunks(model: Model, waveform: np.ndarray, chunk_frames: int | None) 
 
 def log_probs_of(results: list[ChunkResult]) -> np.ndarray:
     """Log-probabilities of the committed frames of all chunks, (U, V) float32."""
-    return np.concatenate([result.log_probs[: result.committed_frames] for result in results])
+    parts = [(result.log_probs, result.committed_frames) for result in results]
+    return np.concatenate([log_probs[:count] for log_probs, count in parts if log_probs is not None])
 
 
 def run_file(model: Model, waveform: np.ndarray) -> list[ChunkResult]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lwasr_edge.errors import ModelError
-from lwasr_edge.hub.model_file import open_session, source_of  # noqa: F401 - source_of is imported from here
+from lwasr_edge.errors import ModelError, OptionError
+from lwasr_edge.hub.model_file import (  # noqa: F401 - source_of is imported from here
+    open_session,
+    run_session,
+    source_of,
+)
 from lwasr_edge.model_info import LOOK_AHEAD, ModelInfo
 from lwasr_edge.validate import whole_number
 from lwasr_edge.words import TimedToken
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
     State = dict[str, np.ndarray]  # input name -> tensor
 
+MAX_THREADS = 1024
 STATE_PREFIX = "state_"
 NEXT_PREFIX = "next_"
 _DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
@@ -64,9 +69,11 @@ class ChunkResult:
 class Model:
     """A model file, ready to run. Immutable: any number of streams in any threads may share one.
 
+    Pickled, it is the path and the options, and the file is opened again; copies are the model itself.
+
     Args:
         path: the ONNX file, plain or compressed with gzip.
-        threads: CPU threads for one chunk; None lets onnxruntime use every core.
+        threads: CPU threads for one chunk; None and 0 let onnxruntime use every core.
         pinned_samples: fix the chunk size at load, so that everything that depends on shapes alone is computed once;
             such a model refuses any other size.
 
@@ -87,12 +94,16 @@ class Model:
     ) -> None:
         self.path = Path(path)
         if threads is not None:
-            threads = whole_number("threads", threads, 1, hint="None uses all cores")
+            threads = whole_number("threads", threads, 0, hint="None uses all cores") or None
+            if threads is not None and threads > MAX_THREADS:
+                raise OptionError(f"threads must be at most {MAX_THREADS}, got {threads}: None uses all cores")
         if pinned_samples is not None:
             pinned_samples = whole_number("pinned_samples", pinned_samples, 1)
+        self._threads = threads
         self._pinned_samples = pinned_samples
         self._is_warm = False
         self._session = open_session(self.path, threads, pinned_samples)
+        self._process = os.getpid()
         try:
             self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map)
             inputs = self._session.get_inputs()
@@ -137,7 +148,7 @@ class Model:
             inputs[LOOK_AHEAD] = np.array([look_ahead], np.int64)
         names = [*self._output_names, "log_probs"] if with_log_probs else self._output_names
         try:
-            outputs = self._session.run(names, inputs)
+            outputs = run_session(self._session_of_this_process(), names, inputs)
         except Exception as error:  # onnxruntime's errors share no base class of their own
             raise ModelError(f"{self.path}: the model failed on a chunk of {len(waveform)} samples: {error}") from error
         tokens, frames, scores = outputs[:3]
@@ -153,6 +164,25 @@ class Model:
             self.run_chunk(np.zeros(n_frames * self.info.samples_per_frame, np.float32), self.initial_state())
 
     step = run_chunk  # the name in version 0.1; kept for its users
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path.absolute(), "threads": self._threads, "pinned_samples": self._pinned_samples}
+
+    def __setstate__(self, options: dict[str, Any]) -> None:
+        self.__init__(**options)  # type: ignore[misc]
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Model:
+        return self
+
+    def _session_of_this_process(self) -> ort.InferenceSession:
+        """The session; opened again after a fork if it has threads, which exist in the parent alone."""
+        if self._threads != 1 and self._process != os.getpid():
+            self._session = open_session(self.path, self._threads, self._pinned_samples)
+            self._process = os.getpid()
+        return self._session
 
     @property
     def state_bytes(self) -> int:

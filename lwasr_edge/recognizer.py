@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lwasr_edge.model_info import ModelInfo
     from lwasr_edge.streaming.segment import SegmentText
 
-Progress = Callable[[float, float], None]  # seconds done, seconds in total
+Progress = Callable[[float, float], object]  # seconds done, seconds in total; False stops
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,15 @@ class Transcript:
 class Recognizer:
     """Speech to text with one model. Load it once; use it from any number of threads.
 
+        with Recognizer() as recognizer:
+            print(recognizer.transcribe("a.wav").text)
+
+    It may be passed to other processes: pickled, it is the path of the model and the options, and opens the file again.
+
     Args:
         model: a name from `lwasr models list`, the path of a model file or of its folder, or None for the default. A
             string is a path if it has a separator or ends in .onnx or .onnx.gz; see `find_model`.
-        threads: CPU threads for one recording or stream; None for all cores.
+        threads: CPU threads for one recording or stream; None or 0 for all cores.
         hop_ms: default of streams; see `stream`.
         phrases: phrases to recognise or to prefer: a list of commands, or a `PhraseList`.
         beam: search for the most likely texts: a number of hypotheses, or a `BeamSearch`. Phrases in mode "one" are all
@@ -97,7 +102,7 @@ class Recognizer:
         beam: int | BeamSearch | None = None,
         lm: str | os.PathLike[str] | LanguageModel | None = None,
     ) -> None:
-        self._model = Model(find_model(model), threads=threads)
+        self._open_model: Model | None = Model(find_model(model), threads=threads)
         self._hop_ms = hop_ms
         if self.info.streaming:
             self._chunking(hop_ms, None)
@@ -128,6 +133,22 @@ class Recognizer:
         """The metadata of the model file."""
         return self._model.info
 
+    def close(self) -> None:
+        """Release the model; its memory is free when no stream and no other Recognizer shares it.
+
+        Calls after that raise StreamError; streams that are open go on.
+        """
+        self._open_model = None
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __deepcopy__(self, memo: object) -> Recognizer:
+        return copy.copy(self)  # model and decoder are immutable
+
     def transcribe(
         self,
         source: AudioSource,
@@ -146,7 +167,8 @@ class Recognizer:
             sample_rate: Hz, for an array.
             chunk_ms: audio of one model call, a multiple of the model's frame; smaller values need less memory and are
                 less accurate. None for the largest value that improves accuracy.
-            progress: called after each block with the seconds done and the seconds in total.
+            progress: called after each block with the seconds done and the seconds in total; if it returns False, the
+                transcript is that of the audio so far.
 
         Raises:
             AudioError: the audio cannot be used (also AudioFileNotFoundError, AudioFormatError).
@@ -160,8 +182,9 @@ class Recognizer:
             for block in audio.blocks():
                 texts += recording.accept(block)
                 n_samples += len(block)
-                if progress is not None:
-                    progress(n_samples / audio.sample_rate, audio.estimated_duration_s())
+                done_s = n_samples / audio.sample_rate
+                if progress is not None and progress(done_s, audio.estimated_duration_s()) is False:
+                    break
             texts += recording.finish()
         return self._transcript(texts, n_samples / audio.sample_rate)
 
@@ -223,6 +246,12 @@ class Recognizer:
 
         open_stream = partial(self.stream, hop_ms=hop_ms, right_context_ms=right_context_ms, endpoint=endpoint)
         return Listener(open_stream, device)
+
+    @property
+    def _model(self) -> Model:
+        if self._open_model is None:
+            raise StreamError("the recognizer is closed: make another with Recognizer()")
+        return self._open_model
 
     def _transcript(self, texts: list[SegmentText], duration_s: float) -> Transcript:
         words = tuple(word.clamped(duration_s) for text in texts for word in text.words)

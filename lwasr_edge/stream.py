@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -165,6 +165,12 @@ class Stream:
     def close(self) -> None:
         """Close the stream without recognising the rest; call `flush` before for the last words."""
         self._closed = True
+
+    def __reduce__(self) -> NoReturn:
+        raise StreamError(
+            "a stream must stay in its process, got one to pickle or to copy: it holds the state of one recording; "
+            "pass the Recognizer instead and call its stream() there"
+        )
 
     def __enter__(self) -> Stream:
         return self

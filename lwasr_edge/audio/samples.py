@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lwasr_edge.errors import AudioError
+from lwasr_edge.native import NativeCall
 from lwasr_edge.validate import number
 
 MIN_SAMPLE_RATE_HZ = 1000
@@ -111,15 +112,21 @@ class StreamResampler:
     def __init__(self, source_hz: int, target_hz: int) -> None:
         self._soxr = None
         if source_hz != target_hz:
-            import soxr
+            with NativeCall():
+                import soxr
 
-            self._soxr = soxr.ResampleStream(source_hz, target_hz, 1, dtype="float32", quality="HQ")
+                self._soxr = soxr.ResampleStream(source_hz, target_hz, 1, dtype="float32", quality="HQ")
 
     def process(self, samples: np.ndarray) -> np.ndarray:
         """Add (n,) float32 samples; return the (m,) float32 resampled samples that are ready."""
-        return samples if self._soxr is None else self._soxr.resample_chunk(samples)
+        return self._resample(samples)
 
     def flush(self) -> np.ndarray:
         """Return the delayed samples and end the stream."""
-        empty = np.zeros(0, np.float32)
-        return empty if self._soxr is None else self._soxr.resample_chunk(empty, last=True)
+        return self._resample(np.zeros(0, np.float32), last=True)
+
+    def _resample(self, samples: np.ndarray, *, last: bool = False) -> np.ndarray:
+        if self._soxr is None:
+            return samples
+        with NativeCall():
+            return self._soxr.resample_chunk(samples, last=last)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from lwasr_edge.bench.manifest import read_manifest_lines
 from lwasr_edge.errors import AudioFileNotFoundError, ManifestError, OptionError
+from lwasr_edge.hub.packaged import packaged_path
 from lwasr_edge.wer import normalize_text
 
-CLIP = Path(__file__).with_name("speech.flac")
+CLIP = packaged_path("bench/speech.flac")
 CLIP_S = 5.2
 TEXT_OF_CLIP = "she opened the window and listened to the rain falling on the roof of the old house"
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}

@@ -22,6 +22,7 @@ from lwasr_edge.bench.recordings import CLIP, Recordings
 from lwasr_edge.bench.results import Accuracy, Latency, Measurement, Memory, ModelResult, Report, Spread, Startup
 from lwasr_edge.bench.settings import Settings
 from lwasr_edge.files import sha256_of, split_lines
+from lwasr_edge.hub.packaged import is_frozen
 from lwasr_edge.wer import word_errors
 
 Show = Callable[[str], None]  # called with what is being measured
@@ -51,7 +52,7 @@ def run_benchmark(
             for path, (_, info, _), results in zip(models, startups, measured, strict=True):
                 if chunk_ms is not None and not info["streaming"]:
                     continue
-                show(f"{info['name']}: {_mode_name(chunk_ms)}, {threads} thread{'s' * (threads > 1)}")
+                show(f"{info['name']}: {_mode_name(chunk_ms)}, {threads or 'all'} thread{'s' * (threads != 1)}")
                 figures = _measure(path, recordings, threads, chunk_ms, settings)
                 audio_s = figures["audio_s"]
                 results.append(_measurement(figures, recordings, threads, chunk_ms))
@@ -90,8 +91,13 @@ def run_worker(job: dict[str, Any]) -> dict[str, Any]:
         LwasrError: the error of the worker, of the same kind.
         MeasurementError: the worker died.
     """
-    # The worker imports onnxruntime before model.py sets this variable, which turns its telemetry off.
-    environment = {"ORT_DISABLE_TELEMETRY": "1", **os.environ}
+    if is_frozen():
+        raise errors.OptionError(
+            f"bench must run in Python, got the program {sys.executable}: run it where lwasr-edge is installed"
+        )
+    # The worker imports onnxruntime before model.py sets this variable, which turns its telemetry off. The path is for
+    # a package in a zip file.
+    environment = {"ORT_DISABLE_TELEMETRY": "1", **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ended = subprocess.run(
         [sys.executable, "-m", "lwasr_edge.bench.worker"],
         input=json.dumps({**job, "spawned_at_s": time.monotonic()}),

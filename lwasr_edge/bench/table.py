@@ -60,7 +60,7 @@ def comparison_text(before: dict[str, Any], after: dict[str, Any]) -> str:
             (
                 key[0],
                 _mode(a["mode"], a["chunk_ms"]),
-                str(a["threads"]),
+                str(a["threads"] or "all"),
                 f"{a['rtf']['median']:.4f}",
                 f"{b['rtf']['median']:.4f}",
                 _ratio(a["rtf"]["median"], b["rtf"]["median"]),
@@ -128,7 +128,7 @@ def _measurement_row(measurement: Measurement) -> Row:
     return (
         _mode(measurement.mode, measurement.chunk_ms),
         f"{measurement.hop_ms:g}" if measurement.hop_ms else "",
-        str(measurement.threads),
+        str(measurement.threads or "all"),
         f"{measurement.rtf.median:.4f}",
         f"{measurement.rtf.p95:.4f}",
         f"{measurement.cpu_s_per_audio_s:.4f}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from lwasr_edge.bench.settings import BUILT_IN_REPEAT, DEFAULT_CHUNK_MS, OWN_REPEAT, chosen_settings
 from lwasr_edge.cli.options import Commands, count, default_model_name, not_negative
 from lwasr_edge.cli.outputs import check_text_output
+from lwasr_edge.cli.streams import is_terminal, say
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", type=Path, metavar="DIR", help="recordings to transcribe (default: a packaged one)")
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="JSONL with audio_filepath and text: adds WER")
     parser.add_argument("--limit", type=count, metavar="N", help="use only the first N recordings")
-    parser.add_argument("--threads", type=_counts, metavar="N,N", help="CPU threads (default: 1)")
+    parser.add_argument("--threads", type=_counts, metavar="N,N", help="CPU threads, 0 for all cores (default: 1)")
     chunks = ",".join(f"{chunk:g}" for chunk in DEFAULT_CHUNK_MS)
     parser.add_argument(
         "--stream", type=_chunks, metavar="MS,MS", help=f"chunk sizes (default: {chunks}), or none for files only"
@@ -88,12 +89,12 @@ def run_compare(args: argparse.Namespace) -> int:
 
 def show(message: str) -> None:
     """Show what is being measured, in a terminal."""
-    if sys.stderr.isatty():
-        print(f"lwasr bench: {message}", file=sys.stderr)
+    if is_terminal(sys.stderr):
+        say(f"lwasr bench: {message}")
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(count(item) for item in text.split(","))
+    return tuple(count(item, minimum=0) for item in text.split(","))
 
 
 def _chunks(text: str) -> tuple[float, ...]:

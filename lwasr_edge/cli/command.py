@@ -12,15 +12,14 @@ what the user can change, 1 for a bug of this package, 130 after Ctrl-C or when 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from lwasr_edge.cli.streams import discard_stdout, prepare_streams, say
 from lwasr_edge.errors import AudioWarning, CatalogWarning, LwasrError
 
 EXIT_BUG = 1
@@ -47,36 +46,40 @@ def run_command(
         interrupted_note: printed after Ctrl-C, as in "stopped; nothing was written".
         memory_hint: what to do when memory is short, as in "free some or use a smaller --model".
     """
-    _prepare_streams()
+    prepare_streams()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", AudioWarning)
             warnings.showwarning = functools.partial(_show_warning, program)
-            status = run() or 0
+            try:
+                status = run() or 0
+            except SystemExit:  # argparse, after --help
+                sys.stdout.flush()
+                raise
             sys.stdout.flush()
             return status
     except BrokenPipeError:  # the reader of our output is gone, as `head` does
-        _discard_stdout()
+        discard_stdout()
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         if interrupted_note:
-            print(f"{program}: {interrupted_note}", file=sys.stderr)
+            say(f"{program}: {interrupted_note}")
         return EXIT_INTERRUPTED
     except Exception as error:
         if "--debug" in arguments:
-            traceback.print_exc()
+            say(traceback.format_exc(), end="")
         status, message = explain(error, extra, memory_hint)
         report_error(program, message)
         try:
             sys.stdout.flush()
         except OSError:  # a full disk: the interpreter would fail on the same text again when it exits
-            _discard_stdout()
+            discard_stdout()
         return status
 
 
 def report_error(program: str, message: object) -> None:
     """Print one line, whatever white space the message has."""
-    print(f"{program}: error: {_one_line(message)}", file=sys.stderr)
+    say(f"{program}: error: {_one_line(message)}")
 
 
 def explain(error: Exception, extra: str = "", memory_hint: str = "") -> tuple[int, str]:
@@ -98,27 +101,9 @@ def install_line(extra: str = "") -> str:
     return f"pip install '.[{extra}]'" if extra else "pip install ."
 
 
-def _prepare_streams() -> None:
-    """Let stdout and stderr take any text: file names need not be valid in their encoding, or they may be closed."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by `>&-`; this one lasts until the process ends
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _discard_stdout() -> None:
-    """Send what stdout still buffers nowhere, or the interpreter would fail on it when it exits."""
-    with contextlib.suppress(OSError, ValueError):  # a stream of a test has no file descriptor
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-
-
 def _show_warning(program: str, message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     kind = "warning" if issubclass(category, (AudioWarning, CatalogWarning)) else category.__name__
-    print(f"{program}: {kind}: {_one_line(message)}", file=sys.stderr)
+    say(f"{program}: {kind}: {_one_line(message)}")
 
 
 def _one_line(text: object) -> str:

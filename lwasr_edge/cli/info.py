@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
 from lwasr_edge.cli.options import Commands, default_model_name
+from lwasr_edge.cli.streams import json_text
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Open the model, which checks it, and print its metadata."""
     described = describe(args.model)
     if args.json:
-        print(json.dumps(described, ensure_ascii=False, indent=2))
+        print(json_text(described, indent=2))
         return 0
     width = max(map(len, described))
     for name, value in described.items():

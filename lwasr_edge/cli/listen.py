@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +18,8 @@ from lwasr_edge.cli.options import (
     open_recognizer,
     positive,
 )
+from lwasr_edge.cli.signals import stopped_by_signals
+from lwasr_edge.cli.streams import is_terminal, json_text, say
 from lwasr_edge.cli.subtitles import alternatives_to_text, rounded
 
 if TYPE_CHECKING:
@@ -81,36 +80,15 @@ def run(args: argparse.Namespace) -> int:
         from lwasr_edge.cli.raw import RawInput, stdin_for_samples
 
         samples = RawInput(stdin_for_samples(), recognizer.stream(args.raw, **settings))
-        print("listening to stdin; Ctrl-C or its end stops", file=sys.stderr)
+        say("listening to stdin; Ctrl-C or its end stops")
         with stopped_by_signals(samples.stop):
             show_events(samples, as_json=args.json, with_alternatives=args.nbest is not None)
         return 0
     listener = recognizer.listen(args.device, **settings)
     with listener, stopped_by_signals(listener.stop):
-        print(f"listening to {listener.device.name!r}; Ctrl-C stops", file=sys.stderr)
+        say(f"listening to {listener.device.name!r}; Ctrl-C stops")
         show_events(listener, as_json=args.json, with_alternatives=args.nbest is not None, listener=listener)
     return 0
-
-
-@contextlib.contextmanager
-def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM call `stop`; a second one has its usual effect, to end at once."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def on_signal(*_: object) -> None:
-        restore()
-        stop()
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield
-    finally:
-        restore()
 
 
 def list_devices() -> int:
@@ -123,7 +101,7 @@ def list_devices() -> int:
         channels = "1 channel" if device.channels == 1 else f"{device.channels} channels"
         print(f"{mark} {device.index:3d}  {device.name}  ({channels}, {device.sample_rate} Hz)")
     if not devices:
-        print("no recording device was found", file=sys.stderr)
+        say("no recording device was found: is a microphone plugged in? --raw reads samples from a pipe instead")
     return 0
 
 
@@ -140,12 +118,12 @@ def show_events(
         nonlocal overflows_reported
         if listener is not None and listener.overflow_count > overflows_reported:
             overflows_reported = listener.overflow_count
-            print(f"lwasr: warning: {lost_audio(listener)}", file=sys.stderr)
+            say(f"lwasr: warning: {lost_audio(listener)}")
 
     try:
         for event in events:
             if as_json:
-                print(json.dumps(event_to_dict(event), ensure_ascii=False), flush=True)
+                print(json_text(event_to_dict(event)), flush=True)
             else:
                 line.show(event)
                 if with_alternatives and isinstance(event, Final):
@@ -169,7 +147,7 @@ class LiveLine:
     """The current utterance on one terminal line, finished ones above it; without a terminal, only finished ones."""
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_terminal = is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
 
     def show(self, event: Event) -> None:
         """Show one event."""

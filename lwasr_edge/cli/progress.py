@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from lwasr_edge.cli.streams import is_terminal, say
+
 MIN_INTERVAL_S = 0.1
 
 
@@ -21,7 +23,7 @@ class ProgressLine:
         self._label = label
         self._unit = unit
         self._smallest = smallest
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = is_terminal(sys.stderr)
         self._began_at = time.monotonic()
         self._shown_at = 0.0
 
@@ -33,13 +35,11 @@ class ProgressLine:
         self._shown_at = now
         speed = done / max(now - self._began_at, 1e-9)
         rate = f"{speed:.0f} x real time" if self._unit == "s" else f"{speed / 1e6:.1f} MB/s"
-        sys.stderr.write(f"\r\x1b[K{self._label}: {min(1.0, done / total):4.0%}  {rate}")
-        sys.stderr.flush()
+        say(f"\r\x1b[K{self._label}: {min(1.0, done / total):4.0%}  {rate}", end="")
 
     def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self._shown_at:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            say("\r\x1b[K", end="")

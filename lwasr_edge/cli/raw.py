@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from lwasr_edge.errors import AudioError
+from lwasr_edge.cli.streams import binary_stdin
 
 if TYPE_CHECKING:
     from lwasr_edge.events import Event
@@ -67,11 +66,9 @@ def stdin_for_samples() -> BinaryIO:
     """Binary stdin.
 
     Raises:
-        AudioError: it is a terminal.
+        AudioError: it is a terminal or closed.
     """
-    if sys.stdin.isatty():
-        raise AudioError(
-            "stdin must be samples, got a terminal: pipe them in, as in "
-            "arecord -t raw -f S16_LE -r 16000 -c 1 | lwasr listen --raw 16000"
-        )
-    return sys.stdin.buffer
+    return binary_stdin(
+        "samples",
+        "pipe them in, as in arecord -t raw -f S16_LE -r 16000 -c 1 | lwasr listen --raw 16000",
+    )

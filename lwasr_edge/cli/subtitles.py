@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lwasr_edge.cli.streams import json_text
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def alternatives_to_text(alternatives: Iterable[Alternative]) -> str:
 
 
 def to_json(transcript: Transcript, file: str | None = None) -> str:
-    """One JSON object on one line: the `file`, if given, and the fields of `Transcript.to_dict`."""
+    """One JSON object on one line: the `file`, if given for stdout, and the fields of `Transcript.to_dict`."""
     named = {} if file is None else {"file": file}
-    return json.dumps(rounded({**named, **transcript.to_dict()}), ensure_ascii=False) + "\n"
+    return json_text(rounded({**named, **transcript.to_dict()}), for_stdout=file is not None) + "\n"
 
 
 def to_words(transcript: Transcript) -> str:

@@ -7,9 +7,9 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lwasr_edge.cli.command import report_error
+from lwasr_edge.cli.command import EXIT_ERROR, report_error
 from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
@@ -20,6 +20,8 @@ from lwasr_edge.cli.options import (
 )
 from lwasr_edge.cli.outputs import check_text_output
 from lwasr_edge.cli.progress import ProgressLine
+from lwasr_edge.cli.signals import InterruptiblePipe, Interruption
+from lwasr_edge.cli.streams import binary_stdin, say
 from lwasr_edge.cli.subtitles import FORMATS, alternatives_to_text, to_json
 from lwasr_edge.errors import AudioError, OptionError, OutputError
 from lwasr_edge.files import split_lines, write_file
@@ -82,28 +84,46 @@ def run(args: argparse.Namespace) -> int:
             check_text_output(job.output, [*args.files, args.model, args.phrases, args.lm])
     recognizer = open_recognizer(args)
     failed = False
-    for job in jobs:
-        try:
-            transcript = transcribe_file(recognizer, job.file, args.chunk_ms, args.look_ahead_ms)
-        except AudioError as error:
-            if len(jobs) == 1:
-                raise
-            failed = True
-            if args.debug:
-                traceback.print_exc()
-            report_error("lwasr", error)
-            continue
-        written = FORMATS[args.format].write(transcript)
-        if args.nbest is not None and args.format == "text":
-            written += alternatives_to_text(transcript.alternatives)
-        if job.output is not None:
-            write_file(job.output, written)
-        elif args.format == "json":
-            sys.stdout.write(to_json(transcript, file=job.file))
-        else:
-            sys.stdout.write(prefixed(written, args.format, job.file) if len(jobs) > 1 else written)
-        sys.stdout.flush()
-    return 2 if failed else 0
+    with Interruption() as interruption:
+        for number, job in enumerate(jobs, 1):
+            try:
+                transcript = transcribe_file(recognizer, job.file, args.chunk_ms, args.look_ahead_ms, interruption)
+            except AudioError as error:
+                if len(jobs) == 1:
+                    raise
+                failed = True
+                if args.debug:
+                    say(traceback.format_exc(), end="")
+                report_error("lwasr", error)
+                continue
+            if transcript.words or not interruption.is_stopped:
+                write_transcript(transcript, job, args, prefix=len(jobs) > 1)
+            if interruption.status:
+                report_stop(transcript, job, n_left=len(jobs) - number)
+                return interruption.status
+    return EXIT_ERROR if failed else 0
+
+
+def write_transcript(transcript: Transcript, job: Job, args: argparse.Namespace, *, prefix: bool) -> None:
+    """Write one transcript to its file or to stdout, there with the name of the recording if `prefix`."""
+    written = FORMATS[args.format].write(transcript)
+    if args.nbest is not None and args.format == "text":
+        written += alternatives_to_text(transcript.alternatives)
+    if job.output is not None:
+        write_file(job.output, written)
+    elif args.format == "json":
+        sys.stdout.write(to_json(transcript, file=job.file))
+    else:
+        sys.stdout.write(prefixed(written, args.format, job.file) if prefix else written)
+    sys.stdout.flush()
+
+
+def report_stop(transcript: Transcript, job: Job, n_left: int) -> None:
+    """Say on stderr how far a recording was transcribed before a signal, and how many were not."""
+    where = "on stdout" if job.output is None else f"in {job.output}"
+    result = f"the text so far is {where}" if transcript.words else "there is no text so far"
+    more = f"; {n_left} more not transcribed" if n_left else ""
+    say(f"lwasr: {job.file}: stopped at {transcript.duration_s:.1f} s; {result}{more}")
 
 
 def plan_jobs(files: list[str], form: str, output: Path | None, output_dir: Path | None) -> list[Job]:
@@ -140,14 +160,33 @@ def plan_jobs(files: list[str], form: str, output: Path | None, output_dir: Path
 
 
 def transcribe_file(
-    recognizer: Recognizer, file: str, chunk_ms: float | None, look_ahead_ms: float | None
+    recognizer: Recognizer,
+    file: str,
+    chunk_ms: float | None,
+    look_ahead_ms: float | None,
+    interruption: Interruption,
 ) -> Transcript:
-    """Transcribe one file, with a progress line if it is long."""
-    if file == STDIN and sys.stdin.isatty():
-        raise AudioError("stdin must be a recording, got a terminal: pipe one in, or name a file")
-    with ProgressLine(file, unit="s", smallest=PROGRESS_FROM_S) as progress:
-        source = sys.stdin.buffer if file == STDIN else file
+    """Transcribe one file, up to a signal, with a progress line if it is long."""
+    interruption.is_recognising = False
+    with ProgressLine(file, unit="s", smallest=PROGRESS_FROM_S) as line:
+
+        def progress(done_s: float, total_s: float) -> bool:
+            interruption.is_recognising = True
+            line(done_s, total_s)
+            return not interruption.is_stopped
+
+        source = stdin_for_recording(interruption) if file == STDIN else file
         return recognizer.transcribe(source, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, progress=progress)
+
+
+def stdin_for_recording(interruption: Interruption) -> Any:
+    """Stdin as a binary file object; a pipe ends with a signal too.
+
+    Raises:
+        AudioError: it is a terminal or closed.
+    """
+    stdin = binary_stdin("a recording", "pipe one in, or name a file")
+    return stdin if stdin.seekable() else InterruptiblePipe(stdin, interruption)
 
 
 def prefixed(written: str, form: str, file: str) -> str:

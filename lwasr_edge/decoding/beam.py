@@ -15,10 +15,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from lwasr_edge.decoding.spelling import unmark_words
+from lwasr_edge.errors import OptionError
 from lwasr_edge.validate import number, whole_number
 
 State = Any  # of a scorer, immutable
 _MINUS_INFINITY = -math.inf
+MAX_WIDTH = 10_000  # more need minutes and gigabytes for an utterance
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class BeamSearch:
     def __post_init__(self) -> None:
         for name in ("width", "nbest"):
             object.__setattr__(self, name, whole_number(f"the beam's {name}", getattr(self, name), 1))
+        if self.width > MAX_WIDTH:
+            raise OptionError(f"the beam's width must be at most {MAX_WIDTH}, got {self.width}")
         if self.min_posterior is not None:
             object.__setattr__(self, "min_posterior", number("min_posterior", self.min_posterior, 0, below=1))
 

@@ -18,6 +18,7 @@ from lwasr_edge.decoding.ctc_graph import CtcGraph
 from lwasr_edge.decoding.language_model import LanguageModel, WordScorer
 from lwasr_edge.decoding.phrases import BiasScorer, PhraseList, SequenceScorer, phrase_trie
 from lwasr_edge.decoding.spelling import SpellingTrie, mark_words, text_pieces
+from lwasr_edge.decoding.spoken import Respelling, Spelling
 from lwasr_edge.errors import OptionError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Decoded:
     tokens: list[TimedToken]  # of the text; empty for none of the phrases
     alternatives: tuple[Alternative, ...]  # most likely first
     confidence: float | None  # of the phrase; None: words have the confidence of their tokens
+    spelling: Spelling | None = None  # the user's spelling of the text; None: as spoken
 
 
 class Decoder(Protocol):
@@ -104,6 +106,7 @@ class PhraseDecoder:
     def __init__(self, info: ModelInfo, phrases: PhraseList, nbest: int) -> None:
         self._pieces = text_pieces(info.vocabulary, info.blank_id)
         self._blank_id = info.blank_id
+        phrases, self._respelling = phrases.for_model(self._pieces, info.language)
         self._graph = CtcGraph(phrase_trie(phrases, self._pieces), info.blank_id)
         self._phrases = list(phrases.weights)
         weights = np.array(list(phrases.weights.values()))
@@ -113,18 +116,20 @@ class PhraseDecoder:
 
     def decode(self, log_probs: np.ndarray) -> Decoded:
         scores = self._graph.log_likelihoods(log_probs) + self._log_priors
-        ranked = [
-            Hypothesis(mark_words(self._phrases[i]), float(scores[i]), float(scores[i]))
-            for i in np.argsort(-scores, kind="stable").tolist()
-            if scores[i] > -math.inf
-        ]
-        tokens = _align(log_probs, ranked[0].spelled, self._pieces, self._blank_id) if ranked else []
-        alternatives, none = _against_none(log_probs, self._blank_id, ranked, len(tokens))
-        confidence = alternatives[0].confidence if alternatives else 0.0
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] > -np.inf]
+        best = self._phrases[order[0]] if len(order) else ""
+        tokens = _align(log_probs, mark_words(best), self._pieces, self._blank_id)
+        confidences, none = _against_none(log_probs, self._blank_id, scores[order], scores[order], len(tokens))
+        confidence = float(confidences[0]) if len(order) else 0.0
         if confidence < self._min_confidence:
             tokens = []
+        alternatives = [  # of thousands of phrases, only those that are returned
+            Alternative(self._respelling.text(self._phrases[i]), float(scores[i]), float(share))
+            for i, share in zip(order[: self._nbest], confidences, strict=False)
+        ]
         ranking = _with_none(alternatives, log_probs, none)
-        return Decoded(tokens, tuple(ranking[: self._nbest]), confidence)
+        return Decoded(tokens, tuple(ranking[: self._nbest]), confidence, self._respelling.spelling(best))
 
 
 class BeamDecoder:
@@ -145,10 +150,13 @@ class BeamDecoder:
         min_posterior = _MIN_POSTERIOR
         self._min_confidence: float | None = None
         self._nbest = beam.nbest
+        self._respelling: Respelling | None = None
         if phrases is not None:
+            phrases, respelling = phrases.for_model(pieces, info.language)
             trie = phrase_trie(phrases, pieces)
             if phrases.mode == "sequence":
                 scorers.append(SequenceScorer(phrases, trie))
+                self._respelling = respelling
                 pieces = {token: pieces[token] for token in set(trie.arc_token.tolist())}
                 self._min_confidence = phrases.min_confidence
                 min_posterior = _MIN_POSTERIOR_IN_SEQUENCES
@@ -165,16 +173,17 @@ class BeamDecoder:
     def decode(self, log_probs: np.ndarray) -> Decoded:
         found = self._search.search(log_probs)
         tokens = _align(log_probs, found[0].spelled, self._pieces, self._blank_id) if found else []
+        scores = np.array([hypothesis.score for hypothesis in found])
         if self._min_confidence is None:
-            shares = _softmax([hypothesis.score for hypothesis in found])
-            ranking = [Alternative(h.text, h.score, share) for h, share in zip(found, shares, strict=True)]
-        else:
-            alternatives, none = _against_none(log_probs, self._blank_id, found, len(tokens))
-            # Near-identical sequences split the confidence between them, so their sum is compared with the threshold.
-            if 1.0 - none < self._min_confidence:
-                tokens = []
-            ranking = _with_none(alternatives, log_probs, none)
-        return Decoded(tokens, tuple(ranking[: self._nbest]), None)
+            return Decoded(tokens, tuple(_alternatives(found, _softmax(scores))[: self._nbest]), None)
+        likelihoods = np.array([hypothesis.log_likelihood for hypothesis in found])
+        confidences, none = _against_none(log_probs, self._blank_id, scores, likelihoods, len(tokens))
+        # Near-identical sequences split the confidence between them, so their sum is compared with the threshold.
+        if 1.0 - none < self._min_confidence:
+            tokens = []
+        ranking = _with_none(_alternatives(found, confidences, self._respelling), log_probs, none)
+        spelling = self._respelling.spelling(found[0].text) if found and self._respelling else None
+        return Decoded(tokens, tuple(ranking[: self._nbest]), None, spelling)
 
 
 def probability_of_any(log_probs: np.ndarray, blank_id: int, log_likelihood: float, n_tokens: int) -> float:
@@ -225,20 +234,33 @@ def join_alternatives(utterances: Sequence[tuple[Alternative, ...]]) -> tuple[Al
 
 
 def _against_none(
-    log_probs: np.ndarray, blank_id: int, found: list[Hypothesis], n_tokens: int
-) -> tuple[list[Alternative], float]:
-    """Give the hypotheses confidences against "none of these".
+    log_probs: np.ndarray, blank_id: int, scores: np.ndarray, log_likelihoods: np.ndarray, n_tokens: int
+) -> tuple[np.ndarray, float]:
+    """Give hypotheses confidences against "none of these".
+
+    Args:
+        log_probs: (T, V) float32.
+        blank_id: token of the blank.
+        scores, log_likelihoods: (n,) of the hypotheses, the best first.
+        n_tokens: pieces of the best one.
 
     Returns:
-        The alternatives in the order of `found`, and the probability of none of them.
+        The (n,) confidences, and the probability of none of them.
     """
     any_phrase = 0.0
-    if found:
-        together = float(np.logaddexp.reduce([hypothesis.log_likelihood for hypothesis in found]))
+    if len(scores):
+        together = float(np.logaddexp.reduce(log_likelihoods))
         any_phrase = probability_of_any(log_probs, blank_id, together, n_tokens)
-    shares = _softmax([hypothesis.score for hypothesis in found])
-    alternatives = [Alternative(h.text, h.score, any_phrase * share) for h, share in zip(found, shares, strict=True)]
-    return alternatives, 1.0 - any_phrase
+    return any_phrase * _softmax(scores), 1.0 - any_phrase
+
+
+def _alternatives(
+    found: list[Hypothesis], confidences: np.ndarray, respelling: Respelling | None = None
+) -> list[Alternative]:
+    return [
+        Alternative(respelling.text(h.text) if respelling else h.text, h.score, float(confidence))
+        for h, confidence in zip(found, confidences, strict=True)
+    ]
 
 
 def _with_none(alternatives: list[Alternative], log_probs: np.ndarray, none: float) -> list[Alternative]:
@@ -254,7 +276,8 @@ def _align(log_probs: np.ndarray, spelled: str, pieces: dict[int, str], blank_id
     return CtcGraph(SpellingTrie([spelled], occurring), blank_id).align(log_probs)
 
 
-def _softmax(scores: Sequence[float]) -> list[float]:
-    highest = max(scores, default=0.0)
-    weights = [math.exp(score - highest) for score in scores]
-    return [weight / math.fsum(weights) for weight in weights]
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    if len(scores) == 0:
+        return scores
+    weights = np.exp(scores - scores.max())
+    return weights / math.fsum(weights.tolist())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lwasr_edge.decoding.spelling import ROOT, SpellingTrie, mark_words
+from lwasr_edge.decoding.spoken import Respelling, Spelling, spoken_words
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import split_lines
 from lwasr_edge.validate import number
@@ -18,6 +19,7 @@ from lwasr_edge.words import WORD_START
 if TYPE_CHECKING:
     from lwasr_edge.decoding.beam import State
 
+MAX_PHRASE_CHARACTERS = 1000
 PhraseMode = Literal["one", "sequence", "bias"]
 
 
@@ -32,6 +34,10 @@ class PhraseList:
 
     A weight is the probability of a phrase relative to the others (1 by default); in mode "bias" it multiplies the
     bonus.
+
+    Phrases may be written as usual: "Café light 2" is recognised as "cafe light two" (`spoken` shows all of them). In
+    modes "one" and "sequence" the texts, words and alternatives of a result have the phrase's own spelling, so they can
+    be looked up in the list; `Final.heard` and mode "bias" have the words as they are spoken.
 
     Raises:
         OptionError: no phrase, an empty one, or an invalid value.
@@ -57,7 +63,41 @@ class PhraseList:
     @property
     def weights(self) -> dict[str, float]:
         """Phrase -> weight, in lower case with single spaces. Of a phrase given twice, the last weight is used."""
-        return dict(self.phrases)  # type: ignore[arg-type]  # a mapping since __post_init__
+        return {phrase.lower(): weight for phrase, weight in self._own.items()}
+
+    @property
+    def _own(self) -> Mapping[str, float]:
+        return self.phrases  # type: ignore[return-value]  # a mapping since __post_init__
+
+    def spoken(self, letters: Collection[str], language: str = "en") -> dict[str, str]:
+        """The words that are recognised for each phrase, in lower case; see `spoken_words`.
+
+        Args:
+            letters: the characters of the model's pieces.
+            language: code of the model's language.
+        """
+        return {
+            phrase: " ".join(word for _, words in spoken_words(phrase, letters, language) for word in words)
+            for phrase in self._own
+        }
+
+    def for_model(self, pieces: dict[int, str], language: str) -> tuple[PhraseList, Respelling]:
+        """The list in the words that are spoken, and the way back to its own spelling.
+
+        Raises:
+            OptionError: nothing of a phrase is spoken.
+        """
+        letters = set("".join(pieces.values())) - {WORD_START}
+        weights: dict[str, float] = {}
+        spellings: dict[str, Spelling] = {}
+        for phrase, weight in self._own.items():
+            words = spoken_words(phrase, letters, language)
+            spoken = " ".join(word for _, group in words for word in group)
+            if not spoken:
+                raise OptionError(f"a phrase must have at least one word that is spoken, got {phrase!r}: leave it out")
+            weights[spoken] = weight
+            spellings[spoken] = tuple((own, len(group)) for own, group in words)
+        return replace(self, phrases=weights), Respelling(spellings, in_sequence=self.mode == "sequence")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> PhraseList:
@@ -68,7 +108,7 @@ class PhraseList:
         """
         try:
             lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise OptionError(f"the phrases in {path} cannot be read: {error}") from error
         weights: dict[str, float] = {}
         for line_number, line in enumerate(lines, 1):
@@ -88,10 +128,13 @@ class PhraseList:
 
 
 def _checked(phrase: object, weight: object) -> tuple[str, float]:
-    """A phrase in lower case with single spaces, and its weight."""
+    """A phrase with single spaces, and its weight."""
     if not isinstance(phrase, str) or not phrase.split():
         raise OptionError(f"a phrase must be a string of at least one word, got {phrase!r}")
-    return " ".join(phrase.lower().split()), number(f"the weight of {phrase!r}", weight, above=0)
+    phrase = " ".join(phrase.split())
+    if len(phrase) > MAX_PHRASE_CHARACTERS:
+        raise OptionError(f"a phrase must have at most {MAX_PHRASE_CHARACTERS} characters, got {len(phrase)}")
+    return phrase, number(f"the weight of {phrase!r}", weight, above=0)
 
 
 def phrase_trie(phrases: PhraseList, pieces: dict[int, str]) -> SpellingTrie:

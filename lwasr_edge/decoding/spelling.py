@@ -7,7 +7,7 @@ Texts with a common prefix share its nodes: a trie of characters, with pieces as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -45,6 +45,7 @@ class SpellingTrie:
         pieces: text of each token, see `text_pieces`.
 
     Attributes:
+        n_nodes: number of nodes, the root included.
         ends: (n_texts,) int64, last node of each text.
         arc_source, arc_target, arc_token: (n_arcs,) int64; every arc is on a path from the root to the end of a text.
 
@@ -53,27 +54,21 @@ class SpellingTrie:
     """
 
     def __init__(self, texts: Sequence[str], pieces: dict[int, str]) -> None:
-        self._children: list[dict[str, int]] = [{}]
-        self._depth = [0]
+        self._child: dict[tuple[int, str], int] = {}  # (node, character) -> node
         self.ends = np.array([self._insert(text) for text in texts], np.int64)
-        arcs = self._find_arcs(_PieceTrie(pieces))
-        reached = _closure({ROOT}, [(source, target) for source, target, _ in arcs])
-        for text, end in zip(texts, self.ends.tolist(), strict=True):
-            if end not in reached:
-                raise OptionError(_cannot_spell(text, pieces))
-        useful = reached & _closure(set(self.ends.tolist()), [(target, source) for source, target, _ in arcs])
-        kept = [arc for arc in arcs if arc[0] in useful and arc[1] in useful]
-        self.arc_source, self.arc_target, self.arc_token = np.array(kept, np.int64).reshape(-1, 3).T
-
-    @property
-    def n_nodes(self) -> int:
-        """Number of nodes, the root included."""
-        return len(self._children)
-
-    @property
-    def depths(self) -> list[int]:
-        """Number of characters from the root to each node."""
-        return self._depth
+        self.n_nodes = len(self._child) + 1
+        parent = np.zeros(self.n_nodes, np.int64)
+        parent[1:] = [node for node, _ in self._child]
+        characters = [character for _, character in self._child]
+        source, target, token = _find_arcs(parent, characters, pieces)
+        reached = _reached(np.array([ROOT]), source, target, self.n_nodes)
+        if not reached[self.ends].all():
+            raise OptionError(_cannot_spell(texts[int(np.argmin(reached[self.ends]))], pieces))
+        # Parents have smaller numbers than their children: reversed, they too come in the order of `_reached`.
+        last = self.n_nodes - 1
+        useful = reached & _reached(last - self.ends, last - target, last - source, self.n_nodes)[::-1]
+        kept = useful[source] & useful[target]
+        self.arc_source, self.arc_target, self.arc_token = source[kept], target[kept], token[kept]
 
     @cached_property
     def arcs_from(self) -> list[dict[int, int]]:
@@ -89,32 +84,57 @@ class SpellingTrie:
         """Nodes of a text's characters in order, without the root."""
         nodes, node = [], ROOT
         for character in text:
-            node = self._children[node][character]
+            node = self._child[node, character]
             nodes.append(node)
         return nodes
 
     def _insert(self, text: str) -> int:
+        child = self._child
         node = ROOT
         for character in text:
-            if character not in self._children[node]:
-                self._children[node][character] = len(self._children)
-                self._children.append({})
-                self._depth.append(self._depth[node] + 1)
-            node = self._children[node][character]
+            node = child.setdefault((node, character), len(child) + 1)
         return node
 
-    def _find_arcs(self, pieces: _PieceTrie) -> list[tuple[int, int, int]]:
-        """(source, target, token) of each piece that matches somewhere."""
-        arcs = []
-        for source in range(self.n_nodes):
-            pairs = [(source, ROOT)]  # a node here, and a node of the piece trie
-            while pairs:
-                node, read = pairs.pop()
-                arcs += [(source, node, token) for token in pieces.tokens[read]]
-                for character, child in self._children[node].items():
-                    if character in pieces.children[read]:
-                        pairs.append((child, pieces.children[read][character]))
-        return arcs
+
+def _find_arcs(
+    parent: np.ndarray, characters: list[str], pieces: dict[int, str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source, target and token of each piece that matches somewhere.
+
+    From every node at once, the characters above it are read towards the root, beside a trie of the reversed pieces.
+
+    Args:
+        parent: (n_nodes,) the node above; 0 for the root.
+        characters: between the nodes from 1 on and their parents.
+        pieces: see `SpellingTrie`.
+    """
+    number_of = {character: number for number, character in enumerate(dict.fromkeys(characters))}
+    backwards = _PieceTrie(
+        {token: piece[::-1] for token, piece in pieces.items() if piece and number_of.keys() >= set(piece)}
+    )
+    # (state of the piece trie, character) -> state, as one sorted array of keys
+    edges = sorted(
+        (state * len(number_of) + number_of[character], child)
+        for state, children in enumerate(backwards.children)
+        for character, child in children.items()
+    )
+    keys, states = np.array(edges, np.int64).reshape(-1, 2).T
+    tokens_of = [(state, token) for state, tokens in enumerate(backwards.tokens) for token in tokens]
+    token_state, tokens = np.array(tokens_of, np.int64).reshape(-1, 2).T
+    above = np.array([-1, *(number_of[character] for character in characters)], np.int64)  # the character above a node
+    target = np.arange(1, len(parent))
+    source, state = target, np.zeros(len(target), np.int64)
+    found = [np.zeros((3, 0), np.int64)]
+    while len(source) and len(keys):
+        key = state * len(number_of) + above[source]
+        index = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+        matches = keys[index] == key
+        target, source, state = target[matches], parent[source[matches]], states[index[matches]]
+        match, which = pairs(state, token_state)
+        found.append(np.stack([source[match], target[match], tokens[which]]))
+        inside = source != ROOT
+        target, source, state = target[inside], source[inside], state[inside]
+    return tuple(np.concatenate(found, axis=1))  # type: ignore[return-value]
 
 
 class _PieceTrie:
@@ -132,18 +152,35 @@ class _PieceTrie:
             self.tokens[node].append(token)
 
 
-def _closure(start: set[int], edges: Iterable[tuple[int, int]]) -> set[int]:
-    """All nodes reachable from `start`, which is included."""
-    following: dict[int, list[int]] = {}
-    for source, target in edges:
-        following.setdefault(source, []).append(target)
-    reached, frontier = set(start), list(start)
-    while frontier:
-        for target in following.get(frontier.pop(), ()):
-            if target not in reached:
-                reached.add(target)
-                frontier.append(target)
-    return reached
+def _reached(start: np.ndarray, source: np.ndarray, target: np.ndarray, n_nodes: int) -> np.ndarray:
+    """Which nodes can be reached from `start`, which is included; every arc leads to a larger number.
+
+    Args:
+        start: nodes.
+        source, target: (n_arcs,) of the arcs.
+        n_nodes: number of nodes.
+
+    Returns:
+        (n_nodes,) bool.
+    """
+    reached = np.zeros(n_nodes, bool)
+    reached[start] = True
+    order = np.argsort(target, kind="stable")
+    flags = bytearray(reached.tobytes())
+    for one, other in zip(source[order].tolist(), target[order].tolist(), strict=True):
+        if flags[one]:
+            flags[other] = 1
+    return np.frombuffer(flags, bool)
+
+
+def pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (i, j) of all pairs with left[i] == right[j]."""
+    order = np.argsort(right, kind="stable")
+    begin = np.searchsorted(right[order], left, side="left")
+    counts = np.searchsorted(right[order], left, side="right") - begin
+    i = np.repeat(np.arange(len(left)), counts)
+    within = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return i, order[np.repeat(begin, counts) + within]
 
 
 def _cannot_spell(text: str, pieces: dict[int, str]) -> str:

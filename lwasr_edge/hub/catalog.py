@@ -20,6 +20,7 @@ from typing import Any
 
 from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError, OptionError
 from lwasr_edge.files import sha256_of
+from lwasr_edge.hub.packaged import PACKAGED_MODEL, has_model, is_bundled, missing_model, models_folder
 from lwasr_edge.validate import whole_number
 
 CARD_NAME = "card.json"
@@ -75,13 +76,13 @@ def user_models_dir() -> Path:
 
 def packaged_models_dir() -> Path:
     """Folder of the models in the installed package; in a checkout, models/ beside the package."""
-    package = Path(__file__).parents[1]
-    inside = package / "models"
-    return inside if inside.is_dir() else package.parent / "models"
+    return models_folder()
 
 
 def installed_models() -> list[InstalledModel]:
     """All models, the user's first, each name once; folders without a card are skipped.
+
+    In a program of PyInstaller or in a zip file, the packaged models come first.
 
     A user's card that cannot be read is skipped too, with a `CatalogWarning`: the other models still work.
 
@@ -89,7 +90,8 @@ def installed_models() -> list[InstalledModel]:
         CatalogError: a packaged card that cannot be read.
     """
     found: dict[str, InstalledModel] = {}
-    for root in (user_models_dir(), packaged_models_dir()):
+    roots = (user_models_dir(), packaged_models_dir())
+    for root in reversed(roots) if is_bundled() else roots:
         for card_path in sorted(root.glob(f"*/{CARD_NAME}")):
             if card_path.parent.name.startswith("."):
                 continue
@@ -122,8 +124,14 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
         return default_model().path
     if not isinstance(model, (str, os.PathLike)):
         raise OptionError(f"model must be a name, a path or None, got {model!r}")
+    if not os.fspath(model):
+        raise OptionError("model must be a name, a path or None, got an empty string: None is the default model")
     path = Path(model)
-    if (path / CARD_NAME).is_file():
+    try:
+        is_folder_of_model = (path / CARD_NAME).is_file()
+    except OSError as error:  # the name is too long, or there is no permission
+        raise ModelNotFoundError(f"model must be a file or a name, got {str(path)[:100]!r}: {error.strerror}") from None
+    if is_folder_of_model:
         return path / read_card(path / CARD_NAME).model_file.path
     separators = {os.sep, os.altsep or os.sep}
     if isinstance(model, str) and not separators & set(model) and not model.endswith(MODEL_SUFFIXES):
@@ -151,6 +159,8 @@ def installed_model(name: str) -> InstalledModel:
     for candidate in models:
         if candidate.card.name == name:
             return candidate
+    if name == PACKAGED_MODEL:
+        raise ModelNotFoundError(missing_model())
     names = ", ".join(candidate.card.name for candidate in models) or "none"
     raise ModelNotFoundError(f"model must be a file or one of the installed models ({names}), got {name!r}")
 
@@ -159,15 +169,17 @@ def default_model() -> InstalledModel:
     """The first installed model whose card has "default": true, or the only one there is.
 
     Raises:
-        ModelNotFoundError: there is no such model.
+        ModelNotFoundError: there is no such model, or this is a program of PyInstaller or a zip file without it.
         CatalogError: a card that cannot be read.
     """
     models = installed_models()
+    if is_bundled() and not has_model():
+        raise ModelNotFoundError(missing_model())
     for candidate in models:
-        if candidate.card.is_default:
+        if candidate.card.is_default or len(models) == 1:
+            if not has_model():
+                warnings.warn(f"{missing_model()}; {candidate.directory} is used", CatalogWarning, stacklevel=2)
             return candidate
-    if len(models) == 1:
-        return models[0]
     names = ", ".join(candidate.card.name for candidate in models) or "none"
     raise ModelNotFoundError(
         f"no installed model is the default (installed: {names}): give a name or a path, or install one with "

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ctypes
 import gzip
 import os
+import weakref
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lwasr_edge.errors import ModelError, ModelNotFoundError
+from lwasr_edge.native import NativeCall
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnxruntime as ort
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -20,6 +24,11 @@ MAX_MODEL_BYTES = 1 << 28  # of a compressed model, after decompression
 
 def open_session(path: Path, threads: int | None, pinned_samples: int | None) -> ort.InferenceSession:
     """Open a model file in onnxruntime, for `Model`.
+
+    Args:
+        path: the file.
+        threads: CPU threads of a call; None for every core.
+        pinned_samples: fixed size of the chunks; None for any.
 
     Raises:
         ModelNotFoundError: no such file.
@@ -32,7 +41,8 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
     # may leave the device. Only an environment variable stops all of it, and only before onnxruntime is first imported;
     # a value that the user has set is kept.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime as ort
+    with NativeCall():
+        import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
@@ -46,8 +56,9 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
         options.add_free_dimension_override_by_name("samples", pinned_samples)
     source = source_of(path)
     try:
-        # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
-        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        with NativeCall(cancel=lambda: _cancel_loading(options)):
+            # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
+            session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's errors share no base class of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
@@ -57,8 +68,35 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
     if isinstance(source, bytes):
         session._model_bytes = None  # onnxruntime keeps them for a fallback that is off
     del source
+    if threads != 1:
+        _threaded_sessions.add(session)
     free_unused_memory()
     return session
+
+
+def _cancel_loading(options: ort.SessionOptions) -> None:
+    if hasattr(options, "set_load_cancellation_flag"):  # since onnxruntime 1.21
+        options.set_load_cancellation_flag(True)
+
+
+def run_session(session: ort.InferenceSession, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Call `session.run`, in a way that a daemon thread may be in it when the interpreter ends."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    with NativeCall(cancel=partial(setattr, options, "terminate", True)):
+        return session.run(names, inputs, options)
+
+
+def _keep_sessions_of_parent() -> None:
+    """After a fork: destroying a session would wait for its threads, which exist in the parent alone."""
+    for session in list(_threaded_sessions):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+_threaded_sessions: weakref.WeakSet[ort.InferenceSession] = weakref.WeakSet()  # with more threads than the caller's
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_sessions_of_parent)
 
 
 def free_unused_memory() -> None:

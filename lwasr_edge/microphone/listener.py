@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -111,6 +111,12 @@ class Listener:
         self._has_ended = True
         self._queue.put(_WAKE)
         self._close_input()
+
+    def __reduce__(self) -> NoReturn:
+        raise StreamError(
+            "a listener must stay in its process, got one to pickle or to copy: it holds an open device; pass the "
+            "Recognizer instead and call its listen() there"
+        )
 
     def __enter__(self) -> Listener:
         return self
@@ -243,7 +249,10 @@ class Listener:
         if sys.is_finalizing() or not self._input_closed.acquire(blocking=False):
             return  # closed; at interpreter exit sounddevice closes it, and no thread can be started
         closing = threading.Thread(target=self._input.close, daemon=True)
-        closing.start()
+        try:
+            closing.start()
+        except RuntimeError:  # the interpreter is ending, and sounddevice's exit handler closes the device
+            return
         closing.join(CLOSE_S)
         if closing.is_alive():
             clean_up: Any = getattr(self._sounddevice, "_exit_handler", None)

@@ -150,6 +150,10 @@ class Segment:
         )
         if again.confidence is not None:
             decided = [replace(word, confidence=again.confidence) for word in decided]
+        if again.spelling is not None:
+            from lwasr_edge.decoding.spoken import respelled_words  # not loaded for greedy decoding
+
+            decided = respelled_words(decided, again.spelling)
         decided = extended_to_sound(decided, audio.levels, self._info, end_frame)
         return SegmentText(decided, _span_s(decided or words), again.alternatives, join_words(words))
 

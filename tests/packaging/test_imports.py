@@ -18,14 +18,14 @@ import lwasr_edge
 # functions count; those for type checkers alone do not.
 RUNTIME_LAYERS = [
     {"errors"},
-    {"files", "validate"},
+    {"files", "native", "validate"},
     {"chunking", "model_info", "wer", "words"},
     {"audio", "events", "hub"},
     {"decoding", "microphone", "model", "utterance"},
     {"stream"},
     {"recognizer"},
     {"__init__"},
-    {"bench"},
+    {"__pyinstaller", "bench"},
     {"cli"},
     {"__main__"},
 ]

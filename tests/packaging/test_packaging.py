@@ -140,6 +140,7 @@ def test_console_scripts(wheel: Path) -> None:
     assert text == (
         "[console_scripts]lwasr=lwasr_edge.cli:main"
         "lwasr-export=lwasr_edge.export.cli:mainlwasr-train=lwasr_edge.training.cli:main"
+        "[pyinstaller40]hook-dirs=lwasr_edge.__pyinstaller:get_hook_dirs"
     )
 
 

@@ -171,7 +171,7 @@ def test_no_model(lwasr_home: Path) -> None:
         Recognizer("no-such")
 
 
-@pytest.mark.parametrize(("option", "value"), [("threads", 0), ("hop_ms", 50)])
+@pytest.mark.parametrize(("option", "value"), [("threads", -1), ("hop_ms", 50)])
 def test_invalid_options(model_path: Path, option: str, value: int) -> None:
     with pytest.raises(OptionError, match=option):
         Recognizer(model_path, **{option: value})

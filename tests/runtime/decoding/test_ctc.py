@@ -126,3 +126,16 @@ def test_one_spelling_is_torch_ctc_loss() -> None:
         reduction="sum",
     )
     assert CtcGraph(trie, 5).log_likelihoods(log_probs)[0] == pytest.approx(-float(loss), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_large_graph_gives_likely_texts_the_same_score(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = graph("a", "ab", "a a", "aab", "ab ab", "aa", "aaa b")
+    log_probs = random_log_probs(30, seed)
+    exact = whole.log_likelihoods(log_probs)
+    monkeypatch.setattr("lwasr_edge.decoding.ctc_graph.LARGE_GRAPH_STATES", 0)
+    pruned = whole.log_likelihoods(log_probs)
+    likely = exact > exact.max() - 10
+    assert likely.sum() > 1
+    np.testing.assert_allclose(pruned[likely], exact[likely], rtol=1e-6)
+    assert (pruned <= exact + 1e-6).all()

@@ -229,6 +229,7 @@ def test_a_language_model_in_a_recording(recognizer: Recognizer, tmp_path: Path)
             r"BeamSearch\(nbest=...\) with phrases in mode 'one'",
         ),
         ({"beam": 0}, "width"),
+        ({"beam": 10**20}, "the beam's width must be at most 10000, got 100000000000000000000"),
     ],
 )
 def test_invalid_decoding_options(recognizer: Recognizer, options: dict, message: str) -> None:

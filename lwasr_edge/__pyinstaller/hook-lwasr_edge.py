@@ -1,0 +1,13 @@
+"""What PyInstaller cannot see: modules that are imported by name, and the packaged model and recording."""
+
+import lwasr_edge
+from lwasr_edge.hub.catalog import packaged_models_dir
+from lwasr_edge.hub.packaged import PACKAGED_MODEL
+
+hiddenimports = sorted({f"lwasr_edge.{module}" for module in lwasr_edge._MODULE_OF.values()})
+excludedimports = ["lwasr_edge.training", "lwasr_edge.export", "torch"]  # for training and export alone
+datas = [
+    (str(path), f"lwasr_edge/models/{PACKAGED_MODEL}")
+    for pattern in ("*.int8.onnx.gz", "card.json", "card.md")
+    for path in (packaged_models_dir() / PACKAGED_MODEL).glob(pattern)
+]
