@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
-    add_look_ahead_option,
     add_model_options,
+    not_negative,
     open_recognizer,
     positive,
 )
@@ -46,12 +46,18 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="read signed 16-bit little-endian mono samples of this rate from stdin instead of a device",
     )
     parser.add_argument(
-        "--chunk-ms",
+        "--hop-ms",
         type=positive,
         metavar="N",
-        help="process N ms at a time; smaller chunks show words sooner, larger ones are more accurate (default: 640)",
+        help="recognise the newest audio every N ms: smaller values show words sooner and use more CPU (default: 320)",
     )
-    add_look_ahead_option(parser)
+    parser.add_argument(
+        "--right-context-ms",
+        type=not_negative,
+        metavar="N",
+        help="later audio that makes a word stable: larger values revise fewer of the words shown and use more CPU; "
+        "final texts do not depend on it (default: 640)",
+    )
     endpoint = parser.add_mutually_exclusive_group()
     endpoint.add_argument("--no-endpoint", action="store_true", help="one utterance until Ctrl-C, regardless of pauses")
     endpoint.add_argument(
@@ -71,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
 
     rules = EndpointRules(silence_after_speech_s=args.silence_s) if args.silence_s else EndpointRules()
     settings: dict[str, Any] = {
-        "chunk_ms": args.chunk_ms,
-        "look_ahead_ms": args.look_ahead_ms,
+        "hop_ms": args.hop_ms,
+        "right_context_ms": args.right_context_ms,
         "endpoint": None if args.no_endpoint else rules,
     }
     recognizer = open_recognizer(args)

@@ -30,17 +30,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_look_ahead_option(parser: argparse.ArgumentParser) -> None:
-    """Add --look-ahead-ms."""
-    parser.add_argument(
-        "--look-ahead-ms",
-        type=not_negative,
-        metavar="N",
-        help="right context: the last N ms of each chunk are processed again with the next; larger values are more "
-        "accurate and use more CPU (default: 320, at most half of the chunk; 640 for files)",
-    )
-
-
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for phrase lists, beam search and language models."""
     group = parser.add_argument_group("decoding", "The default, greedy decoding, has no extra cost.")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-
 from lwasr_edge.cli.streams import binary_stdin
 
 if TYPE_CHECKING:
@@ -43,12 +41,8 @@ class RawInput:
             raise KeyboardInterrupt
 
     def __iter__(self) -> Iterator[Event]:
-        rest = b""
         while data := self._read():
-            data = rest + data
-            even = len(data) // 2 * 2
-            rest = data[even:]
-            yield from self._stream.accept(np.frombuffer(data[:even], "<i2").astype(np.int16))
+            yield from self._stream.accept(data)
         yield from self._stream.flush()
 
     def _read(self) -> bytes:

@@ -13,7 +13,6 @@ from lwasr_edge.cli.command import EXIT_ERROR, report_error
 from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
-    add_look_ahead_option,
     add_model_options,
     open_recognizer,
     positive,
@@ -65,10 +64,9 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--chunk-ms",
         type=positive,
         metavar="N",
-        help="process N ms at a time, as a stream does (default: 8000 with the packaged models; "
-        "larger chunks are not more accurate)",
+        help="audio of one call of the model: smaller values need less memory and are less accurate (default: 8000 "
+        "with the packaged models; larger values are not more accurate)",
     )
-    add_look_ahead_option(parser)
     add_model_options(parser)
     add_decoding_options(parser)
     parser.set_defaults(run=run, format="text")
@@ -87,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     with Interruption() as interruption:
         for number, job in enumerate(jobs, 1):
             try:
-                transcript = transcribe_file(recognizer, job.file, args.chunk_ms, args.look_ahead_ms, interruption)
+                transcript = transcribe_file(recognizer, job.file, args.chunk_ms, interruption)
             except AudioError as error:
                 if len(jobs) == 1:
                     raise
@@ -163,7 +161,6 @@ def transcribe_file(
     recognizer: Recognizer,
     file: str,
     chunk_ms: float | None,
-    look_ahead_ms: float | None,
     interruption: Interruption,
 ) -> Transcript:
     """Transcribe one file, up to a signal, with a progress line if it is long."""
@@ -176,7 +173,7 @@ def transcribe_file(
             return not interruption.is_stopped
 
         source = stdin_for_recording(interruption) if file == STDIN else file
-        return recognizer.transcribe(source, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, progress=progress)
+        return recognizer.transcribe(source, chunk_ms=chunk_ms, progress=progress)
 
 
 def stdin_for_recording(interruption: Interruption) -> Any:

@@ -53,7 +53,7 @@ def test_a_recording_of_speech_through_the_command() -> None:
 def test_options_are_those_of_a_microphone(model_path: Path, sample_rate: int) -> None:
     data = raw(speak(*SENTENCE, sample_rate=sample_rate))
     process = listen(
-        "--raw", str(sample_rate), "--model", model_path, "--json", "--chunk-ms", "160", "--silence-s", "0.5"
+        "--raw", str(sample_rate), "--model", model_path, "--json", "--hop-ms", "160", "--silence-s", "0.5"
     )
     out, _ = process.communicate(data, timeout=60)
     assert process.returncode == 0
@@ -66,7 +66,7 @@ def test_options_are_those_of_a_microphone(model_path: Path, sample_rate: int) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_gives_the_last_words_of_an_open_pipe(model_path: Path, number: signal.Signals) -> None:
-    process = listen("--raw", "16000", "--model", model_path, "--no-endpoint", "--json", "--chunk-ms", "160")
+    process = listen("--raw", "16000", "--model", model_path, "--no-endpoint", "--json", "--hop-ms", "160")
     process.stdin.write(raw(speak(*SENTENCE)))
     process.stdin.flush()
     while b"threes" not in process.stdout.readline():

@@ -526,7 +526,7 @@ def test_listen_prints_finals_until_ctrl_c(fake: FakeSoundDevice, capsys: pytest
 def test_listen_as_json(fake: FakeSoundDevice, capsys: pytest.CaptureFixture[str]) -> None:
     fake.unplugs = True
     fake.overflow_at = 0
-    assert main(["listen", "--json", "--chunk-ms", "160", "--no-endpoint", "--device", "usb mic"]) == 2
+    assert main(["listen", "--json", "--hop-ms", "160", "--no-endpoint", "--device", "usb mic"]) == 2
     captured = capsys.readouterr()
     events = [json.loads(line) for line in captured.out.splitlines()]
     assert [(event["kind"], event["text"]) for event in events] == [
@@ -587,6 +587,6 @@ def test_the_live_line(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "10")
     fake.unplugs = True
-    assert main(["listen", "--chunk-ms", "160"]) == 2
+    assert main(["listen", "--hop-ms", "160"]) == 2
     clear = "\r\x1b[K"
     assert capsys.readouterr().out == f"{clear}one{clear}one four{clear}\u2026fourteen{clear}one fourteen\n{clear}"

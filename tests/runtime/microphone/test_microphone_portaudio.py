@@ -115,7 +115,7 @@ def read_terminal(screen: int) -> str:
 def test_played_tones_are_recognised(microphone: VirtualMicrophone, model_path: Path, tones: Path) -> None:
     """Recognizer.listen at several rates, `lwasr listen --json` and `lwasr listen` in a terminal, all at once."""
     screen, terminal = open_terminal(columns=15)
-    command = ["-m", "lwasr_edge", "listen", "--model", model_path, "--device", DEVICE, "--chunk-ms", "160"]
+    command = ["-m", "lwasr_edge", "listen", "--model", model_path, "--device", DEVICE, "--hop-ms", "160"]
     with ExitStack() as running:
         programs = [
             running.enter_context(Listening(microphone, PROGRAM, model_path, DEVICE, "--rate", str(rate)))
@@ -150,7 +150,7 @@ def test_played_tones_are_recognised(microphone: VirtualMicrophone, model_path: 
 def test_played_speech_is_recognised(microphone: VirtualMicrophone) -> None:
     default_recognizer()  # or skip
     utterances = own_utterances()
-    command = ["-m", "lwasr_edge", "listen", "--json", "--device", DEVICE, "--chunk-ms", "1280"]
+    command = ["-m", "lwasr_edge", "listen", "--json", "--device", DEVICE, "--hop-ms", "1280"]
     with Listening(microphone, *command) as listening:
         for utterance in utterances:
             microphone.play(utterance.path)
