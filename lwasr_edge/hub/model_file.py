@@ -120,6 +120,6 @@ def _read(path: Path) -> bytes:
 def _remedy(path: Path) -> str:
     """What to do about a file of an installed model; "" for other files."""
     root = user_models_dir()
-    if not path.is_relative_to(root) or path.parent == root:
-        return ""
-    return f": fetch the model again, or remove {root / path.relative_to(root).parts[0]}"
+    folder = path.relative_to(root).parts[0] if path.is_relative_to(root) and path != root else ""
+    is_installed = folder and not folder.startswith(".") and path.parent != root
+    return f": fetch the model again, or remove {root / folder}" if is_installed else ""
