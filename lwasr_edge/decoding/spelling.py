@@ -16,6 +16,7 @@ from lwasr_edge.errors import OptionError
 from lwasr_edge.words import WORD_START
 
 ROOT = 0
+MAX_NODES = 300_000  # 300 MB of memory and some seconds
 
 
 def mark_words(text: str) -> str:
@@ -97,6 +98,8 @@ class SpellingTrie:
         node = ROOT
         for character in text:
             if character not in self._children[node]:
+                if len(self._children) >= MAX_NODES:
+                    raise OptionError(f"phrases must have at most {MAX_NODES} letters together, got more: use fewer")
                 self._children[node][character] = len(self._children)
                 self._children.append({})
                 self._depth.append(self._depth[node] + 1)

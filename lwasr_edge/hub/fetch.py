@@ -69,7 +69,7 @@ def fetch_model(
         with staging_folder(root, card.name) as staging:
             _fetch_files(origin, card, staging, progress)
             _write_card(card, named_origin, staging)
-            try_model(staging / card.model_file.path, f"the model {card.name!r} from {source}")
+            _try(staging, card, f"the model {card.name!r} from {source}")
             replace_folder(staging, root / card.name)
     except OSError as error:
         if isinstance(error, CatalogError):
@@ -148,6 +148,14 @@ def _write_card(card: Card, origin: str, staging: Path) -> None:
     except (ValueError, RecursionError) as error:
         raise CatalogError(f"the card of {card.name!r} cannot be written: {error}") from error
     write_bytes(staging / CARD_NAME, text.encode())
+
+
+def _try(staging: Path, card: Card, name: str) -> None:
+    try:
+        try_model(staging / card.model_file.path, name)
+    except CatalogError:
+        shutil.rmtree(staging, ignore_errors=True)  # there is nothing to resume
+        raise
 
 
 def _check_space(card: Card, staging: Path) -> None:
