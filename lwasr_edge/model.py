@@ -167,16 +167,22 @@ class Model:
             lengths = f"{len(tokens)}, {len(frames)} and {len(scores)}"
             raise ModelError(f"{self.path}: tokens, frames and scores must have one length, got {lengths}")
         if len(tokens) > n_frames:
-            raise ModelError(f"{self.path}: tokens must be at most one for each of {n_frames} frames, got {len(tokens)}")
+            raise ModelError(
+                f"{self.path}: tokens must be at most one for each of {n_frames} frames, got {len(tokens)}"
+            )
         if len(tokens) == 0:
             return
         if not np.isfinite(scores).all():
             raise ModelError(f"{self.path}: scores must be finite, got NaN or infinity: the weights are damaged")
         if tokens.min() < 0 or tokens.max() >= len(self.info.vocabulary):
             size = len(self.info.vocabulary)
-            raise ModelError(f"{self.path}: tokens must be less than the vocabulary's {size}, got {shown(tokens.tolist())}")
+            raise ModelError(
+                f"{self.path}: tokens must be less than the vocabulary's {size}, got {shown(tokens.tolist())}"
+            )
         if frames[0] < 0 or frames[-1] >= n_frames or (np.diff(frames) < 0).any():
-            raise ModelError(f"{self.path}: frames must be in order and less than {n_frames}, got {shown(frames.tolist())}")
+            raise ModelError(
+                f"{self.path}: frames must be in order and less than {n_frames}, got {shown(frames.tolist())}"
+            )
 
     def _check_log_probs(self, log_probs: np.ndarray, n_frames: int) -> None:
         width = len(self.info.vocabulary)

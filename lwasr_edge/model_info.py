@@ -74,7 +74,7 @@ class ModelInfo:
         integers = [(name, getattr(self, name), limits) for name, limits in _LIMITS.items()]
         integers += [("chunk_frames", frames, _LIMITS["max_chunk_frames"]) for frames in self.chunk_frames]
         optional = [(name, getattr(self, name), limits) for name, limits in _OPTIONAL_LIMITS.items()]
-        for name, value, limits in [*integers, *(field for field in optional if field[1] is not None)]:
+        for name, value, limits in [*integers, *(entry for entry in optional if entry[1] is not None)]:
             whole_number(f"the model's {name}", value, *limits, error=ModelError, hint="export it again")
         for name in _TEXTS:
             self._require(name, isinstance(getattr(self, name), str), "a string")

@@ -11,7 +11,7 @@ import urllib.request
 from typing import Any, BinaryIO
 
 from lwasr_edge.errors import CatalogError
-from lwasr_edge.hub.catalog import CARD_NAME, MAX_CARD_BYTES
+from lwasr_edge.hub.card import CARD_NAME, MAX_CARD_BYTES
 
 TIMEOUT_S = 30.0  # for one read
 MIN_BYTES_PER_S = 1_000  # over each `TIMEOUT_S`, also of headers: a server could send a byte a second for ever
@@ -67,7 +67,8 @@ class Address:
             response = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
             error.close()
-            raise CatalogError(f"{url}: the server answered {error.code} {error.reason}{_where(url, error.url)}") from error
+            where = "" if error.url in (None, url) else f" (redirected to {error.url})"
+            raise CatalogError(f"{url}: the server answered {error.code} {error.reason}{where}") from error
         except CatalogError:
             raise
         except (OSError, ValueError, http.client.HTTPException) as error:
@@ -85,10 +86,6 @@ def read_block(source: BinaryIO) -> bytes:
         return source.read1(BLOCK_BYTES)  # type: ignore[attr-defined]  # of files and of responses
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise CatalogError(f"the connection was lost ({error}): run the command again to resume") from error
-
-
-def _where(asked: str, answered: str | None) -> str:
-    return "" if answered in (None, asked) else f" (redirected to {answered})"
 
 
 class _PacedReader(io.RawIOBase):
@@ -150,7 +147,7 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
         before, after = (urllib.parse.urlsplit(url).scheme.lower() for url in (req.full_url, newurl))
         if after not in ("http", "https") or (before == "https" and after == "http"):
             raise CatalogError(
-                f"{req.full_url} must be answered over {before}, got a redirect to {newurl}: nothing was fetched from there"
+                f"{req.full_url} must be answered over {before}, got a redirect to {newurl}: it was not followed"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

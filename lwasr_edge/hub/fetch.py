@@ -16,7 +16,7 @@ from lwasr_edge.errors import CatalogError, CatalogWarning, ChecksumError, Model
 from lwasr_edge.files import open_regular, sha256_of, sync, write_bytes
 from lwasr_edge.hub import catalog
 from lwasr_edge.hub.address import Address, read_block
-from lwasr_edge.hub.catalog import CARD_NAME, PART_SUFFIX, Card, CardFile, parse_card, read_card, read_card_bytes
+from lwasr_edge.hub.card import CARD_NAME, PART_SUFFIX, Card, CardFile, parse_card, read_card, read_card_bytes
 from lwasr_edge.hub.install import keep_only, replace_folder, staging_folder
 from lwasr_edge.hub.trial import try_model
 
@@ -36,8 +36,9 @@ def fetch_model(
 ) -> Path:
     """Copy a model into the user's models.
 
-    Files are copied to a hidden staging folder, verified against the card, tried, and moved into place at the end. After
-    an interruption the next call resumes. A `CatalogWarning` tells if the default model is another one afterwards.
+    Files are copied to a hidden staging folder, verified against the card, tried, and moved into place at the end.
+    After an interruption the next call resumes. If the default model is another one afterwards, a `CatalogWarning` says
+    so.
 
     Args:
         source: a folder with a card.json, or its http(s) address.
@@ -119,8 +120,8 @@ def _origin_of_new(card: Card, root: Path, origin: str, siblings: str) -> str:
         if installed.files == card.files:
             return came_from
         raise CatalogError(
-            f"name must be that of no other model, got {card.name!r}, which {where}: pass --replace (replace=True) to use "
-            "the fetched model instead"
+            f"name must be that of no other model, got {card.name!r}, which {where}: pass --replace (replace=True) to "
+            "use the fetched model instead"
         )
     return origin
 

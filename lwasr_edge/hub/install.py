@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from lwasr_edge.hub.catalog import OLD_SUFFIX, PART_SUFFIX
+from lwasr_edge.hub.card import PART_SUFFIX
+from lwasr_edge.hub.catalog import OLD_SUFFIX
 
 if sys.platform != "win32":
     import fcntl
@@ -48,6 +49,8 @@ def staging_folder(root: Path, name: str) -> Iterator[Path]:
     finally:
         if is_private:
             shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # there is nothing to resume
         _unlock(lock)
 
 

@@ -18,6 +18,7 @@ LIMITS = {"nodes": 20_000, "tensors": 20_000, "inputs": 4_000, "outputs": 4_000,
 DOMAINS = frozenset((b"", b"ai.onnx", b"com.microsoft"))
 # They run other graphs, code or files. Any operator with a graph among its attributes is refused as well.
 FORBIDDEN = frozenset((b"Loop", b"Scan", b"If", b"SequenceMap", b"EPContext", b"ATen", b"PythonOp", b"PyOp"))
+NOTE = "do not use it, or export it again with lwasr-export"
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 Field = tuple[int, int, int, int]  # number, wire type, begin and end of the content; begin of a varint is its value
@@ -46,7 +47,7 @@ def check_model(data: bytes, source: str) -> None:
             "damaged or incomplete"
         ) from None
     except ModelError as error:
-        raise ModelError(f"{source}: {error}: do not use it, or export it again with lwasr-export") from None
+        raise ModelError(f"{source}: {error}: {NOTE}") from None
 
 
 class _Walk:
@@ -86,14 +87,16 @@ class _Walk:
             if number == 4:
                 op_type = self._content(field)
                 if op_type in FORBIDDEN:
-                    raise ModelError(f"a model must have no operator that runs other graphs or code, got {_text(op_type)}")
+                    raise ModelError(
+                        f"a model must have no operator that runs other graphs or code, got {text_of(op_type)}"
+                    )
             elif number == 5:
                 attribute = self._content(field)
                 if attribute not in self._safe_attributes:
                     self._attribute(field)
                     self._safe_attributes.add(attribute)
             elif number == 7 and (domain := self._content(field)) not in DOMAINS:
-                raise ModelError(f"operators must be those of ONNX or onnxruntime, got one of {_text(domain)}")
+                raise ModelError(f"operators must be those of ONNX or onnxruntime, got one of {text_of(domain)}")
 
     def _attribute(self, attribute: Field) -> None:
         for field in self._message(attribute):
@@ -185,5 +188,6 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     raise _MalformedError(f"an integer of more than 10 bytes at byte {position}")
 
 
-def _text(name: bytes) -> str:
+def text_of(name: bytes) -> str:
+    """A name in a file, for messages."""
     return shown(name.decode(errors="replace"))

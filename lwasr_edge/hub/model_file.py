@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lwasr_edge.errors import ModelError, ModelNotFoundError
 from lwasr_edge.hub.catalog import user_models_dir
 from lwasr_edge.hub.model_check import check_model
+from lwasr_edge.hub.ort_check import check_ort
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -54,8 +55,8 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
     except Exception as error:  # onnxruntime's errors share no base class of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{path} cannot be opened as an ONNX model ({len(source)} bytes; onnxruntime: {reason}): it is another kind "
-            f"of file, damaged or incomplete{_remedy(path)}"
+            f"{path} cannot be opened as an ONNX model ({len(source)} bytes; onnxruntime: {reason}): it is another "
+            f"kind of file, damaged or incomplete{_remedy(path)}"
         ) from error
     session._model_bytes = None  # onnxruntime keeps them for a fallback that is off
     del source
@@ -84,10 +85,15 @@ def source_of(path: Path) -> bytes:
             `MAX_PLAIN_BYTES`; or content that `check_model` refuses.
     """
     data = _read(path)
-    if data[4:8] != ORT_MAGIC:
-        check_model(data, f"{path}")
-    elif path.suffix.lower() != ORT_SUFFIX:
-        raise ModelError(f"{path} must be an ONNX model, got onnxruntime's own format: name it *{ORT_SUFFIX} if you made it")
+    is_ort = data[4:8] == ORT_MAGIC
+    if is_ort and path.suffix.lower() != ORT_SUFFIX:
+        raise ModelError(
+            f"{path} must be an ONNX model, got onnxruntime's own format: name it *{ORT_SUFFIX} if you made it"
+        )
+    try:
+        (check_ort if is_ort else check_model)(data, str(path))
+    except ModelError as error:
+        raise ModelError(f"{error}{_remedy(path)}") from None
     return data
 
 

@@ -63,16 +63,16 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
 def _fault(state: object) -> str | None:
     """What is wrong with the fields of a state; None if nothing is."""
     if not isinstance(state, dict):
-        return f"it is no state but {shown(type(state).__name__)}"
+        return f"it must be a state, got a {type(state).__name__}"
     kinds = {"began_with": str, "models": dict, "optimizer": dict, "step": int, "audio_s": float, "elapsed_s": float}
     missing = [name for name in kinds if name not in state]
     if missing:
         return f"it lacks {', '.join(sorted(missing))}"
     for name, kind in kinds.items():
-        value = state[name]
-        allowed = (int, float) if kind is float else kind
-        if not isinstance(value, allowed) or isinstance(value, bool):
-            return f"{name} must be a {kind.__name__}, got {shown(type(value).__name__)}"
+        value: Any = state[name]
+        is_kind = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+        if not is_kind or isinstance(value, bool):
+            return f"{name} must be a {kind.__name__}, got a {type(value).__name__}"
         if kind in (int, float) and not 0 <= value < MAX_NUMBER:
             return f"{name} must be a number from 0, got {shown(value)}"
     if not {"state", "param_groups"} <= set(state["optimizer"]):

@@ -100,7 +100,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
 
 
 class _Unpacked(io.RawIOBase):
-    """A gzip file as a file of bounded size: weights shrink little, so what unpacks to many times its size is refused."""
+    """The content of a gzip file, of bounded size: weights shrink little, so a larger one is no archive."""
 
     def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self._file = gzip.GzipFile(fileobj=file)
@@ -147,7 +147,9 @@ def read_config(data: bytes, source: str) -> dict[str, Any]:
     try:
         config = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{source}: model_config.yaml cannot be read: {' '.join(str(error).split())[:300]}") from error
+        raise CheckpointError(
+            f"{source}: model_config.yaml cannot be read: {' '.join(str(error).split())[:300]}"
+        ) from error
     found = shown(sorted(map(str, config))) if isinstance(config, dict) else type(config).__name__
     for section in ("encoder", "preprocessor", "decoder"):
         if not isinstance(config, dict) or not isinstance(config.get(section), dict):
