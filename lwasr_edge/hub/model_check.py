@@ -87,9 +87,7 @@ class _Walk:
             if number == 4:
                 op_type = self._content(field)
                 if op_type in FORBIDDEN:
-                    raise ModelError(
-                        f"a model must have no operator that runs other graphs or code, got {text_of(op_type)}"
-                    )
+                    raise ModelError(f"operators must not run other graphs or code, got {text_of(op_type)}")
             elif number == 5:
                 attribute = self._content(field)
                 if attribute not in self._safe_attributes:
