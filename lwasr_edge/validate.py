@@ -86,8 +86,14 @@ def shown(value: Any, limit: int = 80) -> str:
     return short.repr(value)
 
 
-def printable(text: str) -> str:
-    """The text with characters that a terminal may interpret as escapes: a file may hold commands for the terminal."""
+def printable(text: str, keep: str = "") -> str:
+    """The text with escapes for what is not printable: a file may hold commands for the terminal.
+
+    Args:
+        text: from a file or a server.
+        keep: characters that stay, as the line feeds of a table.
+    """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    escape = "unicode_escape", "surrogatepass"
+    return "".join(c if c.isprintable() or c in keep else c.encode(*escape).decode() for c in text)

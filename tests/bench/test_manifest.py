@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,34 @@ def test_evenly_spaced() -> None:
     assert evenly_spaced(3, 9).tolist() == [0, 1, 2]
     assert evenly_spaced(0, 9).tolist() == [] and evenly_spaced(9, 1).tolist() == [0]
     assert evenly_spaced(9, 3).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ({**GOOD, "offset": 1e308}, "offset 1e.308"),
+        ({**GOOD, "duration": 10**300}, "duration "),
+        ({**GOOD, "duration": "9" * 5000}, None),  # infinity, which `metadata_faults` reports
+        ({**GOOD, "id": "a" * 1001}, "id of 1001 characters"),
+        ({**GOOD, "speaker": ["a"] * 1000}, "speaker of 5000 characters"),
+        ({**GOOD, "text": "a " * 600_000}, "more than 1048576 characters"),
+        ({**GOOD, "audio_filepath": "a\0" * 5000}, "audio_filepath "),
+        ({**GOOD, "audio_filepath": "/dev/null"}, "a pipe or a device"),
+        ({**GOOD, "audio_filepath": "pipe.wav"}, "a pipe or a device"),
+    ],
+)
+def test_hostile_lines(tmp_path: Path, line: dict, found: str | None) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    path = write(tmp_path, line)
+    if found is None:
+        assert read_manifest_lines(path)[0].duration_s == math.inf
+        return
+    with pytest.raises(ManifestError, match=f"line 1: .*{found}") as raised:
+        read_manifest_lines(path)
+    assert len(str(raised.value)) < 500
+
+
+def test_a_manifest_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.jsonl")
+    with pytest.raises(ManifestError, match="must be a regular file, got a pipe"):
+        read_manifest_lines(tmp_path / "m.jsonl")

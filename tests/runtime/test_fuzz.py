@@ -13,7 +13,9 @@ TRAINING_KINDS = ["nemo", "checkpoint", "state"]
 
 
 @pytest.mark.parametrize(
-    ("kinds", "count"), [(KINDS, 100), pytest.param(TRAINING_KINDS, 40, marks=pytest.mark.slow)], ids=["base", "training"]
+    ("kinds", "count"),
+    [(KINDS, 100), pytest.param(TRAINING_KINDS, 40, marks=pytest.mark.slow)],
+    ids=["base", "training"],
 )
 def test_damaged_files_give_errors_of_this_package(kinds: list[str], count: int) -> None:
     """In a process of its own: a crash in onnxruntime must fail this test alone."""
