@@ -111,6 +111,15 @@ def open_regular(path: Path) -> BinaryIO:
     raise OSError(errno.EINVAL, "it must be a regular file, got a pipe, socket or device", str(path))
 
 
+def is_pipe_or_device(path: Path) -> bool:
+    """Whether reading a path might never end; False if it does not exist."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def read_regular(path: Path, max_bytes: int) -> bytes:
     """The bytes of a regular file.
 

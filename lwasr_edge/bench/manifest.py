@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,8 +107,6 @@ def parse_manifest_entry(
         if value.get(key) is None:
             raise ManifestError(f"no {key}")
     audio = folder / _audio_filepath(value.get("audio_filepath"))
-    if _is_pipe_or_device(audio):
-        raise ManifestError(f"audio_filepath {shown(str(audio))}, a pipe or a device")
     duration, offset = value.get("duration"), value.get("offset")
     for key in ("id", "speaker"):
         if len(text := str(value.get(key) or "")) > MAX_ID:
@@ -151,15 +148,6 @@ def _audio_filepath(value: object) -> str:
     except UnicodeEncodeError:
         raise ManifestError(f"audio_filepath {shown(value)}") from None
     return value
-
-
-def _is_pipe_or_device(path: Path) -> bool:
-    """Whether reading might never end; False for a path that does not exist, which is found when it is opened."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _seconds(key: str, value: object) -> float:

@@ -27,8 +27,8 @@ UNKNOWN = "<unk>"
 _LN_10 = math.log(10.0)
 MAX_ORDER = 20  # words
 MAX_LINE = 1 << 16  # characters
-MAX_BLANK_LINES = 100_000
-MAX_NGRAMS = 20_000_000  # 4 GB of memory
+MAX_BLANK_LINES = 100_000  # in a row, and of comments before the data
+MAX_NGRAMS = 5_000_000  # 1 GB of memory
 _UNSEEN_LOG10 = -7.0  # for unknown words, if the file has no <unk>
 Context = tuple[str, ...]
 
@@ -122,7 +122,7 @@ class _ArpaReader:
 
     def _read_counts(self) -> list[int]:
         while (line := self._next_line()) != "\\data\\":
-            if line is None:
+            if line is None or self._number > MAX_BLANK_LINES:
                 raise self._error("an ARPA file must have a '\\data\\' line, got none")
         counts: list[int] = []
         while (line := self._next_line()) is not None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from lwasr_edge.bench.manifest import evenly_spaced, read_manifest_lines
+from lwasr_edge.bench.recordings import from_manifest
 from lwasr_edge.errors import ManifestError
+from lwasr_edge.training.data.corpus import load_corpus
 
 GOOD = {"audio_filepath": "a.wav", "duration": 1}
 
@@ -117,12 +119,9 @@ def test_evenly_spaced() -> None:
         ({**GOOD, "speaker": ["a"] * 1000}, "speaker of 5000 characters"),
         ({**GOOD, "text": "a " * 600_000}, "more than 1048576 characters"),
         ({**GOOD, "audio_filepath": "a\0" * 5000}, "audio_filepath "),
-        ({**GOOD, "audio_filepath": "/dev/null"}, "a pipe or a device"),
-        ({**GOOD, "audio_filepath": "pipe.wav"}, "a pipe or a device"),
     ],
 )
 def test_hostile_lines(tmp_path: Path, line: dict, found: str | None) -> None:
-    os.mkfifo(tmp_path / "pipe.wav")
     path = write(tmp_path, line)
     if found is None:
         assert read_manifest_lines(path)[0].duration_s == math.inf
@@ -130,6 +129,17 @@ def test_hostile_lines(tmp_path: Path, line: dict, found: str | None) -> None:
     with pytest.raises(ManifestError, match=f"line 1: .*{found}") as raised:
         read_manifest_lines(path)
     assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe.wav"])
+def test_recordings_that_never_end(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    path = write(tmp_path, {**GOOD, "audio_filepath": name, "text": "one"})
+    with pytest.raises(ManifestError, match="entry 1: recording must be a file, got a pipe or a device"):
+        from_manifest(path, None)
+    with pytest.raises(ManifestError, match="must be a file, got a pipe or a device"):
+        load_corpus(read_manifest_lines(path))
+    capsys.readouterr()
 
 
 def test_a_manifest_that_is_a_pipe(tmp_path: Path) -> None:
