@@ -164,8 +164,8 @@ def read_report(path: Path) -> dict[str, Any]:
         raise OptionError(f"{expected}, got other JSON")
     if report.get("schema_version") != SCHEMA_VERSION:
         raise OptionError(
-            f"{path} must have schema version {SCHEMA_VERSION}, got {shown(report.get('schema_version'))}: compare with "
-            "the version that wrote it"
+            f"{path} must have schema version {SCHEMA_VERSION}, got {shown(report.get('schema_version'))}: compare "
+            "with the version that wrote it"
         )
     fault = fault_of(report, REPORT)
     if fault is not None:

@@ -14,6 +14,9 @@ TRIAL_BYTES = 4 << 30  # address space
 # The limits are those of the process: a graph may ask for any time and memory.
 _PROGRAM = """
 import sys
+if sys.path[0] == "":  # the working directory may have modules of any name
+    del sys.path[0]
+sys.path.append(sys.argv[3])
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -43,12 +46,11 @@ def try_model(path: Path, name: str) -> None:
     """
     if not sys.executable or getattr(sys, "frozen", False):  # no interpreter: the model is tried when it is first used
         return
-    command = [sys.executable, "-c", _PROGRAM, str(path.absolute()), str(TRIAL_BYTES)]
-    package_parent = Path(__file__).resolve().parents[2]  # the working directory is the first place of imports
+    package_parent = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", _PROGRAM, str(path.absolute()), str(TRIAL_BYTES), str(package_parent)]
     try:
         ended = subprocess.run(
             command,
-            cwd=package_parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

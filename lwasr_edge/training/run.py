@@ -129,9 +129,7 @@ def training_data(
     try:
         pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
     except RuntimeError as error:
-        raise CheckpointError(
-            "the tokenizer must be a SentencePiece model, got other bytes: import it again"
-        ) from error
+        raise CheckpointError("the tokenizer must be a SentencePiece model, got other bytes: make it again") from error
     if pieces.get_piece_size() != model.config.blank_id:
         raise CheckpointError(
             f"the tokenizer must have {model.config.blank_id} pieces, as the model, got {pieces.get_piece_size()}"
