@@ -100,7 +100,8 @@ class NGram:
                 f"language model must be an ARPA file in UTF-8, got {path}, which is not text: convert a binary model"
             ) from error
         except (OSError, EOFError, zlib.error, ValueError) as error:
-            raise LanguageModelError(f"{path} cannot be read: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise LanguageModelError(f"{path} cannot be read: {reason}") from error
 
 
 class _ArpaReader:

@@ -15,11 +15,14 @@ from lwasr_edge.validate import shown
 
 # Ten times what en-base has; onnxruntime takes a second to open as many.
 LIMITS = {"nodes": 20_000, "tensors": 20_000, "inputs": 4_000, "outputs": 4_000, "metadata entries": 1_000}
+MAX_STRUCTURE = 1 << 24  # bytes besides the contents of tensors; parsed, a byte may become 30. en-base has 0.7 million
+MAX_FIELDS = 100_000  # of one message
 DOMAINS = frozenset((b"", b"ai.onnx", b"com.microsoft"))
 # They run other graphs, code or files. Any operator with a graph among its attributes is refused as well.
 FORBIDDEN = frozenset((b"Loop", b"Scan", b"If", b"SequenceMap", b"EPContext", b"ATen", b"PythonOp", b"PyOp"))
 NOTE = "do not use it, or export it again with lwasr-export"
 
+_CONTENTS = (4, 9, 10)  # fields of a tensor that do not grow when they are parsed: float_data, raw_data, double_data
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 Field = tuple[int, int, int, int]  # number, wire type, begin and end of the content; begin of a varint is its value
 
@@ -37,7 +40,7 @@ def check_model(data: bytes, source: str) -> None:
 
     Raises:
         ModelError: it is no protobuf message; or it has external data, functions, subgraphs, operators of unknown
-            domains, or more nodes, tensors or values than `LIMITS`.
+            domains, or more parts than `LIMITS` and `MAX_STRUCTURE`.
     """
     try:
         _Walk(data).model()
@@ -57,13 +60,16 @@ class _Walk:
         self._data = data
         self._counts: Counter[str] = Counter()
         self._safe_attributes: set[bytes] = set()  # most are repeated hundreds of times
+        self._structure = 0  # bytes
 
     def model(self) -> None:
         for field in _fields(self._data, 0, len(self._data)):
             number = field[0]
             if number == 7:
                 self._graph(field)
-            elif number == 14:
+                continue
+            self._add_structure(field)
+            if number == 14:
                 self._count("metadata entries")
             elif number in (20, 25):
                 raise ModelError(f"a model must have no {'functions' if number == 25 else 'training'}, got some")
@@ -71,11 +77,13 @@ class _Walk:
     def _graph(self, graph: Field) -> None:
         for field in self._message(graph):
             number = field[0]
+            if number == 5:
+                self._tensor(field)
+                continue
+            self._add_structure(field)
             if number == 1:
                 self._count("nodes")
                 self._node(field)
-            elif number == 5:
-                self._tensor(field)
             elif number in (11, 12):
                 self._count("inputs" if number == 11 else "outputs")
             elif number == 15:
@@ -108,7 +116,10 @@ class _Walk:
 
     def _tensor(self, tensor: Field) -> None:
         self._count("tensors")
-        for number, wire, value, _ in self._message(tensor, skipped=b"\x42"):  # the name: field 8
+        for field in self._message(tensor, skipped=b"\x42"):  # the name: field 8
+            number, wire, value, _ = field
+            if number not in _CONTENTS:
+                self._add_structure(field)
             if number == 13 or (number == 14 and (wire, value) != (_VARINT, 0)):
                 raise ModelError("a model must be one file, got a tensor with external data")
 
@@ -124,6 +135,12 @@ class _Walk:
             raise _MalformedError(f"field {number} is no text")
         return self._data[begin:end]
 
+    def _add_structure(self, field: Field) -> None:
+        _, wire, begin, end = field
+        self._structure += end - begin if wire == _BYTES else 8
+        if self._structure > MAX_STRUCTURE:
+            raise ModelError(f"a model must have at most {MAX_STRUCTURE >> 20} MB besides its tensors, got more")
+
     def _count(self, what: str) -> None:
         self._counts[what] += 1
         if self._counts[what] > LIMITS[what]:
@@ -137,7 +154,9 @@ def _fields(data: bytes, position: int, end: int, skipped: bytes = b"") -> list[
     """
     fields = []
     try:
-        while position < end:
+        for _ in range(MAX_FIELDS):
+            if position >= end:
+                break
             tag, size = data[position], data[position + 1]
             if tag in skipped and size < 0x80:
                 position += 2 + size
@@ -165,6 +184,8 @@ def _fields(data: bytes, position: int, end: int, skipped: bytes = b"") -> list[
             fields.append((tag >> 3, wire, begin, position))
     except IndexError:
         raise _MalformedError("it ends inside a field") from None
+    if position < end:
+        raise ModelError(f"a message of a model must have at most {MAX_FIELDS} fields, got more")
     if position != end:
         raise _MalformedError(f"a field that must end at byte {end} ends at {position}")
     return fields

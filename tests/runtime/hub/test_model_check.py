@@ -124,6 +124,17 @@ def many_states(model: onnx.ModelProto) -> None:
         model.graph.input.append(helper.make_tensor_value_info(f"state_{index}", TensorProto.FLOAT, [1]))
 
 
+def merge(model: onnx.ModelProto, extra: bytes) -> None:
+    """Add fields that onnx does not know to the model."""
+    model.MergeFromString(extra)
+
+
+def grow(model: onnx.ModelProto) -> None:
+    """Zeros of one byte each, which become eight."""
+    tensor = model.graph.initializer.add(name="zeros", data_type=TensorProto.INT64, dims=[18 << 20])
+    tensor.int64_data.extend(np.zeros(18 << 20, np.int64).tolist())
+
+
 HOSTILE = {
     "external data above the folder": (external("../secret.bin"), "one file, got a tensor with external data"),
     "external data beside the file": (external("secret.bin"), "external data"),
@@ -138,6 +149,9 @@ HOSTILE = {
     "a foreign operator": (foreign, "operators must be those of ONNX or onnxruntime, got one of 'evil'"),
     "nodes": (many_nodes, "at most 20000 nodes"),
     "states": (many_states, "at most 4000 inputs"),
+    "fields without meaning": (lambda model: merge(model, b"\xa8\x06\x00" * 150_000), "at most 100000 fields"),
+    "numbers that grow": (grow, "at most 16 MB besides its tensors"),
+    "text": (lambda model: setattr(model, "doc_string", "a" * (17 << 20)), "at most 16 MB besides its tensors"),
     "metadata": (
         lambda model: [model.metadata_props.add(key=f"k{index}", value="v") for index in range(1000)],
         "at most 1000 metadata entries",
