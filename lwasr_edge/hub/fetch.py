@@ -85,8 +85,8 @@ class _Directory:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.parent if directory.name == CARD_NAME else directory
-        self.origin = str(self._directory.absolute())
-        self.siblings = str(self._directory.absolute().parent)
+        self.origin = str(self._directory.resolve())
+        self.siblings = str(self._directory.resolve().parent)
 
     def read_card(self) -> bytes:
         return read_card_bytes(self._directory / CARD_NAME)

@@ -17,7 +17,7 @@ from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.files import write_bytes
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import ModelConfig
-from lwasr_edge.training.model.quantized import from_int8, to_int8
+from lwasr_edge.training.model.quantized import SCALE, from_int8, to_int8
 from lwasr_edge.validate import shown
 
 FORMAT = "lwasr.checkpoint"
@@ -74,11 +74,25 @@ def load_checkpoint(path: Path, dropout: float = 0.0) -> tuple[AcousticModel, by
     tokenizer = tensors.pop(TOKENIZER, None)
     if tokenizer is None or tokenizer.dtype != torch.uint8:
         raise CheckpointError(f"{path}: checkpoint must contain a tokenizer, got none: download or make it again")
+    _check_scales(path, tensors)
     try:
         weights = from_int8({name: value.float() for name, value in tensors.items()})
     except (KeyError, IndexError, RuntimeError) as error:
         raise CheckpointError(f"{path}: quantised weights must have fitting scales, got {error!r:.200}") from error
     return model_with_weights(config, weights, str(path), dropout).eval(), tokenizer.numpy().tobytes()
+
+
+def _check_scales(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse scales of other lengths than their weights': the product of both might be many times larger.
+
+    Raises:
+        CheckpointError: a scale does not fit.
+    """
+    for name, scale in tensors.items():
+        weight = tensors.get(f"{name.removesuffix(SCALE)}weight") if name.endswith(f".{SCALE}") else None
+        if weight is not None and (weight.dim() == 0 or scale.shape != weight.shape[:1]):
+            shapes = f"{list(scale.shape)} for {list(weight.shape)}"
+            raise CheckpointError(f"{path}: quantised weights must have fitting scales, got {shapes[:200]}")
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
