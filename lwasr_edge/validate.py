@@ -79,11 +79,15 @@ def shown(value: Any, limit: int = 80) -> str:
 
     Unlike `repr`, it does not fail on integers of many digits, and does not take long for a value of a hostile file.
     """
-    short = reprlib.Repr()
+    short = _Short()
     short.maxstring = short.maxother = limit
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4 * limit:
-        return f"an integer of {value.bit_length()} bits"
     return short.repr(value)
+
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write integers of more than 4300 digits."""
+        return repr(x) if x.bit_length() < 4 * self.maxother else f"an integer of {x.bit_length()} bits"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -53,10 +53,11 @@ def test_the_largest_whole_number() -> None:
         whole_number("threads", 10**10_000, 1, 5)  # Python refuses to write so many digits
 
 
-@pytest.mark.parametrize("value", ["a" * 10**6, ["a" * 10**6] * 100, {"a" * 999: 1}, 10**5000, [[[[[[[[[[[1]]]]]]]]]]]])
-def test_foreign_values_are_shown_in_short(value: object) -> None:
-    assert len(shown(value)) < 700
+def test_foreign_values_are_shown_in_short() -> None:
+    for value in ("a" * 10**6, ["a" * 10**6] * 100, {"a" * 999: 1}, 10**5000, [[[[[[[[[[[1]]]]]]]]]]]):
+        assert len(shown(value)) < 700
     assert shown("a\x1b") == repr("a\x1b") and shown(True) == "True" and shown([1, 2]) == "[1, 2]"
+    assert len(shown([10**5000])) < 700
 
 
 def test_what_a_terminal_may_interpret_is_escaped() -> None:
