@@ -12,11 +12,10 @@ import struct
 from collections.abc import Iterator
 
 from lwasr_edge.errors import ModelError
-from lwasr_edge.hub.model_check import DOMAINS, FORBIDDEN, LIMITS, NOTE, text_of
+from lwasr_edge.hub.model_check import DOMAINS, FORBIDDEN, LIMITS, MAX_STRUCTURE, NOTE, text_of
 
 # What onnxruntime makes of ONNX's operators when it optimises a graph.
 ORT_DOMAINS = DOMAINS | {b"com.ms.internal.nhwc", b"com.microsoft.nchwc"}
-MAX_STEPS = 1_000_000  # entries of vectors, which may point to the same place again and again; en-base needs 20,000
 
 
 def check_ort(data: bytes, source: str) -> None:
@@ -42,7 +41,7 @@ def check_ort(data: bytes, source: str) -> None:
 
 def _check_graph(data: bytes) -> None:
     (root,) = struct.unpack_from("<I", data)
-    session = _Table(data, root, iter(range(MAX_STEPS)))
+    session = _Table(data, root, _Budget(len(data)))
     model = session.table(1)
     graph = model.table(7) if model is not None else None
     if graph is None:
@@ -70,11 +69,16 @@ def _check_graph(data: bytes) -> None:
 
 def _check_node(node: _Table) -> None:
     op_type, domain = node.text(5), node.text(2)
+    node.take_texts(0, 1, 2, 5, 7)
+    node.take_texts_of(8)
+    node.take_texts_of(9)
     if op_type in FORBIDDEN:
         raise ModelError(f"operators must not run other graphs or code, got {text_of(op_type)}")
     if domain not in ORT_DOMAINS:
         raise ModelError(f"operators must be those of ONNX or onnxruntime, got one of {text_of(domain)}")
     for attribute in node.tables(10):
+        attribute.take_texts(0, 1, 5)
+        attribute.take_texts_of(10)
         if attribute.table(7) is not None or attribute.length(12):
             raise ModelError("a model must have one graph, got a graph inside another")
         for tensor in (attribute.table(6), *attribute.tables(11)):
@@ -83,16 +87,26 @@ def _check_node(node: _Table) -> None:
 
 
 def _check_tensor(tensor: _Table) -> None:
+    tensor.take_contents(4)
+    tensor.take_texts(0, 1)
     if tensor.number(6, "<q", -1) != -1:
         raise ModelError("a model must be one file, got a tensor with external data")
+
+
+class _Budget:
+    """Bytes that may still be read. Entries of vectors may point to one place again and again, and each is copied."""
+
+    def __init__(self, file_bytes: int) -> None:
+        self.structure = MAX_STRUCTURE
+        self.contents = file_bytes
 
 
 class _Table:
     """A table of a FlatBuffer; fields are counted from 0."""
 
-    def __init__(self, data: bytes, position: int, steps: Iterator[int]) -> None:
-        """`steps` is shared by all tables of a file: when it ends, the file is refused."""
-        self._steps = steps
+    def __init__(self, data: bytes, position: int, budget: _Budget) -> None:
+        """The budget is shared by all tables of a file: when it is spent, the file is refused."""
+        self._budget = budget
         self._data = data
         self._position = position
         (back,) = struct.unpack_from("<i", data, position)
@@ -121,7 +135,7 @@ class _Table:
 
     def table(self, number: int) -> _Table | None:
         position = self._target(number)
-        return None if position is None else _Table(self._data, position, self._steps)
+        return None if position is None else _Table(self._data, position, self._budget)
 
     def length(self, number: int) -> int:
         """Number of entries of a vector; 0 if there is none."""
@@ -138,7 +152,7 @@ class _Table:
     def tables(self, number: int) -> Iterator[_Table]:
         """The tables of a vector."""
         for entry in self._entries(number, 4):
-            yield _Table(self._data, entry + struct.unpack_from("<I", self._data, entry)[0], self._steps)
+            yield _Table(self._data, entry + struct.unpack_from("<I", self._data, entry)[0], self._budget)
 
     def structs(self, number: int, form: str) -> Iterator[tuple[int, ...]]:
         """The entries of a vector of structs."""
@@ -148,7 +162,28 @@ class _Table:
     def _entries(self, number: int, size: int) -> Iterator[int]:
         """Positions of the entries of a vector."""
         position = self._target(number)
-        for index in range(self.length(number)):
-            if position is None or next(self._steps, None) is None:
-                raise ModelError("a model must have fewer parts")
-            yield position + 4 + size * index
+        if position is not None:
+            self._take(size * self.length(number))
+            for index in range(self.length(number)):
+                yield position + 4 + size * index
+
+    def take_texts(self, *numbers: int) -> None:
+        """Spend the bytes of text fields."""
+        self._take(sum(self.length(number) for number in numbers))
+
+    def take_texts_of(self, number: int) -> None:
+        """Spend the bytes of a vector of texts."""
+        for entry in self._entries(number, 4):
+            target = entry + struct.unpack_from("<I", self._data, entry)[0]
+            self._take(struct.unpack_from("<I", self._data, target)[0])
+
+    def take_contents(self, number: int) -> None:
+        """Spend the bytes of a tensor."""
+        self._budget.contents -= self.length(number)
+        if self._budget.contents < 0:
+            raise ModelError("tensors must not share their contents")
+
+    def _take(self, n_bytes: int) -> None:
+        self._budget.structure -= n_bytes
+        if self._budget.structure < 0:
+            raise ModelError(f"a model must have at most {MAX_STRUCTURE >> 20} MB besides its tensors, got more")

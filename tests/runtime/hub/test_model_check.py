@@ -256,6 +256,22 @@ def test_onnxruntimes_own_format(tmp_path: Path) -> None:
         Model(tmp_path / "loop.ort")
 
 
+@pytest.mark.parametrize(
+    ("limit", "message"), [("structure", "0 MB besides its tensors"), ("contents", "must not share their contents")]
+)
+def test_limits_of_onnxruntimes_own_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, message: str
+) -> None:
+    data = saved_as_ort(tiny_model.build_model().SerializeToString(), tmp_path / "m.ort")
+    if limit == "structure":
+        monkeypatch.setattr("lwasr_edge.hub.ort_check.MAX_STRUCTURE", 2000)
+    else:
+        # Two tensors of 20 kB each; one that both share would be read twice.
+        monkeypatch.setattr("lwasr_edge.hub.ort_check.len", lambda _: 30_000, raising=False)
+    with pytest.raises(ModelError, match=message):
+        check_ort(data, "m.ort")
+
+
 def test_damaged_files_of_onnxruntimes_own_format(tmp_path: Path) -> None:
     """The walk ends with an answer, whatever the offsets are."""
     data = saved_as_ort(tiny_model.build_model().SerializeToString(), tmp_path / "m.ort")
