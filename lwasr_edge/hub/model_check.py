@@ -64,26 +64,27 @@ class _Walk:
 
     def model(self) -> None:
         for field in _fields(self._data, 0, len(self._data)):
-            number = field[0]
+            number, wire, begin, end = field
             if number == 7:
                 self._graph(field)
                 continue
-            self._add_structure(field)
+            self._add_structure(end - begin if wire == _BYTES else 8)
             if number == 14:
                 self._count("metadata entries")
             elif number in (20, 25):
                 raise ModelError(f"a model must have no {'functions' if number == 25 else 'training'}, got some")
 
     def _graph(self, graph: Field) -> None:
-        for field in self._message(graph):
+        fields = self._message(graph)
+        tensors = sum(end - begin for number, wire, begin, end in fields if number == 5 and wire == _BYTES)
+        self._add_structure(graph[3] - graph[2] - tensors)
+        for field in fields:
             number = field[0]
-            if number == 5:
-                self._tensor(field)
-                continue
-            self._add_structure(field)
             if number == 1:
                 self._count("nodes")
                 self._node(field)
+            elif number == 5:
+                self._add_structure(self._tensor(field))
             elif number in (11, 12):
                 self._count("inputs" if number == 11 else "outputs")
             elif number == 15:
@@ -114,14 +115,16 @@ class _Walk:
             elif number in (22, 23):
                 raise ModelError("a model must have no sparse tensors, got one")
 
-    def _tensor(self, tensor: Field) -> None:
+    def _tensor(self, tensor: Field) -> int:
+        """Check a tensor; return the number of its bytes besides its contents."""
         self._count("tensors")
-        for field in self._message(tensor, skipped=b"\x42"):  # the name: field 8
-            number, wire, value, _ = field
-            if number not in _CONTENTS:
-                self._add_structure(field)
-            if number == 13 or (number == 14 and (wire, value) != (_VARINT, 0)):
+        size = tensor[3] - tensor[2]
+        for number, wire, begin, end in self._message(tensor, skipped=b"\x42"):  # the name: field 8
+            if number in _CONTENTS and wire == _BYTES:
+                size -= end - begin
+            elif number == 13 or (number == 14 and (wire, begin) != (_VARINT, 0)):
                 raise ModelError("a model must be one file, got a tensor with external data")
+        return size
 
     def _message(self, field: Field, skipped: bytes = b"") -> list[Field]:
         number, wire, begin, end = field
@@ -135,9 +138,8 @@ class _Walk:
             raise _MalformedError(f"field {number} is no text")
         return self._data[begin:end]
 
-    def _add_structure(self, field: Field) -> None:
-        _, wire, begin, end = field
-        self._structure += end - begin if wire == _BYTES else 8
+    def _add_structure(self, n_bytes: int) -> None:
+        self._structure += n_bytes
         if self._structure > MAX_STRUCTURE:
             raise ModelError(f"a model must have at most {MAX_STRUCTURE >> 20} MB besides its tensors, got more")
 
