@@ -76,34 +76,36 @@ class _Walk:
 
     def _graph(self, graph: Field) -> None:
         fields = self._message(graph)
+        counts = Counter(field[0] for field in fields)
+        for number, what in ((1, "nodes"), (11, "inputs"), (12, "outputs")):
+            self._count(what, counts[number])
+        if counts[15]:
+            raise ModelError("a model must have no sparse tensors, got one")
         tensors = sum(end - begin for number, wire, begin, end in fields if number == 5 and wire == _BYTES)
         self._add_structure(graph[3] - graph[2] - tensors)
         for field in fields:
-            number = field[0]
-            if number == 1:
-                self._count("nodes")
+            if field[0] == 1:
                 self._node(field)
-            elif number == 5:
+            elif field[0] == 5:
                 self._add_structure(self._tensor(field))
-            elif number in (11, 12):
-                self._count("inputs" if number == 11 else "outputs")
-            elif number == 15:
-                raise ModelError("a model must have no sparse tensors, got one")
 
     def _node(self, node: Field) -> None:
         for field in self._message(node, skipped=b"\x0a\x12\x1a\x32"):  # names and text: fields 1, 2, 3 and 6
-            number = field[0]
+            number, wire, begin, end = field
+            if wire != _BYTES:
+                if number in (4, 5, 7):
+                    raise _MalformedError(f"field {number} of a node is no message")
+                continue
+            content = self._data[begin:end]
             if number == 4:
-                op_type = self._content(field)
-                if op_type in FORBIDDEN:
-                    raise ModelError(f"operators must not run other graphs or code, got {text_of(op_type)}")
+                if content in FORBIDDEN:
+                    raise ModelError(f"operators must not run other graphs or code, got {text_of(content)}")
             elif number == 5:
-                attribute = self._content(field)
-                if attribute not in self._safe_attributes:
+                if content not in self._safe_attributes:
                     self._attribute(field)
-                    self._safe_attributes.add(attribute)
-            elif number == 7 and (domain := self._content(field)) not in DOMAINS:
-                raise ModelError(f"operators must be those of ONNX or onnxruntime, got one of {text_of(domain)}")
+                    self._safe_attributes.add(content)
+            elif number == 7 and content not in DOMAINS:
+                raise ModelError(f"operators must be those of ONNX or onnxruntime, got one of {text_of(content)}")
 
     def _attribute(self, attribute: Field) -> None:
         for field in self._message(attribute):
@@ -132,19 +134,13 @@ class _Walk:
             raise _MalformedError(f"field {number} is no message")
         return _fields(self._data, begin, end, skipped)
 
-    def _content(self, field: Field) -> bytes:
-        number, wire, begin, end = field
-        if wire != _BYTES:
-            raise _MalformedError(f"field {number} is no text")
-        return self._data[begin:end]
-
     def _add_structure(self, n_bytes: int) -> None:
         self._structure += n_bytes
         if self._structure > MAX_STRUCTURE:
             raise ModelError(f"a model must have at most {MAX_STRUCTURE >> 20} MB besides its tensors, got more")
 
-    def _count(self, what: str) -> None:
-        self._counts[what] += 1
+    def _count(self, what: str, count: int = 1) -> None:
+        self._counts[what] += count
         if self._counts[what] > LIMITS[what]:
             raise ModelError(f"a model must have at most {LIMITS[what]} {what}, got more")
 
