@@ -12,13 +12,17 @@ TORCH  ?= torch==2.13.0
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.lwasr-edge-ready
 
-.PHONY: test test-long test-arm64 lint types format bench wheel wheel-check clean
+.PHONY: test test-long fuzz test-arm64 lint types format bench wheel wheel-check clean
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
 # Ten hours of audio; LWASR_SOAK_HOURS=1 for less.
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long -s $(ARGS)
+
+# Damaged files of every kind, some minutes; `python tests/fuzz_files.py --help` has options.
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz_files.py --count 5000 --seed $$$$ --keep build/fuzz
 
 # Style, format and types; `make format` applies what ruff can change.
 lint: $(READY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from lwasr_edge.hub.model_file import (  # noqa: F401 - source_of is imported fr
     source_of,
 )
 from lwasr_edge.model_info import LOOK_AHEAD, ModelInfo
-from lwasr_edge.validate import whole_number
+from lwasr_edge.validate import shown, whole_number
 from lwasr_edge.words import TimedToken
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MAX_THREADS = 1024
 STATE_PREFIX = "state_"
 NEXT_PREFIX = "next_"
+MAX_STATE_VALUES = 1 << 24  # of all tensors together; en-base has 0.5 million
+MAX_STATE_RANK = 8
 _DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 _OUTPUTS = {  # name -> (onnxruntime's name of the dtype, rank)
     "tokens": ("tensor(int64)", 1),
@@ -109,7 +112,7 @@ class Model:
             inputs = self._session.get_inputs()
             self.can_look_ahead = any(arg.name == LOOK_AHEAD for arg in inputs)
             self._initial_state = _check_inputs(inputs)
-            _check_outputs(self._session.get_outputs(), self._initial_state)
+            _check_outputs(self._session.get_outputs(), self._initial_state, len(self.info.vocabulary))
             self._check_streaming()
         except ModelError as error:
             raise type(error)(f"{self.path}: {error}") from None
@@ -153,6 +156,8 @@ class Model:
             raise ModelError(f"{self.path}: the model failed on a chunk of {len(waveform)} samples: {error}") from error
         tokens, frames, scores = outputs[:3]
         self._check_tokens(tokens, frames, scores, n_frames)
+        if with_log_probs:
+            self._check_log_probs(outputs[-1], n_frames)
         next_state = dict(zip(self._initial_state, outputs[3 : 3 + len(self._next_names)], strict=True))
         log_probs = outputs[-1] if with_log_probs else None
         return ChunkResult(tokens, frames, scores, n_frames - look_ahead, next_state, log_probs)
@@ -219,15 +224,32 @@ class Model:
         if not len(tokens) == len(frames) == len(scores):
             lengths = f"{len(tokens)}, {len(frames)} and {len(scores)}"
             raise ModelError(f"{self.path}: tokens, frames and scores must have one length, got {lengths}")
+        if len(tokens) > n_frames:
+            raise ModelError(
+                f"{self.path}: tokens must be at most one for each of {n_frames} frames, got {len(tokens)}"
+            )
         if len(tokens) == 0:
             return
         if not np.isfinite(scores).all():
             raise ModelError(f"{self.path}: scores must be finite, got NaN or infinity: the weights are damaged")
         if tokens.min() < 0 or tokens.max() >= len(self.info.vocabulary):
             size = len(self.info.vocabulary)
-            raise ModelError(f"{self.path}: tokens must be less than the vocabulary's {size}, got {tokens.tolist()}")
+            raise ModelError(
+                f"{self.path}: tokens must be less than the vocabulary's {size}, got {shown(tokens.tolist())}"
+            )
         if frames[0] < 0 or frames[-1] >= n_frames or (np.diff(frames) < 0).any():
-            raise ModelError(f"{self.path}: frames must be in order and less than {n_frames}, got {frames.tolist()}")
+            raise ModelError(
+                f"{self.path}: frames must be in order and less than {n_frames}, got {shown(frames.tolist())}"
+            )
+
+    def _check_log_probs(self, log_probs: np.ndarray, n_frames: int) -> None:
+        width = len(self.info.vocabulary)
+        if log_probs.ndim != 2 or len(log_probs) < n_frames or log_probs.shape[1] != width:
+            raise ModelError(
+                f"{self.path}: log_probs must be ({n_frames}, {width}), got {log_probs.shape}: the graph is damaged"
+            )
+        if np.isnan(log_probs).any():
+            raise ModelError(f"{self.path}: log_probs must be numbers, got NaN: the weights are damaged")
 
 
 def _check_inputs(inputs: list[ort.NodeArg]) -> State:
@@ -239,23 +261,30 @@ def _check_inputs(inputs: list[ort.NodeArg]) -> State:
     look_ahead = by_name.pop(LOOK_AHEAD, None)
     if look_ahead is not None and (look_ahead.type != "tensor(int64)" or look_ahead.shape != [1]):
         raise ModelError(f"input {LOOK_AHEAD!r} must be int64 (1,), got {look_ahead.type} {look_ahead.shape}")
-    state = {}
+    state: State = {}
+    n_values = 0
     for name, arg in by_name.items():
         if not name.startswith(STATE_PREFIX):
             raise ModelError(f"inputs must be 'waveform', '{LOOK_AHEAD}' and '{STATE_PREFIX}*', got {name!r}")
         if arg.type not in _DTYPES or not all(isinstance(size, int) and size >= 0 for size in arg.shape):
             raise ModelError(f"input {name!r} must be float32 or int64 of fixed size, got {arg.type} {arg.shape}")
+        n_values += max(math.prod(arg.shape), *arg.shape, 0)  # one dimension may be 0, and another huge
+        if len(arg.shape) > MAX_STATE_RANK or n_values > MAX_STATE_VALUES:
+            raise ModelError(f"state must have at most {MAX_STATE_VALUES} values, got {name!r} of {shown(arg.shape)}")
         state[name] = np.zeros(arg.shape, _DTYPES[arg.type])
         state[name].flags.writeable = False
     return state
 
 
-def _check_outputs(outputs: list[ort.NodeArg], state: State) -> None:
+def _check_outputs(outputs: list[ort.NodeArg], state: State, vocabulary_size: int) -> None:
     by_name = {arg.name: arg for arg in outputs}
     for name, (dtype, rank) in _OUTPUTS.items():
         arg = by_name.get(name)
         if arg is None or arg.type != dtype or len(arg.shape) != rank:
             raise ModelError(f"a model must have an output {name!r}, {dtype} of rank {rank}, got {_described(outputs)}")
+    width = by_name["log_probs"].shape[1]
+    if isinstance(width, int) and width != vocabulary_size:
+        raise ModelError(f"the width of 'log_probs' must be the vocabulary's {vocabulary_size}, got {width}")
     for name, tensor in state.items():
         wanted = NEXT_PREFIX + name.removeprefix(STATE_PREFIX)
         arg = by_name.get(wanted)
@@ -271,4 +300,4 @@ def _check_outputs(outputs: list[ort.NodeArg], state: State) -> None:
 
 
 def _described(args: list[ort.NodeArg]) -> str:
-    return ", ".join(f"{arg.name} {arg.type} {arg.shape}" for arg in args)
+    return ", ".join(f"{arg.name} {arg.type} {arg.shape}" for arg in args)[:1000]

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lwasr_edge.errors import ModelError, ModelVersionError
-from lwasr_edge.validate import whole_number
+from lwasr_edge.validate import shown, whole_number
 
 FORMAT_VERSION = 2  # the model format that this version reads
 FORMAT_KEY = "lwasr.contract"  # metadata key of the format version; its name is older than the term
 MODEL_KEY = "lwasr.model"
+MAX_VOCABULARY = 100_000  # pieces
+MAX_PIECE = 1_000  # characters
+MAX_CHUNK_SIZES = 1_000
+MAX_FLUSH_S = 10  # also of the frame delay and of one frame
+MAX_CHUNK_S = 3_600
+MAX_METADATA = 1 << 22  # characters
+MAX_TEXT = 100_000  # characters of any other text
 LOOK_AHEAD = "look_ahead"  # input: frames at the end of a chunk with which the next chunk begins
 
-_MINIMA: dict[str, int | None] = {"sample_rate": 1, "samples_per_frame": 1, "max_chunk_frames": 1}
-_MINIMA |= {"format_version": 1, "flush_samples": 0, "blank_id": 0, "frame_delay_samples": None}
+# Smallest and largest value. A damaged number in a file must not make a program ask for terabytes.
+_LIMITS = {
+    "sample_rate": (1, 1_000_000),
+    "samples_per_frame": (1, 1_000_000),
+    "max_chunk_frames": (1, 100_000),
+    "format_version": (1, FORMAT_VERSION),
+    "flush_samples": (0, 10_000_000),
+    "blank_id": (0, MAX_VOCABULARY),
+    "frame_delay_samples": (-10_000_000, 10_000_000),
+}
+_OPTIONAL_LIMITS = {"left_context_frames": (0, 1_000_000), "layers": (0, 100_000), "parameters": (0, 10**12)}
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TEXTS = ("name", "language", "precision", "licence", "attribution", "created", "source")
 
 
@@ -50,22 +68,42 @@ class ModelInfo:
     format_version: int = FORMAT_VERSION  # of the file
 
     def __post_init__(self) -> None:
-        integers = [(name, getattr(self, name), minimum) for name, minimum in _MINIMA.items()]
         for name in ("chunk_frames", "vocabulary"):
             self._require(name, isinstance(getattr(self, name), (tuple, list)), "a list")
-        for name, value, minimum in [*integers, *(("chunk_frames", frames, 1) for frames in self.chunk_frames)]:
-            whole_number(f"the model's {name}", value, minimum, error=ModelError, hint="export it again")
+        self._require("chunk_frames", len(self.chunk_frames) <= MAX_CHUNK_SIZES, f"at most {MAX_CHUNK_SIZES} numbers")
+        integers = [(name, getattr(self, name), limits) for name, limits in _LIMITS.items()]
+        integers += [("chunk_frames", frames, _LIMITS["max_chunk_frames"]) for frames in self.chunk_frames]
+        optional = [(name, getattr(self, name), limits) for name, limits in _OPTIONAL_LIMITS.items()]
+        for name, value, limits in [*integers, *(entry for entry in optional if entry[1] is not None)]:
+            whole_number(f"the model's {name}", value, *limits, error=ModelError, hint="export it again")
         for name in _TEXTS:
             self._require(name, isinstance(getattr(self, name), str), "a string")
+            self._require(name, len(getattr(self, name)) <= MAX_TEXT, f"at most {MAX_TEXT} characters")
         self._require("streaming", isinstance(self.streaming, bool), "true or false")
+        macs = self.multiplications
+        is_pair = macs is None or (isinstance(macs, (tuple, list)) and len(macs) == 2 and all(map(_is_count, macs)))
+        self._require("multiplications", is_pair, "two whole numbers")
+        for name in ("flush_samples", "frame_delay_samples", "samples_per_frame"):
+            seconds = abs(getattr(self, name)) / self.sample_rate
+            self._require(name, seconds <= MAX_FLUSH_S, f"at most {MAX_FLUSH_S} s")
+        for frames in (self.max_chunk_frames, *self.chunk_frames):
+            fits = frames * self.frame_ms <= 1000 * MAX_CHUNK_S
+            self._require("max_chunk_frames", fits, f"chunks of at most {MAX_CHUNK_S} s")
+        self._check_vocabulary()
+
+    def _check_vocabulary(self) -> None:
         is_text = len(self.vocabulary) >= 2 and all(isinstance(piece, str) for piece in self.vocabulary)
         self._require("vocabulary", is_text, "a list of at least two strings")
         size = len(self.vocabulary)
+        self._require("vocabulary", size <= MAX_VOCABULARY, f"at most {MAX_VOCABULARY} pieces")
+        # Pieces become text on terminals and in files, where a control character is a command.
+        is_plain = all(len(piece) <= MAX_PIECE and not _CONTROLS.search(piece) for piece in self.vocabulary)
+        self._require("vocabulary", is_plain, f"pieces of at most {MAX_PIECE} characters without control characters")
         self._require("blank_id", self.blank_id < size, f"less than {size}, the size of its vocabulary")
 
     def _require(self, name: str, is_valid: bool, kind: str) -> None:
         if not is_valid:
-            value = repr(getattr(self, name))[:60]
+            value = shown(getattr(self, name), 60)
             raise ModelError(f"the model's {name} must be {kind}, got {value}: export it again")
 
     @property
@@ -83,9 +121,13 @@ class ModelInfo:
         """
         format_version = check_format_version(metadata)
         try:
+            if len(metadata[MODEL_KEY]) > MAX_METADATA:
+                raise ModelError(f"the model's {MODEL_KEY!r} must have at most {MAX_METADATA} characters, got more")
             described = json.loads(metadata[MODEL_KEY])
         except KeyError:
             raise ModelError(f"the model has no {MODEL_KEY!r} in its metadata: export it again") from None
+        except ModelError:
+            raise
         except (ValueError, RecursionError) as error:
             raise ModelError(f"the model's {MODEL_KEY!r} must be JSON ({error}): export it again") from None
         if not isinstance(described, dict):
@@ -123,6 +165,10 @@ def check_format_version(metadata: dict[str, str]) -> int:
             "export its checkpoint again with lwasr-export"
         )
     return int(text)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15
 
 
 def _tuple_if_list(value: Any) -> Any:

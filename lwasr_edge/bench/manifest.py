@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 
 from lwasr_edge.errors import ManifestError
 from lwasr_edge.files import read_json_lines
+from lwasr_edge.validate import shown
+
+MAX_SECONDS = 1e9
+MAX_ID = 1_000  # characters of an id or a speaker
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,9 @@ def parse_manifest_entry(
             raise ManifestError(f"no {key}")
     audio = folder / _audio_filepath(value.get("audio_filepath"))
     duration, offset = value.get("duration"), value.get("offset")
+    for key in ("id", "speaker"):
+        if len(text := str(value.get(key) or "")) > MAX_ID:
+            raise ManifestError(f"{key} of {len(text)} characters")
     return ManifestEntry(
         id=audio.stem if value.get("id") is None else str(value["id"]),
         path=audio,
@@ -135,16 +142,23 @@ _JSON_KINDS: dict[type, str] = {list: "a list", str: "a string", bool: "true or 
 
 def _audio_filepath(value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise ManifestError(f"audio_filepath {value!r}")
+        raise ManifestError(f"audio_filepath {shown(value)}")
     try:
         os.fsencode(value)
     except UnicodeEncodeError:
-        raise ManifestError(f"audio_filepath {value!r}") from None
+        raise ManifestError(f"audio_filepath {shown(value)}") from None
     return value
 
 
 def _seconds(key: str, value: object) -> float:
+    """A time as a number; NeMo's tools also write numbers as strings. NaN and infinity are left to the caller.
+
+    Finite ones are below `MAX_SECONDS`: their number of samples is computed.
+    """
     try:
-        return float(str(value))  # NeMo's tools also write numbers as strings
+        seconds = float(str(value))
     except ValueError:
-        raise ManifestError(f"{key} {value!r}") from None
+        raise ManifestError(f"{key} {shown(value)}") from None
+    if math.isfinite(seconds) and abs(seconds) > MAX_SECONDS:
+        raise ManifestError(f"{key} {shown(value)}")
+    return seconds

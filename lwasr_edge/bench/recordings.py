@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lwasr_edge.bench.manifest import read_manifest_lines
 from lwasr_edge.errors import AudioFileNotFoundError, ManifestError, OptionError
+from lwasr_edge.files import is_pipe_or_device
 from lwasr_edge.hub.packaged import packaged_path
 from lwasr_edge.wer import normalize_text
 
@@ -75,6 +76,8 @@ def from_manifest(manifest: Path, limit: int | None) -> Recordings:
                 f"{manifest}, entry {number}: recording must be a full file, got a segment (offset): cut it out first, "
                 "or measure its WER with `lwasr-train evaluate`"
             )
+        if number <= (limit or number) and is_pipe_or_device(entry.path):
+            raise ManifestError(f"{manifest}, entry {number}: recording must be a file, got a pipe or a device")
     items = tuple(Recording(str(entry.path), entry.text) for entry in entries[:limit])
     if not any(normalize_text(item.text or "") for item in items):
         raise ManifestError(f"{manifest}: texts must have words to count errors, got none: use --audio instead")

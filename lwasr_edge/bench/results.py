@@ -13,9 +13,11 @@ import numpy as np
 from lwasr_edge.bench.board import Board, Condition
 from lwasr_edge.bench.schema import REPORT, fault_of
 from lwasr_edge.errors import OptionError
-from lwasr_edge.files import write_file
+from lwasr_edge.files import read_regular, write_file
+from lwasr_edge.validate import shown
 
 FORMAT = "lwasr-bench"
+MAX_REPORT_BYTES = 1 << 26
 SCHEMA_VERSION = 1  # raised when a field changes its meaning or is removed; new fields do not raise it
 
 
@@ -155,15 +157,15 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     expected = f"{path} must be a file written by `lwasr bench --json`"
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(read_regular(path, MAX_REPORT_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{expected}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise OptionError(f"{expected}, got other JSON")
     if report.get("schema_version") != SCHEMA_VERSION:
         raise OptionError(
-            f"{path} must have schema version {SCHEMA_VERSION}, got {report.get('schema_version')}: compare with the "
-            "version that wrote it"
+            f"{path} must have schema version {SCHEMA_VERSION}, got {shown(report.get('schema_version'))}: compare "
+            "with the version that wrote it"
         )
     fault = fault_of(report, REPORT)
     if fault is not None:

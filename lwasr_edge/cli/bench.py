@@ -11,6 +11,7 @@ from lwasr_edge.bench.settings import BUILT_IN_REPEAT, DEFAULT_CHUNK_MS, OWN_REP
 from lwasr_edge.cli.options import Commands, count, default_model_name, not_negative
 from lwasr_edge.cli.outputs import check_text_output
 from lwasr_edge.cli.streams import is_terminal, say
+from lwasr_edge.validate import printable
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         check_text_output(args.json, [*models, *(item.path for item in chosen.items)])
     command = shlex.join(["lwasr", *(word for word in args.arguments if word != "--debug")])
     report = runner.run_benchmark(models, chosen, chosen_settings(args), command, show)
-    sys.stdout.write(table.report_text(report))
+    sys.stdout.write(printable(table.report_text(report), keep="\n"))
     if args.json is not None:
         results.write_report(report, args.json)
     return 0
@@ -83,7 +84,8 @@ def run_compare(args: argparse.Namespace) -> int:
     """
     from lwasr_edge.bench import results, table
 
-    sys.stdout.write(table.comparison_text(results.read_report(args.before), results.read_report(args.after)))
+    text = table.comparison_text(results.read_report(args.before), results.read_report(args.after))
+    sys.stdout.write(printable(text, keep="\n"))
     return 0
 
 

@@ -21,10 +21,12 @@ from collections.abc import Callable, Sequence
 
 from lwasr_edge.cli.streams import discard_stdout, prepare_streams, say
 from lwasr_edge.errors import AudioWarning, CatalogWarning, LwasrError
+from lwasr_edge.validate import printable
 
 EXIT_BUG = 1
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+MAX_MESSAGE = 2_000  # characters of an error or a warning
 
 
 def run_command(
@@ -78,7 +80,7 @@ def run_command(
 
 
 def report_error(program: str, message: object) -> None:
-    """Print one line, whatever white space the message has."""
+    """Print one line, whatever white space and control characters the message has, and however long it is."""
     say(f"{program}: error: {_one_line(message)}")
 
 
@@ -107,4 +109,5 @@ def _show_warning(program: str, message: Warning | str, category: type[Warning],
 
 
 def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
+    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 200]} ... {line[-200:]}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from typing import Any
 
 from lwasr_edge.cli.options import Commands, default_model_name
 from lwasr_edge.cli.streams import json_text
+from lwasr_edge.validate import printable
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -24,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
     """Open the model, which checks it, and print its metadata."""
     described = describe(args.model)
     if args.json:
-        print(json_text(described, indent=2))
+        text = json_text(described, indent=2)
+        is_plain = all(character.isprintable() for character in text if character != "\n")
+        print(text if is_plain else json.dumps(described, indent=2))
         return 0
     width = max(map(len, described))
     for name, value in described.items():
@@ -69,4 +73,4 @@ def _plain(value: Any) -> str:
         return ", ".join(_plain(item) for item in value)
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items())
-    return str(value)
+    return printable(str(value))

@@ -6,6 +6,7 @@ import argparse
 
 from lwasr_edge.cli.options import Commands, default_model_name
 from lwasr_edge.cli.progress import ProgressLine
+from lwasr_edge.validate import printable
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -31,6 +32,9 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--sha256", metavar="HEX", help="SHA-256 that the model file must have, from a source you trust"
     )
+    action.add_argument(
+        "--replace", action="store_true", help="also replace a model of the package, or one that came from elsewhere"
+    )
     action.set_defaults(run=run_fetch)
 
 
@@ -50,7 +54,8 @@ def run_list(args: argparse.Namespace) -> int:
     for model in models:
         mark = "*" if model.card.name == default_name else " "
         megabytes = model.card.model_file.size / 1e6
-        print(f"{mark} {model.card.name:<20} {model.card.version:<8} {megabytes:7.1f} MB  {model.directory}")
+        version = printable(model.card.version)
+        print(f"{mark} {model.card.name:<20} {version:<8} {megabytes:7.1f} MB  {printable(str(model.directory))}")
     return 0
 
 
@@ -79,6 +84,11 @@ def run_fetch(args: argparse.Namespace) -> int:
     from lwasr_edge.hub.fetch import fetch_model
 
     with ProgressLine("fetching", unit="bytes") as line:
-        directory = fetch_model(args.source, sha256=args.sha256, progress=lambda _, done, total: line(done, total))
+        directory = fetch_model(
+            args.source,
+            sha256=args.sha256,
+            replace=args.replace,
+            progress=lambda _, done, total: line(done, total),
+        )
     print(directory)
     return 0

@@ -9,19 +9,26 @@ the back-off weight of its first N - 1.
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from lwasr_edge.errors import LanguageModelError
+from lwasr_edge.files import open_regular
+from lwasr_edge.validate import shown
 
 START = "<s>"
 END = "</s>"
 UNKNOWN = "<unk>"
 _LN_10 = math.log(10.0)
+MAX_ORDER = 20  # words
+MAX_LINE = 1 << 16  # characters
+MAX_BLANK_LINES = 100_000  # in a row, and of comments before the data
+MAX_NGRAMS = 5_000_000  # 1 GB of memory
 _UNSEEN_LOG10 = -7.0  # for unknown words, if the file has no <unk>
 Context = tuple[str, ...]
 
@@ -71,17 +78,21 @@ class NGram:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> NGram:
-        """Read an ARPA file, plain or compressed with gzip.
+        """Read an ARPA file, plain or compressed with gzip, with or without a byte order mark.
 
         Raises:
             LanguageModelError: no such file, or not a complete ARPA file; with the number of the invalid line.
         """
         path = Path(path)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 is_gzip = file.read(2) == b"\x1f\x8b"
-            with gzip.open(path, "rt", encoding="utf-8") if is_gzip else path.open(encoding="utf-8") as lines:
-                return _ArpaReader(path, iter(lines)).read()
+                file.seek(0)
+                binary = gzip.GzipFile(fileobj=file) if is_gzip else file
+                with io.TextIOWrapper(binary, encoding="utf-8-sig") as lines:
+                    return _ArpaReader(path, lines).read()
+        except LanguageModelError:
+            raise
         except FileNotFoundError:
             raise LanguageModelError(f"language model must be an ARPA file, got {path}, which does not exist") from None
         except UnicodeDecodeError as error:
@@ -89,13 +100,14 @@ class NGram:
                 f"language model must be an ARPA file in UTF-8, got {path}, which is not text: convert a binary model"
             ) from error
         except (OSError, EOFError, zlib.error, ValueError) as error:
-            raise LanguageModelError(f"{path} cannot be read: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise LanguageModelError(f"{path} cannot be read: {reason}") from error
 
 
 class _ArpaReader:
     """Reads the lines of a file."""
 
-    def __init__(self, path: Path, lines: Iterator[str]) -> None:
+    def __init__(self, path: Path, lines: TextIO) -> None:
         self._path = path
         self._lines = lines
         self._number = 0
@@ -111,18 +123,21 @@ class _ArpaReader:
 
     def _read_counts(self) -> list[int]:
         while (line := self._next_line()) != "\\data\\":
-            if line is None:
+            if line is None or self._number > MAX_BLANK_LINES:
                 raise self._error("an ARPA file must have a '\\data\\' line, got none")
         counts: list[int] = []
         while (line := self._next_line()) is not None:
-            match = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line)
-            if match is None:
+            match = re.fullmatch(r"ngram\s+(\d{1,9})\s*=\s*(\d{1,18})", line)
+            if match is None and not line.startswith("ngram"):
                 break
-            if int(match[1]) != len(counts) + 1:
-                raise self._error(f"the count of {len(counts) + 1}-grams must follow, got {line!r}")
+            if match is None or int(match[1]) != len(counts) + 1:
+                raise self._error(f"the count of {len(counts) + 1}-grams must follow, got {shown(line)}")
             counts.append(int(match[2]))
+            if len(counts) > MAX_ORDER or sum(counts) > MAX_NGRAMS:
+                limits = f"{MAX_NGRAMS} n-grams of {MAX_ORDER} words"
+                raise self._error(f"a language model must have at most {limits}, got {shown(line)}: prune it")
         if not counts:
-            raise self._error(f"'ngram 1=COUNT' must follow '\\data\\', got {line!r}")
+            raise self._error(f"'ngram 1=COUNT' must follow '\\data\\', got {shown(line)}")
         self._expect_section(line, 1)
         return counts
 
@@ -134,7 +149,7 @@ class _ArpaReader:
             if len(fields) not in (order + 1, order + 2):
                 raise self._error(
                     f"the section of {order}-grams must have {count} lines of a probability, {order} words and an "
-                    f"optional back-off weight, got {line!r}"
+                    f"optional back-off weight, got {shown(line)}"
                 )
             weight = fields[order + 1] if len(fields) == order + 2 else "0"
             entries[tuple(fields[1 : order + 1])] = (self._number_in(fields[0]), self._number_in(weight))
@@ -143,7 +158,7 @@ class _ArpaReader:
 
     def _expect_section(self, line: str | None, order: int) -> None:
         if line != f"\\{order}-grams:":
-            raise self._error(f"'\\{order}-grams:' must follow, got {line!r}")
+            raise self._error(f"'\\{order}-grams:' must follow, got {shown(line)}")
 
     def _number_in(self, text: str) -> float:
         try:
@@ -151,15 +166,21 @@ class _ArpaReader:
         except ValueError:
             number = math.nan
         if math.isnan(number) or number == math.inf:
-            raise self._error(f"probabilities and weights must be log10 numbers, got {text!r}")
+            raise self._error(f"probabilities and weights must be log10 numbers, got {shown(text)}")
         return number
 
     def _next_line(self) -> str | None:
         """The next line that is not blank, stripped; None at the end of the file."""
-        for line in self._lines:
+        blank = 0
+        while line := self._lines.readline(MAX_LINE + 1):
             self._number += 1
+            if len(line) > MAX_LINE:
+                raise self._error(f"a line must have at most {MAX_LINE} characters, got more")
             if stripped := line.strip():
                 return stripped
+            blank += 1
+            if blank > MAX_BLANK_LINES:
+                raise self._error(f"sections must be separated by a blank line, got {blank} of them")
         return None
 
     def _error(self, what: str) -> LanguageModelError:

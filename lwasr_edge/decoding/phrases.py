@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 from lwasr_edge.decoding.spelling import ROOT, SpellingTrie, mark_words
 from lwasr_edge.decoding.spoken import Respelling, Spelling, spoken_words
 from lwasr_edge.errors import OptionError
-from lwasr_edge.files import split_lines
-from lwasr_edge.validate import number
+from lwasr_edge.files import read_regular, split_lines
+from lwasr_edge.validate import number, shown
 from lwasr_edge.words import WORD_START
 
 if TYPE_CHECKING:
     from lwasr_edge.decoding.beam import State
 
-MAX_PHRASE_CHARACTERS = 1000
+MAX_BYTES = 1 << 24  # of a file
+MAX_PHRASE_WORDS = 100
+MAX_PHRASE_LENGTH = 1_000  # characters
+
 PhraseMode = Literal["one", "sequence", "bias"]
 
 
@@ -107,9 +110,10 @@ class PhraseList:
             OptionError: no such file, no phrase in it, or an invalid weight, with its line.
         """
         try:
-            lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
+            lines = split_lines(read_regular(Path(path), MAX_BYTES).decode("utf-8-sig"))
         except (OSError, ValueError, TypeError) as error:
-            raise OptionError(f"the phrases in {path} cannot be read: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise OptionError(f"the phrases in {path} cannot be read: {reason}") from error
         weights: dict[str, float] = {}
         for line_number, line in enumerate(lines, 1):
             phrase, _, weight = line.partition("#")[0].strip().partition("\t")
@@ -120,7 +124,7 @@ class PhraseList:
             except ValueError:
                 raise OptionError(
                     f"{path}, line {line_number}: the weight after the tab must be a positive number, "
-                    f"got {weight.strip()!r}"
+                    f"got {shown(weight.strip())}"
                 ) from None
         if not weights:
             raise OptionError(f"{path} must have one phrase per line, got none")
@@ -130,10 +134,11 @@ class PhraseList:
 def _checked(phrase: object, weight: object) -> tuple[str, float]:
     """A phrase with single spaces, and its weight."""
     if not isinstance(phrase, str) or not phrase.split():
-        raise OptionError(f"a phrase must be a string of at least one word, got {phrase!r}")
+        raise OptionError(f"a phrase must be a string of at least one word, got {shown(phrase)}")
     phrase = " ".join(phrase.split())
-    if len(phrase) > MAX_PHRASE_CHARACTERS:
-        raise OptionError(f"a phrase must have at most {MAX_PHRASE_CHARACTERS} characters, got {len(phrase)}")
+    if len(phrase) > MAX_PHRASE_LENGTH or len(phrase.split()) > MAX_PHRASE_WORDS:
+        limits = f"{MAX_PHRASE_WORDS} words and {MAX_PHRASE_LENGTH} characters"
+        raise OptionError(f"a phrase must have at most {limits}, got {shown(phrase)}")
     return phrase, number(f"the weight of {phrase!r}", weight, above=0)
 
 

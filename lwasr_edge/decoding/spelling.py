@@ -16,6 +16,7 @@ from lwasr_edge.errors import OptionError
 from lwasr_edge.words import WORD_START
 
 ROOT = 0
+MAX_NODES = 600_000  # 150 MB of memory and some seconds
 
 
 def mark_words(text: str) -> str:
@@ -93,6 +94,8 @@ class SpellingTrie:
         node = ROOT
         for character in text:
             node = child.setdefault((node, character), len(child) + 1)
+            if node > MAX_NODES:
+                raise OptionError(f"phrases must have at most {MAX_NODES} letters together, got more: use fewer")
         return node
 
 

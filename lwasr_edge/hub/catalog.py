@@ -5,51 +5,24 @@ A model is a folder with a card.json and the files it lists:
     {"name": "en-base", "default": true, "licence": "...", "wer": {...},
      "files": [{"path": "model.int8.onnx.gz", "sha256": "...", "bytes": 7000000}, ...]}
 
-The first .onnx or .onnx.gz file of the list is the model file. The user's models come before those of the package.
+The first .onnx or .onnx.gz file of the list is the model file. The user's models come before those of the package; a
+card that cannot be read hides no other model.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError, OptionError
 from lwasr_edge.files import sha256_of
+from lwasr_edge.hub.card import CARD_NAME, MODEL_SUFFIXES, Card, CardFile, parse_card, read_card  # noqa: F401
 from lwasr_edge.hub.packaged import PACKAGED_MODEL, has_model, is_bundled, missing_model, models_folder
-from lwasr_edge.validate import whole_number
 
-CARD_NAME = "card.json"
-MODEL_SUFFIXES = (".onnx", ".onnx.gz")
-
-
-@dataclass(frozen=True)
-class CardFile:
-    """One file of a model."""
-
-    path: str  # relative to the model's folder
-    sha256: str
-    size: int  # bytes
-
-
-@dataclass(frozen=True)
-class Card:
-    """The card.json of a model."""
-
-    name: str
-    version: str
-    is_default: bool
-    files: tuple[CardFile, ...]
-    fields: dict[str, Any]  # the card as in the file, with all its fields
-
-    @property
-    def model_file(self) -> CardFile:
-        """The first .onnx or .onnx.gz file."""
-        return next(file for file in self.files if file.path.endswith(MODEL_SUFFIXES))
+OLD_SUFFIX = ".old"  # of the hidden folder of a version that is being replaced
 
 
 @dataclass(frozen=True)
@@ -92,9 +65,8 @@ def installed_models() -> list[InstalledModel]:
     found: dict[str, InstalledModel] = {}
     roots = (user_models_dir(), packaged_models_dir())
     for root in reversed(roots) if is_bundled() else roots:
-        for card_path in sorted(root.glob(f"*/{CARD_NAME}")):
-            if card_path.parent.name.startswith("."):
-                continue
+        cards = [path for path in root.glob(f"*/{CARD_NAME}") if not path.parent.name.startswith(".")]
+        for card_path in sorted([*cards, *_between_renames(root)]):
             try:
                 card = read_card(card_path)
             except CatalogError as error:
@@ -105,6 +77,14 @@ def installed_models() -> list[InstalledModel]:
                 continue
             found.setdefault(card.name, InstalledModel(card_path.parent, card))
     return list(found.values())
+
+
+def _between_renames(root: Path) -> Iterator[Path]:
+    """Cards of versions that a fetch was about to replace when it was killed; see `hub.install`."""
+    for card_path in root.glob(f".*{OLD_SUFFIX}/{CARD_NAME}"):
+        name = card_path.parent.name.removeprefix(".").removesuffix(OLD_SUFFIX)
+        if not (root / name).exists():
+            yield card_path
 
 
 def find_model(model: str | os.PathLike[str] | None = None) -> Path:
@@ -185,57 +165,6 @@ def default_model() -> InstalledModel:
         f"no installed model is the default (installed: {names}): give a name or a path, or install one with "
         "`lwasr models fetch DIR|URL`"
     )
-
-
-def read_card(path: Path) -> Card:
-    """Read a card from a file.
-
-    Raises:
-        CatalogError: see `parse_card`.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CatalogError(f"{path} cannot be read: {error.strerror}") from error
-    return parse_card(data, str(path))
-
-
-def parse_card(data: bytes, source: str) -> Card:
-    """Read a card from bytes; `source` is for messages.
-
-    Raises:
-        CatalogError: not JSON, a field missing or of another type, no model file, or a path outside the folder.
-    """
-    try:
-        fields = json.loads(data)
-        files = tuple(_card_file(entry) for entry in fields["files"])
-        name, version = _text(fields["name"], "name"), str(fields.get("version", ""))
-        card = Card(name, version, fields.get("default") is True, files, fields)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise CatalogError(f"{source} must be a model card, got other content: {reason}") from None
-    if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|\n\0'):
-        raise CatalogError(f"{source}: name must be usable as a folder's name, got {name!r}")
-    for file in files:
-        inside = PurePosixPath(file.path)
-        if inside.is_absolute() or ".." in inside.parts or set(file.path) & set("\\\0") or not inside.parts:
-            raise CatalogError(f"{source}: path must be inside the model's folder, got {file.path!r}")
-    if not any(file.path.endswith(MODEL_SUFFIXES) for file in files):
-        raise CatalogError(f"{source}: files must list an .onnx or .onnx.gz file, got {[file.path for file in files]}")
-    return card
-
-
-def _card_file(entry: dict[str, Any]) -> CardFile:
-    size = whole_number("bytes", entry["bytes"], 0)
-    return CardFile(_text(entry["path"], "path"), _text(entry["sha256"], "sha256").lower(), size)
-
-
-def _text(value: Any, name: str) -> str:
-    """A string that can be written as UTF-8: JSON may hold half of a surrogate pair."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {value!r}")
-    value.encode()
-    return value
 
 
 def verify_model(model: InstalledModel) -> Iterator[tuple[CardFile, str]]:

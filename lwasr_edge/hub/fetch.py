@@ -1,67 +1,83 @@
-"""Install a model from a folder or a URL: verified, resumable, and atomic."""
+"""Install a model from a folder or a URL: verified, tried, resumable, and atomic."""
 
 from __future__ import annotations
 
-import http.client
+import contextlib
+import errno
+import json
 import os
 import shutil
-import urllib.error
-import urllib.parse
-import urllib.request
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from lwasr_edge.errors import CatalogError, ChecksumError
-from lwasr_edge.files import sha256_of, sync, write_bytes
-from lwasr_edge.hub.catalog import CARD_NAME, CardFile, parse_card, read_card, user_models_dir
+from lwasr_edge.errors import CatalogError, CatalogWarning, ChecksumError, ModelNotFoundError
+from lwasr_edge.files import open_regular, sha256_of, sync, write_bytes
+from lwasr_edge.hub import catalog
+from lwasr_edge.hub.address import Address, read_block
+from lwasr_edge.hub.card import CARD_NAME, PART_SUFFIX, Card, CardFile, parse_card, read_card, read_card_bytes
+from lwasr_edge.hub.install import keep_only, replace_folder, staging_folder
+from lwasr_edge.hub.trial import try_model
 
-MAX_CARD_BYTES = 1 << 20
-TIMEOUT_S = 30.0
-BLOCK_BYTES = 1 << 16
+MAX_TOTAL_BYTES = 1 << 30  # of a model's files together
+SPARE_BYTES = 1 << 20  # of the disk
+ORIGIN = "fetched_from"  # field of an installed card
 
 Progress = Callable[[str, int, int], None]  # file, bytes copied, bytes in total
 
 
-def fetch_model(source: str | os.PathLike[str], *, sha256: str | None = None, progress: Progress | None = None) -> Path:
+def fetch_model(
+    source: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Path:
     """Copy a model into the user's models.
 
-    Files are copied to a hidden staging folder, verified against the card, and moved into place at the end. After an
-    interruption the next call resumes.
+    Files are copied to a hidden staging folder, verified against the card, tried, and moved into place at the end.
+    After an interruption the next call resumes. If the default model is another one afterwards, a `CatalogWarning` says
+    so.
 
     Args:
         source: a folder with a card.json, or its http(s) address.
         sha256: expected of the model file, in hexadecimal, from a trusted source: the checksums in the card protect
             against damage, not against the card's author.
+        replace: also replace a model of the package, and one that was fetched from elsewhere. Without it, only another
+            version from the same folder or server path (of the source or beside it) is replaced.
         progress: called while bytes arrive.
 
     Returns:
         The model's folder.
 
     Raises:
-        CatalogError: the source cannot be read, or the disk cannot be written.
+        CatalogError: the source cannot be read, is too slow or too large; the disk cannot be written or is too small;
+            there is a model of that name from elsewhere; or the model does not run.
         ChecksumError: a file has another SHA-256 than the card or `sha256`.
     """
-    origin = _Address(str(source)) if "://" in str(source) else _Directory(Path(source))
-    card_bytes = origin.read_card()
-    card = parse_card(card_bytes, f"{source}/{CARD_NAME}")
+    origin = Address(str(source)) if "://" in str(source) else _Directory(Path(source))
+    card = parse_card(origin.read_card(), f"{source}/{CARD_NAME}")
     if sha256 is not None and sha256.lower() != card.model_file.sha256:
         raise ChecksumError(
             f"SHA-256 of the model file must be {sha256.lower()}, got {card.model_file.sha256} in the card: "
             f"nothing was fetched from {source}"
         )
-    root = user_models_dir()
-    staging = root / f".{card.name}.partial"
+    root = catalog.user_models_dir()
+    named_origin = origin.origin if replace else _origin_of_new(card, root, origin.origin, origin.siblings)
+    default_before = _default_name()
     try:
-        staging.mkdir(parents=True, exist_ok=True)
-        for file in card.files:
-            _fetch_file(origin, file, staging / file.path, progress)
-        write_bytes(staging / CARD_NAME, card_bytes)
-        return _move_into_place(staging, root / card.name)
+        with staging_folder(root, card.name) as staging:
+            _fetch_files(origin, card, staging, progress)
+            _write_card(card, named_origin, staging)
+            _try(staging, card, f"the model {card.name!r} from {source}")
+            replace_folder(staging, root / card.name)
     except OSError as error:
         if isinstance(error, CatalogError):
             raise
         raise CatalogError(f"the model {card.name!r} cannot be stored in {root}: {error.strerror or error}") from error
+    _warn_of_another_default(default_before, root / card.name)
+    return root / card.name
 
 
 class _Directory:
@@ -69,59 +85,102 @@ class _Directory:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.parent if directory.name == CARD_NAME else directory
+        self.origin = str(self._directory.resolve())
+        self.siblings = str(self._directory.resolve().parent)
 
     def read_card(self) -> bytes:
-        read_card(self._directory / CARD_NAME)  # raises CatalogError with the path
-        return (self._directory / CARD_NAME).read_bytes()
+        return read_card_bytes(self._directory / CARD_NAME)
 
     def open(self, path: str, first_byte: int) -> tuple[BinaryIO, int]:
         try:
-            file = (self._directory / path).open("rb")
+            file = open_regular(self._directory / path)
         except OSError as error:
             raise CatalogError(f"{self._directory / path} cannot be read: {error.strerror}") from error
         file.seek(first_byte)
         return file, first_byte
 
 
-class _Address:
-    """A model at an http(s) address."""
+def _origin_of_new(card: Card, root: Path, origin: str, siblings: str) -> str:
+    """The origin that an installed card will name, if it may replace the model that has its name now.
 
-    def __init__(self, url: str) -> None:
-        scheme = urllib.parse.urlsplit(url).scheme.lower()
-        if scheme not in ("http", "https"):
-            raise CatalogError(f"source must be a folder or an http(s) address, got {url!r}")
-        self._base = url.removesuffix(CARD_NAME).rstrip("/")
+    The same files from elsewhere are no replacement: the card keeps the first origin.
 
-    def read_card(self) -> bytes:
-        response, _ = self.open(CARD_NAME, 0)
-        with response:
-            data = _read(response, MAX_CARD_BYTES + 1)
-        if len(data) > MAX_CARD_BYTES:
-            raise CatalogError(
-                f"{self._base}/{CARD_NAME} is larger than {MAX_CARD_BYTES} bytes: it is not a model card"
-            )
-        return data
-
-    def open(self, path: str, first_byte: int) -> tuple[BinaryIO, int]:
-        """Return the open response and its first byte: 0 if the server cannot resume."""
-        url = f"{self._base}/{urllib.parse.quote(path)}"
-        headers = {"User-Agent": "lwasr-edge"} | ({"Range": f"bytes={first_byte}-"} if first_byte else {})
+    Raises:
+        CatalogError: a model from elsewhere has the name.
+    """
+    packaged = catalog.packaged_models_dir()
+    for folder, where in ((root, "was fetched from elsewhere"), (packaged, "is part of the package")):
         try:
-            response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
-        except urllib.error.HTTPError as error:
-            raise CatalogError(f"{url}: the server answered {error.code} {error.reason}") from error
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise CatalogError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from error
-        return response, first_byte if response.status == 206 else 0
+            installed = read_card(folder / card.name / CARD_NAME)
+        except CatalogError:  # there is none, or it cannot be used
+            continue
+        came_from = str(installed.fields.get(ORIGIN, ""))
+        if came_from and _parent(came_from) == siblings:
+            return origin
+        if installed.files == card.files:
+            return came_from
+        raise CatalogError(
+            f"name must be that of no other model, got {card.name!r}, which {where}: pass --replace (replace=True) to "
+            "use the fetched model instead"
+        )
+    return origin
 
 
-def _fetch_file(origin: _Directory | _Address, file: CardFile, target: Path, progress: Progress | None) -> None:
+def _fetch_files(origin: _Directory | Address, card: Card, staging: Path, progress: Progress | None) -> None:
+    """Copy the files of a card.
+
+    Raises:
+        CatalogError, OSError: see `fetch_model`.
+    """
+    keep_only(staging, [file.path for file in card.files])
+    _check_space(card, staging)
+    try:
+        for file in card.files:
+            _fetch_file(origin, file, staging / file.path, progress)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            shutil.rmtree(staging, ignore_errors=True)  # the disk must not stay full
+        raise
+
+
+def _write_card(card: Card, origin: str, staging: Path) -> None:
+    try:
+        text = json.dumps({**card.fields, ORIGIN: origin}, indent=1)
+    except (ValueError, RecursionError) as error:
+        raise CatalogError(f"the card of {card.name!r} cannot be written: {error}") from error
+    write_bytes(staging / CARD_NAME, text.encode())
+
+
+def _try(staging: Path, card: Card, name: str) -> None:
+    try:
+        try_model(staging / card.model_file.path, name)
+    except CatalogError:
+        shutil.rmtree(staging, ignore_errors=True)  # there is nothing to resume
+        raise
+
+
+def _check_space(card: Card, staging: Path) -> None:
+    total = sum(file.size for file in card.files)
+    if total > MAX_TOTAL_BYTES:
+        raise CatalogError(
+            f"a model must have at most {MAX_TOTAL_BYTES >> 20} MB, got {total >> 20} MB in the card of {card.name!r}: "
+            "nothing was fetched"
+        )
+    present = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
+    free = shutil.disk_usage(staging).free
+    if total - present + SPARE_BYTES > free:
+        raise CatalogError(
+            f"the model {card.name!r} needs {total >> 20} MB in {staging.parent}, got {free >> 20} MB: free some"
+        )
+
+
+def _fetch_file(origin: _Directory | Address, file: CardFile, target: Path, progress: Progress | None) -> None:
     """Copy one file to `target`, resuming a partial copy; from the start if that was of another file."""
     if target.is_file() and _is_complete(target, file):
         return
     target.unlink(missing_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(target.name + PART_SUFFIX)
     have = part.stat().st_size if part.is_file() else 0
     for first_byte in dict.fromkeys((have if have < file.size else 0, 0)):
         count = _copy(origin, file, part, first_byte, progress)
@@ -137,12 +196,12 @@ def _fetch_file(origin: _Directory | _Address, file: CardFile, target: Path, pro
     )
 
 
-def _copy(origin: _Directory | _Address, file: CardFile, part: Path, first_byte: int, progress: Progress | None) -> int:
+def _copy(origin: _Directory | Address, file: CardFile, part: Path, first_byte: int, progress: Progress | None) -> int:
     """Copy from `first_byte` on; return the size of the copy, at most one block more than in the card."""
     source, start = origin.open(file.path, first_byte)
     with source, part.open("r+b" if start else "wb") as sink:
         sink.seek(start)
-        while sink.tell() <= file.size and (block := _read(source, BLOCK_BYTES)):
+        while sink.tell() <= file.size and (block := read_block(source)):
             sink.write(block)
             if progress is not None:
                 progress(file.path, sink.tell(), file.size)
@@ -155,18 +214,19 @@ def _is_complete(path: Path, file: CardFile) -> bool:
     return path.stat().st_size == file.size and sha256_of(path) == file.sha256
 
 
-def _read(source: BinaryIO, size: int) -> bytes:
-    try:
-        return source.read(size)
-    except (OSError, http.client.HTTPException) as error:
-        raise CatalogError(f"the connection was lost ({error}): run the command again to resume") from error
+def _parent(origin: str) -> str:
+    return origin.rpartition("/")[0] if "://" in origin else str(Path(origin).parent)
 
 
-def _move_into_place(staging: Path, target: Path) -> Path:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.replace(old)
-    staging.replace(target)
-    shutil.rmtree(old, ignore_errors=True)
-    return target
+def _default_name() -> str | None:
+    with warnings.catch_warnings(), contextlib.suppress(ModelNotFoundError, CatalogError):
+        warnings.simplefilter("ignore")
+        return catalog.default_model().card.name
+    return None
+
+
+def _warn_of_another_default(before: str | None, folder: Path) -> None:
+    now = _default_name()
+    if before not in (None, now):
+        found = "there is no default model now" if now is None else f"the default model is now {now!r}"
+        warnings.warn(f"{found}, before it was {before!r}: remove {folder} to undo this", CatalogWarning, stacklevel=3)

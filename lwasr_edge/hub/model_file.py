@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gzip
+import io
 import os
 import weakref
 import zlib
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lwasr_edge.errors import ModelError, ModelNotFoundError
+from lwasr_edge.hub.catalog import user_models_dir
+from lwasr_edge.hub.model_check import check_model
+from lwasr_edge.hub.ort_check import check_ort
 from lwasr_edge.native import NativeCall
 
 if TYPE_CHECKING:
@@ -19,7 +23,10 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 GZIP_MAGIC = b"\x1f\x8b"
-MAX_MODEL_BYTES = 1 << 28  # of a compressed model, after decompression
+ORT_MAGIC = b"ORTM"  # bytes 4 to 8 of onnxruntime's own format
+ORT_SUFFIX = ".ort"
+MAX_MODEL_BYTES = 1 << 26  # of a compressed model, after decompression: six times en-base
+MAX_PLAIN_BYTES = 1 << 29  # of a file that is not compressed
 
 
 def open_session(path: Path, threads: int | None, pinned_samples: int | None) -> ort.InferenceSession:
@@ -32,11 +39,9 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
 
     Raises:
         ModelNotFoundError: no such file.
-        ModelError: the file is not an ONNX model, or is damaged.
+        ModelError: the file is not an ONNX model, is damaged, or needs what `model_check` refuses.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ModelNotFoundError(f"model must be a file (.onnx or .onnx.gz), got {path}, which {what}")
+    source = source_of(path)
     # From 1.29 on, onnxruntime's wheels send telemetry to Microsoft and keep an identifier in the user's cache; nothing
     # may leave the device. Only an environment variable stops all of it, and only before onnxruntime is first imported;
     # a value that the user has set is kept.
@@ -54,7 +59,6 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if pinned_samples is not None:
         options.add_free_dimension_override_by_name("samples", pinned_samples)
-    source = source_of(path)
     try:
         with NativeCall(cancel=lambda: _cancel_loading(options)):
             # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
@@ -62,11 +66,10 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
     except Exception as error:  # onnxruntime's errors share no base class of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{path} cannot be opened as an ONNX model ({path.stat().st_size} bytes; onnxruntime: {reason}): it is "
-            "another kind of file, damaged or incomplete"
+            f"{path} cannot be opened as an ONNX model ({len(source)} bytes; onnxruntime: {reason}): it is another "
+            f"kind of file, damaged or incomplete{_remedy(path)}"
         ) from error
-    if isinstance(source, bytes):
-        session._model_bytes = None  # onnxruntime keeps them for a fallback that is off
+    session._model_bytes = None  # onnxruntime keeps them for a fallback that is off
     del source
     if threads != 1:
         _threaded_sessions.add(session)
@@ -108,23 +111,59 @@ def free_unused_memory() -> None:
     trim(ctypes.c_size_t(0))
 
 
-def source_of(path: Path) -> str | bytes:
-    """What onnxruntime opens: the path or, of a gzip file (by content, not by name), the decompressed bytes.
+def source_of(path: Path) -> bytes:
+    """The model in a file, checked: onnxruntime gets these bytes, never the path, so it reads no other file.
+
+    Gzip is recognised by content, not by name. onnxruntime's own format is opened only under its own suffix, so only if
+    the caller names such a file: onnxruntime checks it less than ONNX.
 
     Raises:
-        ModelError: no permission; or gzip that is damaged, truncated, or larger than `MAX_MODEL_BYTES`.
+        ModelNotFoundError: no such file.
+        ModelError: no permission; gzip that is damaged, truncated, or larger than `MAX_MODEL_BYTES`; a larger file than
+            `MAX_PLAIN_BYTES`; or content that `check_model` refuses.
     """
+    data = _read(path)
+    is_ort = data[4:8] == ORT_MAGIC
+    if is_ort and path.suffix.lower() != ORT_SUFFIX:
+        raise ModelError(
+            f"{path} must be an ONNX model, got onnxruntime's own format: name it *{ORT_SUFFIX} if you made it"
+        )
+    try:
+        (check_ort if is_ort else check_model)(data, str(path))
+    except ModelError as error:
+        raise ModelError(f"{error}{_remedy(path)}") from None
+    return data
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a model file, decompressed."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+        raise ModelNotFoundError(f"model must be a file (.onnx or .onnx.gz), got {path}, which {what}{_remedy(path)}")
     try:
         with path.open("rb") as file:
-            if file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
-                return os.fspath(path)
+            if os.fstat(file.fileno()).st_size > MAX_PLAIN_BYTES:
+                raise ModelError(f"{path} must have at most {MAX_PLAIN_BYTES >> 20} MB, got more: it is not a model")
+            data = file.read()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    if not data.startswith(GZIP_MAGIC):
+        return data
     try:
-        with gzip.open(path) as file:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             data = file.read(MAX_MODEL_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise ModelError(f"{path} is a damaged or incomplete gzip file ({error}): fetch it again") from error
+        raise ModelError(
+            f"{path} is a damaged or incomplete gzip file ({error}): fetch it again{_remedy(path)}"
+        ) from error
     if len(data) > MAX_MODEL_BYTES:
         raise ModelError(f"{path} decompresses to more than {MAX_MODEL_BYTES >> 20} MB: it is not a model")
     return data
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a file of an installed model; "" for other files."""
+    root = user_models_dir()
+    folder = path.relative_to(root).parts[0] if path.is_relative_to(root) and path != root else ""
+    is_installed = folder and not folder.startswith(".") and path.parent != root
+    return f": fetch the model again, or remove {root / folder}" if is_installed else ""

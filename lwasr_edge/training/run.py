@@ -126,7 +126,10 @@ def training_data(
         ManifestError: a manifest cannot be read, or too many utterances cannot be used.
         CheckpointError: the tokenizer does not belong to the model.
     """
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
+    try:
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
+    except RuntimeError as error:
+        raise CheckpointError("the tokenizer must be a SentencePiece model, got other bytes: make it again") from error
     if pieces.get_piece_size() != model.config.blank_id:
         raise CheckpointError(
             f"the tokenizer must have {model.config.blank_id} pieces, as the model, got {pieces.get_piece_size()}"

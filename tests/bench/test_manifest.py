@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lwasr_edge.bench.manifest import evenly_spaced, read_manifest_lines
+from lwasr_edge.bench.recordings import from_manifest
 from lwasr_edge.errors import ManifestError
+from lwasr_edge.training.data.corpus import load_corpus
 
 GOOD = {"audio_filepath": "a.wav", "duration": 1}
 
@@ -104,3 +107,42 @@ def test_evenly_spaced() -> None:
     assert evenly_spaced(3, 9).tolist() == [0, 1, 2]
     assert evenly_spaced(0, 9).tolist() == [] and evenly_spaced(9, 1).tolist() == [0]
     assert evenly_spaced(9, 3).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ({**GOOD, "offset": 1e308}, "offset 1e.308"),
+        ({**GOOD, "duration": 10**300}, "duration "),
+        ({**GOOD, "duration": "9" * 5000}, None),  # infinity, which `metadata_faults` reports
+        ({**GOOD, "id": "a" * 1001}, "id of 1001 characters"),
+        ({**GOOD, "speaker": ["a"] * 1000}, "speaker of 5000 characters"),
+        ({**GOOD, "text": "a " * 600_000}, "more than 1048576 characters"),
+        ({**GOOD, "audio_filepath": "a\0" * 5000}, "audio_filepath "),
+    ],
+)
+def test_hostile_lines(tmp_path: Path, line: dict, found: str | None) -> None:
+    path = write(tmp_path, line)
+    if found is None:
+        assert read_manifest_lines(path)[0].duration_s == math.inf
+        return
+    with pytest.raises(ManifestError, match=f"line 1: .*{found}") as raised:
+        read_manifest_lines(path)
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe.wav"])
+def test_recordings_that_never_end(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    path = write(tmp_path, {**GOOD, "audio_filepath": name, "text": "one"})
+    with pytest.raises(ManifestError, match="entry 1: recording must be a file, got a pipe or a device"):
+        from_manifest(path, None)
+    with pytest.raises(ManifestError, match="must be a file, got a pipe or a device"):
+        load_corpus(read_manifest_lines(path))
+    capsys.readouterr()
+
+
+def test_a_manifest_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.jsonl")
+    with pytest.raises(ManifestError, match="must be a regular file, got a pipe"):
+        read_manifest_lines(tmp_path / "m.jsonl")

@@ -18,7 +18,8 @@ import lwasr_edge
 # functions count; those for type checkers alone do not.
 RUNTIME_LAYERS = [
     {"errors"},
-    {"files", "native", "validate"},
+    {"native", "validate"},
+    {"files"},
     {"chunking", "model_info", "wer", "words"},
     {"audio", "events", "hub"},
     {"decoding", "microphone", "model", "utterance"},

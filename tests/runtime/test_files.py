@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from lwasr_edge.errors import OutputError
-from lwasr_edge.files import atomic_file, check_output, read_json_lines, split_lines, write_bytes, write_file
+from lwasr_edge.files import (
+    atomic_file,
+    check_output,
+    read_json_lines,
+    read_regular,
+    split_lines,
+    write_bytes,
+    write_file,
+)
 
 
 def test_write_file_replaces_the_file(tmp_path: Path) -> None:
@@ -113,3 +121,35 @@ def test_lines_that_are_not_json(tmp_path: Path, bad: str) -> None:
     reported = []
     assert list(read_json_lines(path, lambda number, error: reported.append(number))) == [(1, [1]), (3, [3])]
     assert reported == [2]
+
+
+def test_old_temporary_files_of_killed_writes_are_removed(tmp_path: Path) -> None:
+    old, new, other, stranger = (
+        tmp_path / name
+        for name in (".a.txt.0123abcd.tmp", ".a.txt.89abcdef.tmp", ".b.txt.0123abcd.tmp", ".a.txt.mine.tmp")
+    )
+    for path in (old, new, other, stranger):
+        path.write_text("part")
+    for path in (old, other, stranger):
+        os.utime(path, (1, 1))
+    write_file(tmp_path / "a.txt", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([new.name, other.name, stranger.name, "a.txt"])
+
+
+def test_regular_files_only(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("a")
+    assert read_regular(tmp_path / "link", 5) == b"12345"
+    with pytest.raises(OSError, match="at most 4 bytes, got more"):
+        read_regular(tmp_path / "a", 4)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(OSError, match="must be a regular file, got a pipe, socket or device"):
+            read_regular(path, 4)
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path, 4)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "nothing", 4)
+    for name in ("a\0b", "a\ud800"):
+        with pytest.raises(OSError, match="no path|No such file"):
+            read_regular(tmp_path / name, 4)

@@ -345,8 +345,13 @@ def test_scores_that_are_not_numbers(save: Build) -> None:
 
 
 def test_tokens_outside_the_vocabulary(save: Build) -> None:
-    model = Model(save(tiny_model.build_model(vocabulary=["\u2581one", "<blank>"], blank_id=1)))
-    with pytest.raises(ModelError, match=r"tokens must be less than the vocabulary's 2, got \[2\]"):
+    built = tiny_model.build_model()
+    node = next(node for node in built.graph.node if "tokens" in node.output)
+    node.output[0] = "true_tokens"
+    built.graph.initializer.append(onnx.numpy_helper.from_array(np.array(9), "offset"))
+    built.graph.node.append(helper.make_node("Add", ["true_tokens", "offset"], ["tokens"]))
+    model = Model(save(built))
+    with pytest.raises(ModelError, match=r"tokens must be less than the vocabulary's 9, got \[11\]"):
         model.run_chunk(speak("\u2581three", 0.04), model.initial_state())
 
 

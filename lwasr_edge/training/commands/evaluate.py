@@ -21,7 +21,7 @@ from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.scoring.decode import transcribe_corpus
 from lwasr_edge.training.scoring.scores import aligned, by_speaker, score, speaker_table, worst
-from lwasr_edge.validate import whole_number
+from lwasr_edge.validate import printable, whole_number
 
 
 def evaluate_checkpoint(
@@ -79,12 +79,12 @@ def report(name: str, utterances: list[Utterance], texts: list[str], per_speaker
     result: dict[str, Any] = {**vars(total), "hypotheses": dict(zip(ids, texts, strict=True))}
     if per_speaker:
         speakers = by_speaker(utterances, texts)
-        print(speaker_table(speakers))
+        print(printable(speaker_table(speakers), keep="\n"))
         result["speakers"] = {speaker: vars(one) for speaker, one in speakers.items()}
     if n_worst:
         found = worst(utterances, texts, n_worst)
         for utterance, one, text in found:
-            print(f"  {utterance.id}: {one}\n{aligned(utterance.text, text)}")
+            print(printable(f"  {utterance.id}: {one}\n{aligned(utterance.text, text)}", keep="\n"))
         result["worst"] = [{"id": u.id, "reference": u.text, "hypothesis": t, **vars(one)} for u, one, t in found]
     return result
 

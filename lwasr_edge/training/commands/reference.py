@@ -73,7 +73,10 @@ def train_reference(encoder: EncoderConfig, n_pieces: int, options: TrainingOpti
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, train_tokenizer(transcripts(options.train), n_pieces))
     tokenizer = path.read_bytes()
-    found = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).get_piece_size()
+    try:
+        found = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).get_piece_size()
+    except RuntimeError as error:
+        raise OptionError(f"{path} must be a SentencePiece model, got other bytes: remove it") from error
     if found != n_pieces:
         raise OptionError(f"--vocabulary must be {found}, as in {path}, got {n_pieces}: or choose another folder")
     torch.manual_seed(options.schedule.seed)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lwasr_edge.errors import MissingExtraError, OptionError
+from lwasr_edge.files import read_regular
 from lwasr_edge.validate import number, whole_number
 
 
@@ -50,6 +51,7 @@ class AugmentConfig:
         number("reverberation_s", self.reverberation_s[0], above=0)
 
 
+MAX_BYTES = 1 << 20  # of a TOML file
 FIELD_HELP = {
     "speeds": "one is drawn per batch; 1.1 is faster",
     "pause_probability": "of silence padding of a batch",
@@ -112,14 +114,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         except ModuleNotFoundError as error:
             raise MissingExtraError("tomli is not installed: pip install '.[train]'") from error
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise OptionError(f"--augment {path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OptionError(f"--augment {path}: file must be TOML: {error}") from error
     settings = table.get("augment", table)
     if not isinstance(settings, dict):
-        raise OptionError(f"--augment {path}: augment must be a table, got {settings!r}")
+        raise OptionError(f"--augment {path}: augment must be a table, got {settings!r:.80}")
     return dict(settings)
 
 

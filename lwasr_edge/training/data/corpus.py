@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lwasr_edge.audio.reader import AudioReader, load_audio
 from lwasr_edge.errors import AudioError, AudioWarning, ManifestError, OutputError
+from lwasr_edge.files import is_pipe_or_device
 from lwasr_edge.training.data.manifest import Fault, Utterance, duration_fault, metadata_faults, refuse_faults
 
 DECODED_AT_ONCE = 256  # recordings
@@ -128,6 +129,8 @@ def decode_corpus(
 
 def decode_segments(path: Path, utterances: list[Utterance], sample_rate: int) -> list[np.ndarray | Fault]:
     """Decode the utterances of one recording: (N,) int16 samples of each, or the reason that there are none."""
+    if is_pipe_or_device(path):
+        return [Fault(utterance, f"{path} must be a file, got a pipe or a device") for utterance in utterances]
     try:
         waveform = load_audio(path, target_hz=sample_rate)
     except AudioError as error:

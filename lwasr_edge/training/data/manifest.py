@@ -12,6 +12,7 @@ from pathlib import Path
 from lwasr_edge.bench.manifest import ManifestEntry, read_manifest_lines
 from lwasr_edge.errors import ManifestError
 from lwasr_edge.files import atomic_file
+from lwasr_edge.validate import printable
 
 SHOWN_FAULTS = 20
 Utterance = ManifestEntry
@@ -103,7 +104,7 @@ def refuse_faults(faults: list[Fault], total: int, max_bad: float) -> None:
         ManifestError: more than ``max_bad`` are left out, or all.
     """
     for fault in faults[:SHOWN_FAULTS]:
-        print(f"left out: {fault.utterance.id}: {fault.reason}", file=sys.stderr)
+        print(printable(f"left out: {fault.utterance.id}: {fault.reason}"), file=sys.stderr)
     if len(faults) > SHOWN_FAULTS:
         print(f"left out: {len(faults) - SHOWN_FAULTS} more", file=sys.stderr)
     if len(faults) > max_bad * total:

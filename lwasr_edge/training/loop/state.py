@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import signal
 import sys
 import threading
@@ -15,10 +14,13 @@ import torch
 
 from lwasr_edge.errors import CheckpointError
 from lwasr_edge.files import write_bytes
+from lwasr_edge.training.model.checkpoint import loading_fault
+from lwasr_edge.validate import printable, shown
 
 NEXT_STATE_FILE = "state.next.pt"
 STATE_FILE = "state.pt"
 PREVIOUS_STATE_FILE = "state.previous.pt"
+MAX_NUMBER = 1e15
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
@@ -45,17 +47,36 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
     for path in paths:
         try:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            missing = {"began_with", "models", "optimizer", "step", "audio_s", "elapsed_s"} - set(state)
-            if not missing:
+            reason = _fault(state)
+            if reason is None:
                 return state
-            reason = f"it lacks {', '.join(sorted(missing))}"
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(f"{path} is damaged and was skipped: {reason}", file=sys.stderr)
+        except Exception as error:  # of torch, zipfile or pickle, depending on the damage
+            reason = loading_fault(error)
+        print(printable(f"{path} is damaged and was skipped: {reason}"), file=sys.stderr)
     if paths:
         raise CheckpointError(
             f"{folder} has no readable state: start again in another folder, from the students in this one"
         )
+    return None
+
+
+def _fault(state: object) -> str | None:
+    """What is wrong with the fields of a state; None if nothing is."""
+    if not isinstance(state, dict):
+        return f"it must be a state, got a {type(state).__name__}"
+    kinds = {"began_with": str, "models": dict, "optimizer": dict, "step": int, "audio_s": float, "elapsed_s": float}
+    missing = [name for name in kinds if name not in state]
+    if missing:
+        return f"it lacks {', '.join(sorted(missing))}"
+    for name, kind in kinds.items():
+        value: Any = state[name]
+        is_kind = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+        if not is_kind or isinstance(value, bool):
+            return f"{name} must be a {kind.__name__}, got a {type(value).__name__}"
+        if kind in (int, float) and not 0 <= value < MAX_NUMBER:
+            return f"{name} must be a number from 0, got {shown(value)}"
+    if not {"state", "param_groups"} <= set(state["optimizer"]):
+        return "the optimizer must have its state and param_groups"
     return None
 
 

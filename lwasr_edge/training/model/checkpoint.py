@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.files import write_bytes
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import ModelConfig
-from lwasr_edge.training.model.quantized import from_int8, to_int8
+from lwasr_edge.training.model.quantized import SCALE, from_int8, to_int8
+from lwasr_edge.validate import shown
 
 FORMAT = "lwasr.checkpoint"
 FORMAT_VERSION = "1"
@@ -72,11 +74,25 @@ def load_checkpoint(path: Path, dropout: float = 0.0) -> tuple[AcousticModel, by
     tokenizer = tensors.pop(TOKENIZER, None)
     if tokenizer is None or tokenizer.dtype != torch.uint8:
         raise CheckpointError(f"{path}: checkpoint must contain a tokenizer, got none: download or make it again")
+    _check_scales(path, tensors)
     try:
         weights = from_int8({name: value.float() for name, value in tensors.items()})
     except (KeyError, IndexError, RuntimeError) as error:
         raise CheckpointError(f"{path}: quantised weights must have fitting scales, got {error!r:.200}") from error
     return model_with_weights(config, weights, str(path), dropout).eval(), tokenizer.numpy().tobytes()
+
+
+def _check_scales(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse scales of other lengths than their weights': the product of both might be many times larger.
+
+    Raises:
+        CheckpointError: a scale does not fit.
+    """
+    for name, scale in tensors.items():
+        weight = tensors.get(f"{name.removesuffix(SCALE)}weight") if name.endswith(f".{SCALE}") else None
+        if weight is not None and (weight.dim() == 0 or scale.shape != weight.shape[:1]):
+            shapes = f"{list(scale.shape)} for {list(weight.shape)}"
+            raise CheckpointError(f"{path}: quantised weights must have fitting scales, got {shapes[:200]}")
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -95,8 +111,16 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except CheckpointError:
         raise
     except Exception as error:  # of safetensors or of torch, depending on the damage
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+        raise CheckpointError(f"{path}: not a readable safetensors file ({loading_fault(error)})") from error
     return metadata, tensors
+
+
+def loading_fault(error: Exception) -> str:
+    """Why a file of tensors cannot be read, in one line; torch's own words advise to run the code in it."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or holds code or objects that are no tensors, which were not loaded"
+    first_line = (str(error) or type(error).__name__).strip().splitlines()[0]
+    return first_line[:200]
 
 
 def check_format(path: Path, metadata: dict[str, str]) -> None:
@@ -111,7 +135,7 @@ def check_format(path: Path, metadata: dict[str, str]) -> None:
         )
     if metadata[FORMAT] != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint format must be {FORMAT_VERSION}, got {metadata[FORMAT]}: "
+            f"{path}: checkpoint format must be {FORMAT_VERSION}, got {metadata[FORMAT][:20]}: "
             "pip install --upgrade lwasr-edge"
         )
 
@@ -140,7 +164,7 @@ def read_json(path: Path, metadata: dict[str, str], name: str) -> dict[str, Any]
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: {name} must be a JSON object, got {error!r:.200}") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: {name} must be a JSON object, got {value!r:.40}")
+        raise CheckpointError(f"{path}: {name} must be a JSON object, got {shown(value)}")
     return value
 
 
@@ -181,5 +205,5 @@ def checkpoint_notes(path: Path) -> dict[str, str]:
     metadata, _ = read_safetensors(path)
     notes = read_json(path, metadata, "notes")
     if not all(isinstance(value, str) for value in notes.values()):
-        raise CheckpointError(f"{path}: notes must be strings, got {notes!r:.100}")
+        raise CheckpointError(f"{path}: notes must be strings, got {shown(notes)}")
     return notes

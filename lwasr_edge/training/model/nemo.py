@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import reprlib
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import yaml
 from torch import Tensor
 
 from lwasr_edge.errors import CheckpointError
+from lwasr_edge.files import open_regular
 from lwasr_edge.training.model.acoustic_model import AcousticModel
-from lwasr_edge.training.model.checkpoint import model_with_weights
+from lwasr_edge.training.model.checkpoint import loading_fault, model_with_weights
 from lwasr_edge.training.model.config import EncoderConfig, FrontendConfig, ModelConfig
-from lwasr_edge.validate import whole_number
+from lwasr_edge.validate import shown, whole_number
 
 BLANK = "<blank>"
+# Largest sizes of the members. PyYAML reads 50 kB a second.
+MEMBER_BYTES = {"model_config.yaml": 1 << 19, "model_weights.ckpt": 1 << 32, "tokenizer.model": 1 << 26}
+MAX_RATIO = 10  # of the unpacked size of a gzip archive to its own
+MIN_UNPACKED_BYTES = 1 << 24  # a small archive may be mostly the padding of its tar
 
 # NeMo's names on the left, as prefixes of a layer or of the model
 LAYER_NAMES = {
@@ -76,20 +82,60 @@ def read_archive(path: Path) -> dict[str, bytes]:
         raise CheckpointError(f"{path}: no such file")
     parts: dict[str, bytes] = {}
     try:
-        with tarfile.open(path) as archive:
+        with open_regular(path) as file, tarfile.open(fileobj=_unpacked(file), mode="r:") as archive:
             for member in archive:
                 name = Path(member.name).name
                 if name.endswith("tokenizer.model"):
                     name = "tokenizer.model"
-                if member.isfile() and name in ("model_config.yaml", "model_weights.ckpt", "tokenizer.model"):
+                if member.isfile() and not member.issparse() and name in MEMBER_BYTES:
+                    if member.size > MEMBER_BYTES[name]:
+                        raise ValueError(f"{name} must have at most {MEMBER_BYTES[name]} bytes, got {member.size}")
                     parts[name] = archive.extractfile(member).read()  # type: ignore[union-attr]
-    except Exception as error:  # of tarfile, zlib, lzma or bz2, depending on the damage
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: not a NeMo archive, which is a tar file ({reason})") from error
+    except Exception as error:  # of tarfile or zlib, depending on the damage
+        raise CheckpointError(f"{path}: not a NeMo archive, which is a tar file ({loading_fault(error)})") from error
     for name in ("model_config.yaml", "model_weights.ckpt", "tokenizer.model"):
         if name not in parts:
             raise CheckpointError(f"{path}: a NeMo archive of a CTC model with BPE must contain {name}, got none")
     return parts
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a gzip file, of bounded size: weights shrink little, so a larger one is no archive."""
+
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+        self._file = gzip.GzipFile(fileobj=file)
+        self._max_bytes = max_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET or position > self._max_bytes:
+            raise ValueError(f"it unpacks to more than {self._max_bytes} bytes")
+        return self._file.seek(position)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        if self._file.tell() > self._max_bytes:
+            raise ValueError(f"it unpacks to more than {self._max_bytes} bytes")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    """The tar file in a plain or gzip file."""
+    is_gzip = file.read(2) == b"\x1f\x8b"
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if not is_gzip:
+        return file
+    return io.BufferedReader(_Unpacked(file, MAX_RATIO * size + MIN_UNPACKED_BYTES))  # type: ignore[return-value]
 
 
 def read_config(data: bytes, source: str) -> dict[str, Any]:
@@ -101,8 +147,10 @@ def read_config(data: bytes, source: str) -> dict[str, Any]:
     try:
         config = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{source}: model_config.yaml cannot be read: {' '.join(str(error).split())}") from error
-    found = sorted(map(str, config)) if isinstance(config, dict) else type(config).__name__
+        raise CheckpointError(
+            f"{source}: model_config.yaml cannot be read: {' '.join(str(error).split())[:300]}"
+        ) from error
+    found = shown(sorted(map(str, config))) if isinstance(config, dict) else type(config).__name__
     for section in ("encoder", "preprocessor", "decoder"):
         if not isinstance(config, dict) or not isinstance(config.get(section), dict):
             raise CheckpointError(f"{source}: model_config.yaml must have a section {section}, got {found}")
@@ -118,8 +166,9 @@ def read_weights(data: bytes, source: str) -> dict[str, Tensor]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # of torch, zipfile or pickle, depending on the damage
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{source}: model_weights.ckpt holds no readable tensors ({reason})") from error
+        raise CheckpointError(
+            f"{source}: model_weights.ckpt holds no readable tensors ({loading_fault(error)})"
+        ) from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):

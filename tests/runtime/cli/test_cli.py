@@ -265,6 +265,23 @@ def test_info_as_json(model_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert described["state"] == {"state_tail": [360], "state_last": [1]}
 
 
+def test_names_of_models_hold_no_commands_for_the_terminal(
+    lwasr_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.onnx"
+    name = "\x1b]0;owned\x07\x9b2J"
+    path.write_bytes(tiny_model.build_model(name=name).SerializeToString())
+    status, out, _ = run(capsys, "info", str(path))
+    assert status == 0 and "\\x1b]0;owned\\x07\\x9b2J" in out and "\x1b" not in out
+    status, out, _ = run(capsys, "info", "--json", str(path))
+    assert json.loads(out)["name"] == name and "\x9b" not in out and "\x1b" not in out
+    directory = write_model_dir(lwasr_home / "models" / "a", "a")
+    card = json.loads((directory / "card.json").read_text())
+    (directory / "card.json").write_text(json.dumps({**card, "version": "\x1b[2J"}))
+    status, out, _ = run(capsys, "models", "list")
+    assert status == 0 and "\\x1b[2J" in out and "\x1b" not in out
+
+
 def test_models(lwasr_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = run(capsys, "models", "list")[1].splitlines()
     assert line.split() == ["*", "tiny", "1", "0.0", "MB", str(lwasr_home / "models" / "tiny")]

@@ -46,6 +46,16 @@ def test_errors(error: Exception, status: int, line: str, capsys: pytest.Capture
     assert capsys.readouterr().err == f"prog: error: {line}\n"
 
 
+def test_messages_hold_no_commands_for_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(OptionError("got \x1b]0;owned\x07\x1b[2J \x9b2J \u202e \ud800 caf\u00e9")) == 2
+    assert capsys.readouterr().err == (
+        "prog: error: got \\x1b]0;owned\\x07\\x1b[2J \\x9b2J \\u202e \\ud800 caf\u00e9\n"
+    )
+    assert run(OptionError("a" * 5_000_000 + "end")) == 2
+    err = capsys.readouterr().err
+    assert len(err) < 2100 and err.endswith("aend\n")
+
+
 def test_memory_of_a_device(capsys: pytest.CaptureFixture[str]) -> None:
     error = type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
     assert run(error) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -166,3 +167,44 @@ def test_a_trained_model_is_a_distribution_over_words(tmp_path: Path) -> None:
         assert sum(math.exp(model.score(context, word)[0]) for word in vocabulary) == pytest.approx(1, abs=1e-4)
     assert model.score(("<s>",), "lights")[0] > model.score(("<s>",), "heating")[0]
     assert sorted(model.words) == sorted(vocabulary - {"</s>", "<unk>"})
+
+
+def test_a_byte_order_mark(tmp_path: Path, model: NGram) -> None:
+    read = NGram.read(written(tmp_path / "bom.arpa", "\ufeff" + ARPA))
+    assert log10(read, "lights", "on") == log10(model, "lights", "on")
+    (tmp_path / "bom.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + ARPA.encode()))
+    assert NGram.read(tmp_path / "bom.gz").words == model.words
+
+
+def gzip_of(byte: bytes, megabytes: int) -> bytes:
+    """Many times a byte or two, as concatenated gzip members."""
+    return gzip.compress(byte * ((1 << 20) // len(byte)), 9) * megabytes
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (ARPA.replace("lights", "l" * 70_000), "a line must have at most 65536 characters"),
+        (gzip_of(b"a", 4_000), "line 1: a line must have at most 65536 characters"),
+        (gzip_of(b"a\n", 4_000), "must have a '.*data.*' line, got none"),
+        (gzip_of(b"\n", 4_000), "must be separated by a blank line, got 100001 of them"),
+        (ARPA.replace("-0.9\ton", "-0.9\t" + "on " * 20_000), "line .*: the section of 1-grams must have"),
+        (ARPA.replace("1=5", "1=" + "9" * 5000), "the count of 1-grams must follow"),
+        (ARPA.replace("ngram 1", "ngram " + "1" * 5000), "the count of 1-grams must follow"),
+        (ARPA.replace("1=5", "1=99999999999"), "at most 5000000 n-grams"),
+        ("\\data\\\n" + "".join(f"ngram {order}=0\n" for order in range(1, 30)), "n-grams of 20 words"),
+        (ARPA.replace("-0.7", "9" * 30_000 + "x"), "must be log10 numbers"),
+    ],
+)
+def test_files_that_would_fill_the_memory(tmp_path: Path, data: str | bytes, message: str) -> None:
+    path = tmp_path / "lm.arpa"
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    with pytest.raises(LanguageModelError, match=message) as raised:
+        NGram.read(path)
+    assert len(str(raised.value)) < 600
+
+
+def test_a_pipe_is_no_language_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lm.arpa")
+    with pytest.raises(LanguageModelError, match="must be a regular file, got a pipe"):
+        NGram.read(tmp_path / "lm.arpa")

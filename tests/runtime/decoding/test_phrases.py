@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -343,3 +344,35 @@ def test_the_command_line(model_path: Path, tmp_path: Path, capsys: pytest.Captu
     ):
         assert main([*command, *options]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one " * 101, "a phrase must have at most 100 words and 1000 characters"),
+        ("a" * 1001, "a phrase must have at most 100 words and 1000 characters"),
+        ("one\t" + "9" * 5000 + "x", "line 1: the weight after the tab must be a positive number"),
+    ],
+)
+def test_phrases_that_are_too_long(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "phrases.txt").write_text(text + "\n")
+    with pytest.raises(OptionError, match=message) as raised:
+        PhraseList.read(tmp_path / "phrases.txt")
+    assert len(str(raised.value)) < 400
+
+
+def test_phrase_files_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "phrases.txt")
+    with pytest.raises(OptionError, match="must be a regular file, got a pipe"):
+        PhraseList.read(tmp_path / "phrases.txt")
+    monkeypatch.setattr("lwasr_edge.decoding.phrases.MAX_BYTES", 10)
+    (tmp_path / "long.txt").write_text("one two three\n")
+    with pytest.raises(OptionError, match="must have at most 10 bytes"):
+        PhraseList.read(tmp_path / "long.txt")
+
+
+def test_phrases_of_too_many_letters_together(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lwasr_edge.decoding.spelling.MAX_NODES", 8)
+    recognizer.with_decoding(phrases=["one", "ones"])
+    with pytest.raises(OptionError, match="must have at most 8 letters together, got more: use fewer"):
+        recognizer.with_decoding(phrases=["one", "two three"])

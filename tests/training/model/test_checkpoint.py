@@ -232,3 +232,17 @@ def test_scales_that_do_not_fit(tmp_path: Path, scale: torch.Tensor | None) -> N
         save_file(tensors, path, file.metadata())
     with pytest.raises(CheckpointError, match="quantised weights must have fitting scales"):
         load_checkpoint(path)
+
+
+def test_a_scale_that_would_fill_the_memory(tmp_path: Path) -> None:
+    """A weight of one row and a scale of many give a product of both sizes."""
+    model, path = small_model(), tmp_path / "qat.safetensors"
+    prepare_qat(model)
+    save_checkpoint(path, model, letters_tokenizer())
+    tensors = load_file(path)
+    name = "encoder.layers.1.conv.pointwise1"
+    tensors |= {f"{name}.weight": torch.ones(1, 10**6, dtype=torch.int8), f"{name}.step": torch.ones(10**6)}
+    with safe_open(path, "pt") as file:
+        save_file(tensors, path, file.metadata())
+    with pytest.raises(CheckpointError, match=r"fitting scales, got \[1000000\] for \[1, 1000000\]"):
+        load_checkpoint(path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gzip
 import io
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,66 @@ def test_damaged_archives(tmp_path: Path) -> None:
         import_nemo(path)
     write_archive(path, config, {"code": Path("x")}, letters_tokenizer())  # pickled code is not run
     with pytest.raises(CheckpointError, match="holds no readable tensors"):
+        import_nemo(path)
+
+
+class Code:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.marker,)
+
+
+def test_code_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    model = small_model()
+    path = write_archive(tmp_path / "m.nemo", nemo_config(model), Code(tmp_path / "marker"), letters_tokenizer())
+    with pytest.raises(
+        CheckpointError, match="holds code or objects that are no tensors, which were not loaded"
+    ) as raised:
+        import_nemo(path)
+    assert "weights_only" not in str(raised.value) and "torch" not in str(raised.value)
+    assert not (tmp_path / "marker").exists()
+
+
+def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for member, data in members:
+            archive.addfile(member, io.BytesIO(data))
+    return written.getvalue()
+
+
+def member(name: str, size: int = 0, **headers: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.pax_headers = headers
+    return info
+
+
+def test_archives_that_would_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "m.nemo"
+    sparse = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "model_weights.ckpt"}
+    sparse |= {"GNU.sparse.size": str(1 << 33), "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,0"}
+    path.write_bytes(tar_of((member("model_weights.ckpt", **sparse), b"")))
+    with pytest.raises(CheckpointError, match="must contain|not a NeMo archive"):
+        import_nemo(path)
+    path.write_bytes(member("model_weights.ckpt", 1 << 40).tobuf() + bytes(10_240))
+    with pytest.raises(CheckpointError, match="not a NeMo archive.*model_weights.ckpt must have at most"):
+        import_nemo(path)
+    block = gzip.compress(bytes(1 << 24), 9)
+    path.write_bytes(gzip.compress(member("model_weights.ckpt", 1 << 32).tobuf()) + block * 32)
+    with pytest.raises(CheckpointError, match="not a NeMo archive.*unpacks to more than"):
+        import_nemo(path)
+    text = b"decoder: {vocabulary: [" + b"a," * 300_000 + b"]}"
+    path.write_bytes(tar_of((member("model_config.yaml", len(text)), text)))
+    with pytest.raises(CheckpointError, match="model_config.yaml must have at most 524288 bytes"):
+        import_nemo(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="no such file"):
         import_nemo(path)
 
 
