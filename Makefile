@@ -12,7 +12,7 @@ TORCH  ?= torch==2.13.0
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.lwasr-edge-ready
 
-.PHONY: test test-long test-arm64 lint types format bench wheel wheel-check clean
+.PHONY: test test-long test-arm64 lint types format bench fuzz wheel wheel-check clean
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -37,6 +37,10 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+# Damaged recordings through the audio readers, compared with ffmpeg where it is installed. ARGS="--count 100000".
+fuzz: $(READY)
+	$(BIN)/python tests/audio_fuzz.py $(ARGS)
 
 # Compares the words on emulated Arm processors; needs Debian on x86-64. ARGS="--model NAME" for another model.
 test-arm64: $(READY)

@@ -133,6 +133,7 @@ class Recognizer:
         *,
         chunk_ms: float | None = None,
         look_ahead_ms: float | None = None,
+        channel: int | None = None,
         progress: Progress | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length in constant memory.
@@ -141,11 +142,14 @@ class Recognizer:
         memory that grows with it.
 
         Args:
-            source: path, bytes of an audio file, binary file object, array, or (array, sample_rate).
+            source: path, bytes of an audio file, binary file object, `soundfile.SoundFile`, array, or
+                (array, sample_rate).
             sample_rate: Hz, for an array.
             chunk_ms: chunk length in milliseconds; the words are then those of a stream with this chunk. None for the
                 largest chunk that improves accuracy.
             look_ahead_ms: as for `stream`, but 640 ms by default if `chunk_ms` is None.
+            channel: the channel to transcribe, from 1, where each has its own speaker; None for the mean of all, or
+                the loudest where channels of opposite phase cancel.
             progress: called after each block with the seconds done and the seconds in total; with a model without
                 streaming, once at the end.
 
@@ -159,12 +163,12 @@ class Recognizer:
                     raise OptionError(
                         f"{name} must be None with the model {self.info.name!r}, which does not stream, got {value!r}"
                     )
-            return self._transcribe_full_context(source, sample_rate, progress)
+            return self._transcribe_full_context(source, sample_rate, channel, progress)
         if chunk_ms is None:
             chunking = Chunking.for_files(self.info, look_ahead_ms, can_look_ahead=self._model.can_look_ahead)
         else:
             chunking = self._chunking(chunk_ms, look_ahead_ms)
-        with AudioReader(source, sample_rate) as audio:
+        with AudioReader(source, sample_rate, channel=channel) as audio:
             stream = self._file_stream(audio.sample_rate, chunking)
             finals: list[Final] = []
             for block in audio.blocks():
@@ -231,10 +235,10 @@ class Recognizer:
         return Listener(open_stream, device)
 
     def _transcribe_full_context(
-        self, source: AudioSource, sample_rate: int | None, progress: Progress | None
+        self, source: AudioSource, sample_rate: int | None, channel: int | None, progress: Progress | None
     ) -> Transcript:
         """Transcribe with a model without state: the recording is its one chunk."""
-        waveform = load_audio(source, sample_rate, self.info.sample_rate)
+        waveform = load_audio(source, sample_rate, self.info.sample_rate, channel=channel)
         chunk_frames = -(-(len(waveform) + self.info.flush_samples) // self.info.samples_per_frame)
         stream = self._file_stream(self.info.sample_rate, Chunking(chunk_frames))
         finals = _finals([*stream.accept(waveform), *stream.flush()])

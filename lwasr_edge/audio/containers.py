@@ -239,7 +239,7 @@ def _chunks(
         if name == last or size < 0:
             return
         position = chunk.start + size
-        if padding and size % 2:
+        if padding and size % 2 and position < end:
             file.seek(position)
             following = file.read(5)
             # Some writers leave out the padding byte after a chunk of odd size.
@@ -303,6 +303,7 @@ def _riff_header(name: str, form: bytes, size: int) -> bytes:
     chunk = b"fmt " + struct.pack(order + "I", len(form)) + form + bytes(len(form) % 2)
     length = 4 + len(chunk) + 8 + size
     if length <= 0xFFFFFFFE:
-        return name.encode() + struct.pack(order + "I", length) + b"WAVE" + chunk + b"data" + struct.pack(order + "I", size)
+        outer, inner = struct.pack(order + "I", length), struct.pack(order + "I", size)
+        return name.encode() + outer + b"WAVE" + chunk + b"data" + inner
     sizes = b"ds64" + struct.pack("<IQQQI", 28, length + 36, size, 0, 0)
     return b"RF64\xff\xff\xff\xffWAVE" + sizes + chunk + b"data\xff\xff\xff\xff"

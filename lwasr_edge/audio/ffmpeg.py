@@ -38,6 +38,7 @@ _DEMUXERS: tuple[tuple[int, bytes, str], ...] = (  # position, bytes there, ffmp
     (0, b"FORM", "aiff"),
     (0, b"caff", "caf"),
 )
+_NAMES = {"mov": "MP4 or M4A", "matroska": "WebM or Matroska", "asf": "WMA", "wv": "WavPack"}
 _LIBSNDFILE_FIRST = ("wav", "ogg", "aiff", "caf")  # containers for which libsndfile knows most codecs
 
 
@@ -86,8 +87,9 @@ class FfmpegRecording:
         if program is None:
             shown = path or "X.m4a"
             raise AudioFormatError(
-                f"{name} must be WAV, FLAC, OGG, Opus, MP3 or AIFF where no ffmpeg is installed, got {demuxer}: install "
-                f"ffmpeg, or run ffmpeg -i {shown} -ar 16000 -ac 1 {Path(shown).with_suffix('.wav')} elsewhere"
+                f"{name} must be WAV, FLAC, OGG, Opus, MP3 or AIFF where no ffmpeg is on the PATH, got "
+                f"{_NAMES.get(demuxer, demuxer.upper())}: install ffmpeg, or run "
+                f"ffmpeg -i {shown} -ar 16000 -ac 1 {Path(shown).with_suffix('.wav')} elsewhere"
             )
         with contextlib.ExitStack() as closed_on_error:
             if path is None:
@@ -99,7 +101,7 @@ class FfmpegRecording:
             self._process = subprocess.Popen(
                 [
                     *(program, "-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1"),
-                    *("-protocol_whitelist", "file,pipe", "-f", demuxer, "-i", "file:" + os.path.abspath(path)),
+                    *("-protocol_whitelist", "file,pipe", "-f", demuxer, "-i", f"file:{Path(path).absolute()}"),
                     *("-map", "0:a:0", "-map_metadata", "-1", "-c:a", "pcm_f32be", "-f", "au", "-"),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -121,16 +123,16 @@ class FfmpegRecording:
                 f"{self.name} cannot be decoded by ffmpeg ({self._last_error() or 'no audio'}): the file is damaged, "
                 "or has no sound"
             )
-        offset, _, _, self.sample_rate, self._channels = struct.unpack(">5I", head[4:])
+        offset, _, _, self.sample_rate, self.channels = struct.unpack(">5I", head[4:])
         self._process.stdout.read(offset - _AU_HEADER_BYTES)
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
         """Yield (n, channels) float32, n up to `size`, until the end."""
         assert self._process.stdout is not None
-        frame_bytes = 4 * self._channels
+        frame_bytes = 4 * self.channels
         while len(data := self._process.stdout.read(size * frame_bytes)) >= frame_bytes:
             samples = np.frombuffer(data[: len(data) // frame_bytes * frame_bytes], ">f4").astype(np.float32)
-            yield samples.reshape(-1, self._channels)
+            yield samples.reshape(-1, self.channels)
         self._process.wait()
 
     def fault(self, count: int) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lwasr_edge.audio.parts import FlacParts, Mp3Parts, OggParts, Parts, find_parts, search_parts, sequential
-from lwasr_edge.audio.refusal import not_audio
+from lwasr_edge.audio.detect import find_parts, not_audio, search_parts
+from lwasr_edge.audio.flac import FlacParts
+from lwasr_edge.audio.mp3_parts import Mp3Parts
+from lwasr_edge.audio.parts import OggParts, Parts, sequential, unless_tag
 from lwasr_edge.errors import AudioFormatError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class RecordingFile:
 
     Attributes:
         sample_rate: Hz.
+        channels: of the blocks; those of following recordings may have others.
         declared_samples: per channel, from the header; 0 if unknown.
 
     Raises:
@@ -49,6 +52,7 @@ class RecordingFile:
         self._notes: list[str] = []
         self._parts = self._open_first(path)
         self.sample_rate: int = self._parts.sound.samplerate
+        self.channels: int = self._parts.sound.channels
         self.declared_samples = self._parts.declared()
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
@@ -150,6 +154,8 @@ class RecordingFile:
                 if found is None:
                     raise
                 found.open_first()
+                if unless_tag(found.start - self._start, self._size):
+                    self._notes.append(f"begins with {found.start - self._start} bytes that are not audio")
                 return found
         except (soundfile.SoundFileError, TypeError, AssertionError) as error:  # TypeError: soundfile, for a .raw file
             raise AudioFormatError(not_audio(self.name, self._file, self._start, decoder_reason(error))) from error

@@ -10,9 +10,13 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from lwasr_edge.audio.parts import Parts, unless_tag
+from lwasr_edge.audio.source import SafeFile
+
 STREAMINFO_BYTES = 42  # "fLaC", the header of the first metadata block, and the block
 _SYNC = re.compile(rb"\xff[\xf8\xf9]|fLaC[\x00\x80]\x00\x00\x22")
 _SCAN_BYTES = 65_536
+_READ_AHEAD_BYTES = 65_536  # of libFLAC and libsndfile, at most
 _HEADER_BYTES = 16  # of a frame, at most
 _RATES_HZ = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 _BLOCKS = (0, 192, *(576 << i for i in range(4)), 0, 0, *(256 << i for i in range(8)))
@@ -131,3 +135,88 @@ def _crc8(data: bytes) -> int:
         for _ in range(8):
             crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
     return crc
+
+
+class FlacParts(Parts):
+    """A FLAC stream; behind damage, a new decoder begins with the next intact frame."""
+
+    is_exact = True
+
+    def open_first(self) -> None:
+        """Open the stream, or the first frame where its head is missing."""
+        self._rest = 0
+        self._ends_damaged = False
+        self._begin_stream(self._start)
+        if self._head:
+            super().open_first()
+            self._total = self._uncounted = self.declared()
+            return
+        found = find_flac_frame(self._file, self._start, self._end)
+        if not isinstance(found, FlacFrame) or not found.sample_rate or not found.bits:
+            import soundfile
+
+            raise soundfile.SoundFileError("no FLAC frames were found")
+        self._next_sample = found.first_sample(0)
+        self.sound = self._opened(self._from_frame(found))
+
+    def _begin_stream(self, start: int) -> None:
+        self._file.seek(start)
+        head = self._file.read(STREAMINFO_BYTES)
+        self._head = head if head.startswith(b"fLaC") else b""
+        self._part_start = start
+        self._next_sample = 0  # first sample that was not decoded
+        self._gap = 0  # samples between the parts
+        self._total = self._uncounted = 0  # samples by the head; those not yet in `expected`
+
+    def _from_frame(self, frame: FlacFrame) -> SafeFile:
+        self._part_start = frame.position
+        return SafeFile(self._file, frame.position, self._end, prefix=stream_info(frame, self._head))
+
+    def open_next(self, decoded: int, is_damaged: bool) -> bool:
+        """Open the first intact frame that was not decoded, or the next stream."""
+        self._next_sample += decoded
+        reached = self._file.tell()
+        position = max(self._part_start + 1, reached - _READ_AHEAD_BYTES)
+        while (found := find_flac_frame(self._file, position, self._end)) is not None:
+            if isinstance(found, int):
+                position = found + 4
+                if self._replace(SafeFile(self._file, found, self._end), self.sound.samplerate):
+                    self._begin_stream(found)
+                    self._total = self._uncounted = self.declared()
+                    return True
+                break
+            position = found.position + 1
+            if self._resume_at(found):
+                return True
+        self._rest = unless_tag(self._end - reached, self._end)
+        self._ends_damaged = is_damaged
+        return False
+
+    def note(self) -> str:
+        """Damage at the end, where no number of samples tells how much is missing."""
+        return "ends with damaged frames, which were left out" if self._ends_damaged and not self._total else ""
+
+    def _resume_at(self, frame: FlacFrame) -> bool:
+        first = frame.first_sample(fixed_block_samples(self._head))
+        is_ours = frame.sample_rate in (0, self.sound.samplerate) and frame.channels == self.sound.channels
+        if not is_ours or first + frame.block_samples <= self._next_sample:
+            return False
+        before = self._part_start
+        if not self._replace(self._from_frame(frame), self.sound.samplerate):
+            self._part_start = before
+            return False
+        self.skip = max(0, self._next_sample - first)
+        self._gap = max(0, first - self._next_sample)
+        self._next_sample += self._gap
+        return True
+
+    def expected(self, decoded: int) -> float:
+        """Samples by the head of the stream, counted once; without it also those that the frames' numbers skip."""
+        if not self._total:
+            return decoded + self._gap
+        expected, self._uncounted = self._uncounted, 0
+        return expected
+
+    def unread_bytes(self) -> int:
+        """Bytes behind the last decoded frame, except for tags."""
+        return self._rest

@@ -58,7 +58,7 @@ class Mixer:
             window = samples[start : start + self._window]
             energies = np.einsum("nc,nc->c", window, window, dtype=np.float64)
             unrelated = energies.sum() / samples.shape[1] ** 2
-            energy = float(np.dot(mean[start : start + self._window].astype(np.float64), mean[start : start + self._window]))
+            energy = float(np.sum(mean[start : start + self._window].astype(np.float64) ** 2))
             if unrelated > 0 and energy < _CANCELLED_BELOW * unrelated and self._chosen is None:
                 self._chosen = int(energies.argmax())
             elif energy > _MIXED_ABOVE * unrelated:

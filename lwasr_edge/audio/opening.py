@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from lwasr_edge.audio.ffmpeg import FfmpegRecording, demuxer_of
@@ -24,11 +25,13 @@ class Recording(Protocol):
     Attributes:
         name: for messages.
         sample_rate: Hz.
+        channels: of the blocks.
         declared_samples: per channel; 0 if unknown.
     """
 
     name: str
     sample_rate: int
+    channels: int
     declared_samples: int
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
@@ -50,6 +53,7 @@ class OpenSoundFile:
     def __init__(self, sound: soundfile.SoundFile) -> None:
         self.name = str(sound.name)
         self.sample_rate: int = sound.samplerate
+        self.channels: int = sound.channels
         self.declared_samples: int = max(0, sound.frames - (sound.tell() if sound.seekable() else 0))
         self._sound = sound
 
@@ -85,7 +89,9 @@ def open_recording(source: Any) -> Recording:
     if soundfile_module is not None and isinstance(source, soundfile_module.SoundFile):
         return OpenSoundFile(source)
     name, file = name_and_file(source)
-    path = os.fsdecode(source) if isinstance(source, (str, os.PathLike)) and os.path.isfile(source) else None
+    path = (
+        os.fsdecode(source) if isinstance(source, (str, os.PathLike)) and Path(os.fsdecode(source)).is_file() else None
+    )
     with contextlib.ExitStack() as closed_on_error:
         if file is not source:
             closed_on_error.enter_context(file)

@@ -18,9 +18,7 @@ from lwasr_edge.validate import whole_number
 if TYPE_CHECKING:
     import soundfile
 
-    AudioSource = (
-        str | os.PathLike[str] | bytes | BinaryIO | soundfile.SoundFile | np.ndarray | tuple[np.ndarray, int]
-    )
+    AudioSource = str | os.PathLike[str] | bytes | BinaryIO | soundfile.SoundFile | np.ndarray | tuple[np.ndarray, int]
 
 FAINT_PEAK = 1e-4  # -80 dB of full scale; speech of the right scale is never below
 BLOCK_SAMPLES = 4096  # read at once; of a damaged file, everything before the damaged block is used
@@ -38,15 +36,14 @@ class AudioReader:
     Attributes:
         name: for messages.
         sample_rate: Hz, of the source.
+        channels: of the source.
         total_samples: per channel, as declared by the source; 0 if unknown.
 
     Raises:
         AudioFileNotFoundError, AudioFormatError, AudioError
     """
 
-    def __init__(
-        self, source: AudioSource, sample_rate: int | None = None, *, channel: int | None = None
-    ) -> None:
+    def __init__(self, source: AudioSource, sample_rate: int | None = None, *, channel: int | None = None) -> None:
         self._file: Recording | None = None
         self._samples_read = 0
         self._peak = 0.0
@@ -60,11 +57,14 @@ class AudioReader:
                 raise AudioError("an array must have a sample rate, got None: pass sample_rate=16000, or its own")
             self.sample_rate = check_sample_rate(sample_rate)
             self._array = source if isinstance(source, np.ndarray) else np.asarray(source)
-            self.total_samples = self._array.shape[0] if self._array.ndim else 0
+            shape: tuple[int, ...] = self._array.shape
+            self.total_samples = shape[0] if shape else 0
+            self.channels = shape[1] if len(shape) == 2 else 1
             return
         self._file = open_recording(source)
         self.name = self._file.name
         self.total_samples = self._file.declared_samples
+        self.channels = self._file.channels
         try:
             self.sample_rate = _rate_of_file(self._file, sample_rate)
         except AudioError:
@@ -130,13 +130,16 @@ class AudioReader:
         self.close()
 
 
-def load_audio(source: AudioSource, sample_rate: int | None = None, target_hz: int = 16_000) -> np.ndarray:
+def load_audio(
+    source: AudioSource, sample_rate: int | None = None, target_hz: int = 16_000, *, channel: int | None = None
+) -> np.ndarray:
     """Read a recording into memory.
 
     Args:
         source: see `AudioReader`.
         sample_rate: Hz, for an array.
         target_hz: rate of the result.
+        channel: the channel to read, from 1; None for the mean of all.
 
     Returns:
         (N,) float32 mono at `target_hz`.
@@ -145,7 +148,7 @@ def load_audio(source: AudioSource, sample_rate: int | None = None, target_hz: i
         AudioError: see `AudioReader`; or an invalid `target_hz`.
     """
     target_hz = check_sample_rate(target_hz, "target_hz")
-    with AudioReader(source, sample_rate) as audio:
+    with AudioReader(source, sample_rate, channel=channel) as audio:
         resampler = StreamResampler(audio.sample_rate, target_hz)
         parts = [resampler.process(block) for block in audio.blocks()]
     return np.concatenate([*parts, resampler.flush()])

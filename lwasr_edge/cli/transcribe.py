@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import sys
+import tempfile
 import traceback
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lwasr_edge.cli.channels import write_channels
 from lwasr_edge.cli.command import report_error
 from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
     add_look_ahead_option,
     add_model_options,
+    count,
     open_recognizer,
     positive,
 )
 from lwasr_edge.cli.outputs import check_text_output
 from lwasr_edge.cli.progress import ProgressLine
 from lwasr_edge.cli.subtitles import FORMATS, alternatives_to_text, to_json
-from lwasr_edge.errors import AudioError, OptionError, OutputError
+from lwasr_edge.errors import AudioError, AudioWarning, OptionError, OutputError
 from lwasr_edge.files import split_lines, write_file
 
 if TYPE_CHECKING:
     from lwasr_edge.recognizer import Recognizer, Transcript
 
 STDIN = "-"
+EACH = "each"
 PROGRESS_FROM_S = 20.0  # shorter recordings are finished before a progress line can be read
 
 
@@ -66,6 +74,12 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="process N ms at a time, as a stream does (default: 8000 with the packaged models; "
         "larger chunks are not more accurate)",
     )
+    parser.add_argument(
+        "--channel",
+        type=channel,
+        metavar="N|each",
+        help="transcribe channel N alone, or each one: with one speaker per channel (default: the mean of all)",
+    )
     add_look_ahead_option(parser)
     add_model_options(parser)
     add_decoding_options(parser)
@@ -76,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     """Transcribe every file; a bad one among several is reported and skipped."""
     if args.nbest is not None and args.format not in ("text", "json"):
         raise OptionError(f"--nbest needs text or --json output, got --{args.format}: leave one of them out")
+    if args.nbest is not None and args.channel == EACH and args.format != "json":
+        raise OptionError("--nbest with --channel each needs --json output, got text: leave one of them out")
     jobs = plan_jobs(args.files, args.format, args.output, args.output_dir)
     for job in jobs:
         if job.output is not None:
@@ -84,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for job in jobs:
         try:
-            transcript = transcribe_file(recognizer, job.file, args.chunk_ms, args.look_ahead_ms)
+            written = transcribed(recognizer, job, args)
         except AudioError as error:
             if len(jobs) == 1:
                 raise
@@ -93,13 +109,10 @@ def run(args: argparse.Namespace) -> int:
                 traceback.print_exc()
             report_error("lwasr", error)
             continue
-        written = FORMATS[args.format].write(transcript)
-        if args.nbest is not None and args.format == "text":
-            written += alternatives_to_text(transcript.alternatives)
         if job.output is not None:
             write_file(job.output, written)
         elif args.format == "json":
-            sys.stdout.write(to_json(transcript, file=job.file))
+            sys.stdout.write(written)
         else:
             sys.stdout.write(prefixed(written, args.format, job.file) if len(jobs) > 1 else written)
         sys.stdout.flush()
@@ -139,15 +152,72 @@ def plan_jobs(files: list[str], form: str, output: Path | None, output_dir: Path
     return list(jobs.values())
 
 
+def transcribed(recognizer: Recognizer, job: Job, args: argparse.Namespace) -> str:
+    """The transcript of one recording in the form that the user wants; JSON on stdout names the file."""
+    file = job.file if job.output is None else None
+    if args.channel == EACH:
+        return write_channels(args.format, transcribe_channels(recognizer, job.file, args), file)
+    with opened(job.file) as source:
+        transcript = transcribe_file(recognizer, job.file, source, args, args.channel)
+    if args.format == "json":
+        return to_json(transcript, file=file)
+    written = FORMATS[args.format].write(transcript)
+    if args.nbest is not None and args.format == "text":
+        written += alternatives_to_text(transcript.alternatives)
+    return written
+
+
+@contextlib.contextmanager
+def opened(file: str, *, is_read_again: bool = False) -> Iterator[Any]:
+    """The path, or stdin; copied to a temporary file if it is read more than once."""
+    if file != STDIN:
+        yield file
+        return
+    if sys.stdin.isatty():
+        raise AudioError("stdin must be a recording, got a terminal: pipe one in, or name a file")
+    if not is_read_again:
+        yield sys.stdin.buffer
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        yield copy
+
+
+def transcribe_channels(recognizer: Recognizer, file: str, args: argparse.Namespace) -> list[Transcript]:
+    """Transcribe every channel of a recording by itself; warnings are shown for the first alone."""
+    from lwasr_edge.audio.reader import AudioReader
+
+    transcripts = []
+    with opened(file, is_read_again=True) as source:
+
+        def from_the_start() -> Any:
+            if file == STDIN:
+                source.seek(0)
+            return source
+
+        with AudioReader(from_the_start()) as audio:
+            channels = audio.channels
+        for number in range(1, channels + 1):
+            with warnings.catch_warnings():
+                if number > 1:
+                    warnings.simplefilter("ignore", AudioWarning)
+                transcripts.append(transcribe_file(recognizer, file, from_the_start(), args, number))
+    return transcripts
+
+
 def transcribe_file(
-    recognizer: Recognizer, file: str, chunk_ms: float | None, look_ahead_ms: float | None
+    recognizer: Recognizer, file: str, source: Any, args: argparse.Namespace, channel: int | None
 ) -> Transcript:
     """Transcribe one file, with a progress line if it is long."""
-    if file == STDIN and sys.stdin.isatty():
-        raise AudioError("stdin must be a recording, got a terminal: pipe one in, or name a file")
     with ProgressLine(file, unit="s", smallest=PROGRESS_FROM_S) as progress:
-        source = sys.stdin.buffer if file == STDIN else file
-        return recognizer.transcribe(source, chunk_ms=chunk_ms, look_ahead_ms=look_ahead_ms, progress=progress)
+        return recognizer.transcribe(
+            source, chunk_ms=args.chunk_ms, look_ahead_ms=args.look_ahead_ms, channel=channel, progress=progress
+        )
+
+
+def channel(text: str) -> int | str:
+    """A channel from 1, or "each"."""
+    return text if text == EACH else count(text)
 
 
 def prefixed(written: str, form: str, file: str) -> str:
