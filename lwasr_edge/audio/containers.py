@@ -109,7 +109,7 @@ def read_layout(file: BinaryIO, start: int, end: int) -> Layout | None:
 def _read_riff(file: BinaryIO, start: int, end: int, head: bytes) -> Layout | None:
     order = ">" if head[:4] == b"RIFX" else "<"
     chunks = list(_chunks(file, start + 12, end, order + "I"))
-    is_irregular = False
+    is_irregular = any((chunk.start - start) % 2 for chunk in chunks)  # libsndfile wants even positions
     found = {chunk.name: chunk for chunk in reversed(chunks)}
     if b"fmt " not in found or b"data" not in found:
         found, is_irregular = _search(file, start, end, order), True
@@ -188,7 +188,8 @@ def _read_caf(file: BinaryIO, start: int, end: int) -> Layout | None:
         return None
     declared = None if data.size < 4 else data.size - 4
     bytes_per_s = packet_bytes * rate / max(1, packet_frames)
-    return _with_end(file, end, "CAF", form, bytes_per_s, data.start + 4, declared, False, ">q")
+    is_cut = data.start + data.size > end  # refused by libsndfile
+    return _with_end(file, end, "CAF", form, bytes_per_s, data.start + 4, declared, is_cut, ">q")
 
 
 def _with_end(

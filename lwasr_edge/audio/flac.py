@@ -149,14 +149,14 @@ class FlacParts(Parts):
         self._begin_stream(self._start)
         if self._head:
             super().open_first()
-            self._total = self._uncounted = self.declared()
+            self._total = self.declared()
             return
         found = find_flac_frame(self._file, self._start, self._end)
         if not isinstance(found, FlacFrame) or not found.sample_rate or not found.bits:
             import soundfile
 
             raise soundfile.SoundFileError("no FLAC frames were found")
-        self._next_sample = found.first_sample(0)
+        self._next_sample = self._counted = found.first_sample(0)
         self.sound = self._opened(self._from_frame(found))
 
     def _begin_stream(self, start: int) -> None:
@@ -165,8 +165,8 @@ class FlacParts(Parts):
         self._head = head if head.startswith(b"fLaC") else b""
         self._part_start = start
         self._next_sample = 0  # first sample that was not decoded
-        self._gap = 0  # samples between the parts
-        self._total = self._uncounted = 0  # samples by the head; those not yet in `expected`
+        self._total = 0  # samples by the head; 0 if unknown
+        self._counted = 0  # samples that `expected` has counted
 
     def _from_frame(self, frame: FlacFrame) -> SafeFile:
         self._part_start = frame.position
@@ -182,7 +182,7 @@ class FlacParts(Parts):
                 position = found + 4
                 if self._replace(SafeFile(self._file, found, self._end), self.sound.samplerate):
                     self._begin_stream(found)
-                    self._total = self._uncounted = self.declared()
+                    self._total = self.declared()
                     return True
                 break
             position = found.position + 1
@@ -206,16 +206,14 @@ class FlacParts(Parts):
             self._part_start = before
             return False
         self.skip = max(0, self._next_sample - first)
-        self._gap = max(0, first - self._next_sample)
-        self._next_sample += self._gap
+        self._next_sample = max(first, self._next_sample)
         return True
 
     def expected(self, decoded: int) -> float:
-        """Samples by the head of the stream, counted once; without it also those that the frames' numbers skip."""
-        if not self._total:
-            return decoded + self._gap
-        expected, self._uncounted = self._uncounted, 0
-        return expected
+        """Samples up to the last one by the head of the stream and the frames' numbers, without those of parts before."""
+        reached = max(self._total, self._next_sample + decoded)
+        counted, self._counted = self._counted, reached
+        return reached - counted
 
     def unread_bytes(self) -> int:
         """Bytes behind the last decoded frame, except for tags."""

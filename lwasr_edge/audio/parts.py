@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import soundfile
 
+_MAX_DECODED = 4.0  # of full scale; lossy codecs exceed it a little
 UNKNOWN_FRAMES = 2**62  # libsndfile reports 2**63 - 1 for a FLAC stream of unknown length
 _NOTES = re.compile(rb"\[[^\n]*libmpg123/[^\n]*\n?|(?:Note|Warning|Error): [^\n]*\n?|\s+")
 _capture = -1  # descriptor of a temporary file without a name
@@ -73,7 +74,11 @@ class Parts:
 
     def read(self, size: int) -> np.ndarray:
         """Decode up to `size` samples: (n, channels) float32."""
-        return self.sound.read(size, "float32", always_2d=True)
+        block = self.sound.read(size, "float32", always_2d=True)
+        if self.sound.format in ("MP3", "OGG") and block.size and not abs(block).max() <= _MAX_DECODED:
+            block = block.clip(-1, 1)  # what decoders make of damaged frames
+            block[block != block] = 0
+        return block
 
     def _opened(self, file: Any) -> soundfile.SoundFile:
         with quiet_stderr():

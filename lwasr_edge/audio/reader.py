@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from lwasr_edge.audio.mixing import Mixer
-from lwasr_edge.audio.opening import Recording, open_recording
 from lwasr_edge.audio.samples import MAX_CHANNELS, StreamResampler, check_sample_rate, to_float32
 from lwasr_edge.errors import AudioError, AudioWarning
 from lwasr_edge.validate import whole_number
 
 if TYPE_CHECKING:
-    import soundfile
+    from lwasr_edge.audio.opening import Recording
 
-    AudioSource = str | os.PathLike[str] | bytes | BinaryIO | soundfile.SoundFile | np.ndarray | tuple[np.ndarray, int]
+    # A soundfile.SoundFile too, but that package has no types.
+    AudioSource = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int]
 
 FAINT_PEAK = 1e-4  # -80 dB of full scale; speech of the right scale is never below
 BLOCK_SAMPLES = 4096  # read at once; of a damaged file, everything before the damaged block is used
@@ -61,6 +61,8 @@ class AudioReader:
             self.total_samples = shape[0] if shape else 0
             self.channels = shape[1] if len(shape) == 2 else 1
             return
+        from lwasr_edge.audio.opening import open_recording  # arrays and streams need no decoders
+
         self._file = open_recording(source)
         self.name = self._file.name
         self.total_samples = self._file.declared_samples
