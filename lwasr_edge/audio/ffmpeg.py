@@ -39,6 +39,7 @@ _DEMUXERS: tuple[tuple[int, bytes, str], ...] = (  # position, bytes there, ffmp
     (0, b"caff", "caf"),
 )
 _NAMES = {"mov": "MP4 or M4A", "matroska": "WebM or Matroska", "asf": "WMA", "wv": "WavPack"}
+_LIBSNDFILE_TAGS = (0, 1, 2, 3, 6, 7, 0x11, 0x14, 0x31, 0x40, 0x55, 0xFFFE)  # codecs of WAV that it knows
 _LIBSNDFILE_FIRST = ("wav", "ogg", "aiff", "caf")  # containers for which libsndfile knows most codecs
 
 
@@ -52,13 +53,15 @@ def demuxer_of(file: BinaryIO, start: int, *, is_refused: bool) -> str:
     """
     position = file.tell()
     file.seek(start)
-    head = file.read(16)
+    head = file.read(24)
     if head.startswith(b"ID3"):
         file.seek(start + 10 + sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(reversed(head[6:10]))))
-        head = file.read(16)
+        head = file.read(24)
     file.seek(position)
     if len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ADTS: the layer bits are 0, unlike MP3's
         return "aac"
+    if head[:4] == b"RIFF" and (head[12:16] != b"fmt " or int.from_bytes(head[20:22], "little") in _LIBSNDFILE_TAGS):
+        return ""  # damaged: ffmpeg reads no more of it
     for at, magic, name in _DEMUXERS:
         if head[at : at + len(magic)] == magic:
             return name if is_refused or name not in _LIBSNDFILE_FIRST else ""

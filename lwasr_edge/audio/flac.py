@@ -210,7 +210,7 @@ class FlacParts(Parts):
         return True
 
     def expected(self, decoded: int) -> float:
-        """Samples up to the last one by the head of the stream and the frames' numbers, without those of parts before."""
+        """Samples by the head of the stream and the frames' numbers that no part before has counted."""
         reached = max(self._total, self._next_sample + decoded)
         counted, self._counted = self._counted, reached
         return reached - counted

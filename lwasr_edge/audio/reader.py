@@ -106,8 +106,7 @@ class AudioReader:
             warnings.warn(f"{self.name} {self._faintness()}", AudioWarning, stacklevel=2)
 
     def _faintness(self) -> str:
-        level = f"is almost silent: its highest peak is {20 * np.log10(self._peak):.0f} dB below full scale"
-        level = level.replace("is -", "is ")
+        level = f"is almost silent: its highest peak is {-20 * np.log10(self._peak):.0f} dB below full scale"
         if self._array.dtype.name == "int32":
             return f"{level}: use int16 if the int32 array holds 16-bit samples"
         if self._array.dtype.kind == "f" and self._file is None:
