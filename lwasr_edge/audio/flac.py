@@ -156,6 +156,7 @@ class FlacParts(Parts):
             import soundfile
 
             raise soundfile.SoundFileError("no FLAC frames were found")
+        self._block_samples = 0 if found.is_variable else found.block_samples
         self._next_sample = self._counted = found.first_sample(0)
         self.sound = self._opened(self._from_frame(found))
 
@@ -163,6 +164,7 @@ class FlacParts(Parts):
         self._file.seek(start)
         head = self._file.read(STREAMINFO_BYTES)
         self._head = head if head.startswith(b"fLaC") else b""
+        self._block_samples = fixed_block_samples(self._head)  # of all frames but the last
         self._part_start = start
         self._next_sample = 0  # first sample that was not decoded
         self._total = 0  # samples by the head; 0 if unknown
@@ -197,7 +199,7 @@ class FlacParts(Parts):
         return "ends with damaged frames, which were left out" if self._ends_damaged and not self._total else ""
 
     def _resume_at(self, frame: FlacFrame) -> bool:
-        first = frame.first_sample(fixed_block_samples(self._head))
+        first = frame.first_sample(self._block_samples)
         is_ours = frame.sample_rate in (0, self.sound.samplerate) and frame.channels == self.sound.channels
         if not is_ours or first + frame.block_samples <= self._next_sample:
             return False
