@@ -17,6 +17,7 @@ STREAMINFO_BYTES = 42  # "fLaC", the header of the first metadata block, and the
 _SYNC = re.compile(rb"\xff[\xf8\xf9]|fLaC[\x00\x80]\x00\x00\x22")
 _SCAN_BYTES = 65_536
 _READ_AHEAD_BYTES = 65_536  # of libFLAC and libsndfile, at most
+_HEAD_BYTES = 1 << 22  # in which the first frame is looked for
 _HEADER_BYTES = 16  # of a frame, at most
 _RATES_HZ = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 _BLOCKS = (0, 192, *(576 << i for i in range(4)), 0, 0, *(256 << i for i in range(8)))
@@ -141,17 +142,21 @@ class FlacParts(Parts):
     """A FLAC stream; behind damage, a new decoder begins with the next intact frame."""
 
     is_exact = True
+    _head: bytes  # of the stream, up to its first metadata block; empty if it is missing or wrong
 
     def open_first(self) -> None:
         """Open the stream, or the first frame where its head is missing."""
         self._rest = 0
         self._ends_damaged = False
         self._begin_stream(self._start)
-        if self._head:
+        found = find_flac_frame(self._file, self._start + len(self._head), min(self._end, self._start + _HEAD_BYTES))
+        head_rate = int.from_bytes(self._head[18:21], "big") >> 4
+        # A rate that the frames contradict is damage: samples would be read too fast or too slowly.
+        if self._head and not (isinstance(found, FlacFrame) and found.bits and found.sample_rate not in (0, head_rate)):
             super().open_first()
             self._total = self.declared()
             return
-        found = find_flac_frame(self._file, self._start, self._end)
+        self._head = b""
         if not isinstance(found, FlacFrame) or not found.sample_rate or not found.bits:
             import soundfile
 

@@ -200,6 +200,12 @@ def test_flac_without_its_beginning(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_audio(data[len(data) // 4 :])[-8000:], samples[-8000:] / 32768, atol=1e-6)
 
 
+def test_a_flac_head_with_a_wrong_sample_rate(tmp_path: Path) -> None:
+    data = bytearray(encoded(voice(3.0), "FLAC"))
+    data[18] ^= 0x10
+    assert seconds_of(bytes(data), tmp_path, None) == 3.0
+
+
 def test_joined_flac_files_are_read_to_the_end(tmp_path: Path) -> None:
     one = encoded(voice(3.0), "FLAC")
     assert seconds_of(one + one, tmp_path, None) == 6.0
