@@ -20,9 +20,10 @@ test: $(READY)
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long -s $(ARGS)
 
-# Damaged files of every kind, some minutes; `python tests/fuzz_files.py --help` has options.
+# Damaged files of every kind, some minutes; both programs have options, see --help.
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz_files.py --count 5000 --seed $$$$ --keep build/fuzz
+	$(BIN)/python tests/audio_fuzz.py $(ARGS)
 
 # Style, format and types; `make format` applies what ruff can change.
 lint: $(READY)

@@ -100,4 +100,4 @@ class CatalogWarning(UserWarning):
 
 
 class AudioWarning(UserWarning):
-    """The audio is truncated or damaged; the readable part was used."""
+    """The audio is truncated, damaged or almost silent; the readable part was used."""

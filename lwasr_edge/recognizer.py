@@ -155,6 +155,7 @@ class Recognizer:
         sample_rate: int | None = None,
         *,
         chunk_ms: float | None = None,
+        channel: int | None = None,
         progress: Progress | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length in constant memory.
@@ -163,10 +164,13 @@ class Recognizer:
         pipe is first copied to a temporary file.
 
         Args:
-            source: path, bytes of an audio file, binary file object, array, or (array, sample_rate).
+            source: path, bytes of an audio file, binary file object, `soundfile.SoundFile`, array, or
+                (array, sample_rate).
             sample_rate: Hz, for an array.
             chunk_ms: audio of one model call, a multiple of the model's frame; smaller values need less memory and are
                 less accurate. None for the largest value that improves accuracy.
+            channel: the channel to transcribe, from 1, where each has its own speaker; None for the mean of all, or
+                the loudest where channels of opposite phase cancel.
             progress: called after each block with the seconds done and the seconds in total; if it returns False, the
                 transcript is that of the audio so far.
 
@@ -175,7 +179,7 @@ class Recognizer:
             OptionError: invalid `chunk_ms`.
         """
         chunking = self._file_chunking(chunk_ms)
-        with AudioReader(source, sample_rate) as audio:
+        with AudioReader(source, sample_rate, channel=channel) as audio:
             recording = RecordingTranscriber(self._model, audio.sample_rate, chunking, self._decoder)
             texts: list[SegmentText] = []
             n_samples = 0

@@ -2,232 +2,169 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lwasr_edge.audio.source import SafeFile, name_and_file
+from lwasr_edge.audio.detect import find_parts, not_audio, search_parts
+from lwasr_edge.audio.flac import FlacParts
+from lwasr_edge.audio.mp3_parts import Mp3Parts
+from lwasr_edge.audio.parts import OggParts, Parts, sequential, unless_tag
 from lwasr_edge.errors import AudioFormatError
 
 if TYPE_CHECKING:
     import numpy as np
-    import soundfile
 
-_UNKNOWN_FRAMES = 2**62  # libsndfile reports 2**63 - 1 for a FLAC stream of unknown length
-_UNKNOWN_BYTES = 0x7F000000  # written to pipes: SoX 0x7F000000 (AIFF), 0x7FFFF000 (WAV); others -1
-
-_MAY_BE_CHAINED = ("MP3", "OGG")  # formats whose streams may be concatenated in one file
-_SELF_CONTAINED = (*_MAY_BE_CHAINED, "FLAC")  # only audio follows the first audio
+_NAMED_FORMATS = (".gsm", ".vox")  # without a header: recognised by the name of the file alone
 
 
 class RecordingFile:
-    """An open audio file (path, bytes or binary file object), decoded block by block.
+    """An open audio file, decoded block by block.
 
-    Concatenated MP3 and Ogg streams are read to the end; libsndfile alone stops after the first.
+    Joined recordings are read to the end, and so is what follows damage; libsndfile alone stops before either.
+
+    Args:
+        name: for messages.
+        file: seekable, at the start of the recording.
+        path: of the file, if it has one.
+        is_ours: `close` closes the file.
 
     Attributes:
-        name: for messages.
         sample_rate: Hz.
-        declared_samples: per channel, from the header or estimated by libsndfile; 0 if unknown.
+        channels: of the blocks; those of following recordings may have others.
+        declared_samples: per channel, from the header; 0 if unknown.
 
     Raises:
-        AudioError, AudioFileNotFoundError: there is no such file, or it is empty.
         AudioFormatError: it is not audio, or in an unknown format.
     """
 
-    def __init__(self, source: Any) -> None:
-        self.name, self._file = name_and_file(source)
-        self._is_ours = self._file is not source
-        self._origin = self._start = self._file.tell()
-        self._file.seek(0, os.SEEK_END)
-        self._size = self._file.tell()
-        self._expected = 0  # declared samples of the streams read; decoded samples where none are declared
-        try:
-            self._sound = self._open_first(source)
-        except BaseException:
-            self._close_file()
-            raise
-        self.sample_rate = self._sound.samplerate
-        self.declared_samples = self._sound.frames if self._sound.frames < _UNKNOWN_FRAMES else 0
+    def __init__(self, name: str, file: BinaryIO, path: str | None, *, is_ours: bool) -> None:
+        self.name = name
+        self._is_ours = is_ours
+        self._file = file
+        self._start = file.tell()
+        file.seek(0, os.SEEK_END)
+        self._size = file.tell()
+        self._expected = 0.0  # samples that the finished parts should have had
+        self._read = 0  # samples of the finished parts
+        self._current = 0  # samples of the current part
+        self._notes: list[str] = []
+        self._parts = self._open_first(path)
+        self.sample_rate: int = self._parts.sound.samplerate
+        self.channels: int = self._parts.sound.channels
+        self.declared_samples = self._parts.declared()
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
-        """Yield (n, channels) float32, n up to `size`, until the end or the first damage.
+        """Yield (n, channels) float32, n up to `size`, until the end.
 
         Raises:
             AudioFormatError: nothing can be decoded.
         """
+        parts, reason = self._parts, ""
+        while True:
+            self._current, error = 0, None
+            for block in self._blocks_of_part(size):
+                if isinstance(block, Exception):
+                    error = block
+                    reason = reason or decoder_reason(error)
+                else:
+                    yield block
+            # The note and the expected length belong to the part, so both are taken before the next is opened.
+            expected, note = parts.expected(self._current), parts.note()
+            self._read += self._current
+            decoded, self._current = self._current, 0
+            self._expected += expected
+            if not parts.open_next(decoded, error is not None):
+                break
+            if note and note not in self._notes and not isinstance(parts, Mp3Parts):
+                self._notes.append(note)
+        if self._read == 0 and reason:
+            raise AudioFormatError(f"{self.name} cannot be decoded ({reason}): the file is damaged")
+
+    def _blocks_of_part(self, size: int) -> Iterator[np.ndarray | Exception]:
+        """The blocks of the current part; then the error that ended it, if one did."""
         import soundfile
 
-        is_damaged = False
-        is_first = True
-        while is_first or (not is_damaged and self._open_next()):
-            declared, count = self._declared(), 0
-            try:
-                # No block crosses the declared end: what follows may not be decodable, and the block would be lost.
-                while len(block := self._sound.read(_block_size(size, declared - count), "float32", always_2d=True)):
-                    count += len(block)
+        parts, declared, position = self._parts, self._parts.declared(), 0
+        skip = parts.skip
+        parts.skip = 0
+        try:
+            # No block crosses the declared end: what follows may not be decodable, and the block would be lost.
+            while len(block := parts.read(_block_size(size, declared - position))):
+                position += len(block)
+                block, skip = block[skip:], max(0, skip - len(block))
+                self._current += len(block)
+                if len(block):
                     yield block
-            except soundfile.SoundFileError as error:
-                if is_first and count == 0:
-                    reason = decoder_reason(error)
-                    raise AudioFormatError(f"{self.name} cannot be decoded ({reason}): the file is damaged") from error
-                is_damaged = True
-            self._expected += max(declared, count)
-            is_first = False
+        except soundfile.SoundFileError as error:
+            yield error
 
     def fault(self, count: int) -> str:
         """What is wrong with the file after `blocks` gave `count` samples; empty if nothing is."""
         missing = self._expected - count
         read_s = count / self.sample_rate
-        if missing > 0.1 * self.sample_rate and missing > 0.01 * self._expected:  # some lengths are estimates
-            return (
+        faults = [note for note in [*self._notes, self._parts.note()] if note]
+        tolerance = 0.0 if self._parts.is_exact else min(0.01 * self._expected, self.sample_rate)
+        if missing > max(0.1 * self.sample_rate, tolerance):
+            faults.append(
                 f"is truncated or damaged: {read_s:.2f} of {self._expected / self.sample_rate:.2f} s could be decoded"
             )
-        if self._bytes_left():
-            return (
-                f"cannot be decoded after {read_s:.2f} s, at byte {self._file.tell()} of {self._size}: the rest is "
+        elif self._parts.unread_bytes():
+            faults.append(
+                f"cannot be decoded after {read_s:.2f} s, at byte {self._parts.position} of {self._size}: the rest is "
                 "damaged, not audio, or of another sample rate"
             )
-        return ""
+        return "; it ".join(dict.fromkeys(faults))
 
     def estimated_duration_s(self, count: int) -> float:
         """Duration of the file: declared, or estimated from the bytes that `count` samples took."""
-        declared = self._declared()
-        used = self._file.tell() - self._origin
-        if used and (declared == 0 or self._start > self._origin):
-            declared = round(count * (self._size - self._origin) / used)
+        declared = self._parts.declared()
+        used = self._parts.position - self._start
+        if used > 0 and (declared == 0 or self._read):
+            declared = round(count * (self._size - self._start) / used)
         return max(declared, count) / self.sample_rate
 
     def close(self) -> None:
-        """Close the file, unless the caller opened it."""
-        self._sound.close()
-        self._close_file()
-
-    def _close_file(self) -> None:
+        """Close the decoder, and the file unless the caller opened it."""
+        self._parts.sound.close()
         if self._is_ours:
             self._file.close()
 
-    def _open_first(self, source: Any) -> soundfile.SoundFile:
+    def _open_first(self, path: str | None) -> Parts:
         import soundfile
 
         try:
+            parts = find_parts(self._file, self._start, self._size)
             try:
-                return self._open_at(self._start)
+                parts.open_first()
+                if type(parts) is Parts and parts.sound.format in ("MP3", "OGG", "FLAC"):
+                    kinds = {"MP3": Mp3Parts, "OGG": OggParts, "FLAC": FlacParts}
+                    other = kinds[parts.sound.format](self._file, self._start, self._size)
+                    parts.sound.close()
+                    other.open_first()
+                    return other
+                return parts
             except soundfile.SoundFileError:
-                if not isinstance(source, (str, os.PathLike)) or not Path(source).is_file():
+                if path is not None and Path(path).suffix.lower() in _NAMED_FORMATS:
+                    parts = Parts(self._file, self._start, self._size)
+                    parts.sound = sequential(os.fsencode(path) if os.name == "posix" else path)
+                    return parts
+                found = search_parts(self._file, self._start, self._size)
+                if found is None:
                     raise
-                self._file.seek(self._start)
-                # Some formats are recognised by the name alone; not every name is valid text.
-                return _sequential(os.fsencode(source) if os.name == "posix" else os.fspath(source))
-        except (soundfile.SoundFileError, TypeError) as error:  # TypeError: soundfile, for a .raw file
-            raise AudioFormatError(
-                f"{self.name} must be WAV, FLAC, OGG, Opus, MP3 or AIFF, got another format ({decoder_reason(error)}): "
-                "pass samples without a header as an array, np.frombuffer(data, np.int16), and a sample_rate"
-            ) from error
-
-    def _open_at(self, start: int) -> soundfile.SoundFile:
-        self._counts_frames = _counts_frames(self._file, start)
-        self._end = _end_of_stream(self._file, start, self._size)
-        self._file.seek(start)
-        return _sequential(SafeFile(self._file, start, self._end))
-
-    def _open_next(self) -> bool:
-        """Open the stream after the current one, if there is one of the same sample rate."""
-        import soundfile
-
-        if self._sound.format not in _MAY_BE_CHAINED or not (self._end < self._size or self._bytes_left()):
-            return False
-        position = self._file.tell()
-        start = self._end if self._end < self._size else position
-        self._file.seek(start)
-        if self._file.read(3) == b"TAG":  # ID3, version 1
-            start += 128
-        with contextlib.suppress(soundfile.SoundFileError):
-            following = self._open_at(start)
-            if following.samplerate == self.sample_rate:
-                self._sound.close()
-                self._sound, self._start = following, start
-                return True
-            following.close()
-        self._file.seek(position)
-        return False
-
-    def _declared(self) -> int:
-        """Samples declared by the header of the current stream; 0 if unknown."""
-        frames = self._sound.frames
-        if frames >= _UNKNOWN_FRAMES or (self._sound.format == "MP3" and not self._counts_frames):
-            return 0
-        return max(frames, declared_samples(self._sound))
-
-    def _bytes_left(self) -> bool:
-        """Whether more follows the current stream than a player's tags."""
-        position = self._file.tell()
-        is_known = self._sound.format in _SELF_CONTAINED and position > self._start
-        return is_known and self._size - position > max(1024, 0.01 * self._size)
+                found.open_first()
+                if unless_tag(found.start - self._start, self._size):
+                    self._notes.append(f"begins with {found.start - self._start} bytes that are not audio")
+                return found
+        except (soundfile.SoundFileError, TypeError, AssertionError) as error:  # TypeError: soundfile, for a .raw file
+            raise AudioFormatError(not_audio(self.name, self._file, self._start, decoder_reason(error))) from error
 
 
 def _block_size(size: int, declared: int) -> int:
     return min(size, declared) if declared > 0 else size
 
 
-def _sequential(file: Any) -> soundfile.SoundFile:
-    import soundfile
-
-    class SequentialFile(soundfile.SoundFile):
-        """Without soundfile's seek to the current position after each read, which makes MP3 decoders drop samples."""
-
-        def seekable(self) -> bool:
-            return False
-
-    return SequentialFile(file)
-
-
-def _counts_frames(file: BinaryIO, start: int) -> bool:
-    """Whether the first frame of an MP3 has the frame count. If not, libsndfile may estimate thrice the length."""
-    file.seek(start)
-    head = file.read(10)
-    if head.startswith(b"ID3"):
-        start += 10 + sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(reversed(head[6:10])))
-    file.seek(start)
-    first_frame = file.read(192)
-    return b"Xing" in first_frame or b"Info" in first_frame
-
-
-def _end_of_stream(file: BinaryIO, start: int, size: int) -> int:
-    """End of the stream that begins at byte `start` of a file of `size` bytes; for other formats than Ogg, `size`.
-
-    libsndfile takes the length of an Ogg stream from the last page of the file, even if that belongs to another stream.
-    """
-    position, is_header = start, True
-    while True:
-        file.seek(position)
-        page = file.read(27 + 255)  # version, flags and so on; the number of segments; the length of each (RFC 3533)
-        if not page.startswith(b"OggS") or len(page) < 27:
-            return size  # the end, another format, or damage, after which the decoder may find more pages
-        is_first_page = bool(page[5] & 2)
-        if is_first_page and not is_header:
-            return position
-        is_header = is_first_page
-        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
-
-
-def declared_samples(file: soundfile.SoundFile) -> int:
-    """Samples declared by the header of a truncated WAV or AIFF file, for which libsndfile uses the file's size.
-
-    Returns 0 for other files, and for the placeholder length that programs write to a pipe.
-    """
-    bytes_per_sample = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
-    width = bytes_per_sample.get(file.subtype, 0) * file.channels
-    for line in file.extra_info.splitlines():
-        field, _, rest = line.partition(":")
-        if field.strip() in ("data", "SSND") and "should be" in rest:
-            size = int(rest.split()[0])
-            return size // width if width and size < _UNKNOWN_BYTES else 0
-    return 0
-
-
-def decoder_reason(error: Exception) -> str:
+def decoder_reason(error: Any) -> str:
     """The decoder's message, to be put in brackets."""
     return getattr(error, "error_string", str(error)).strip().rstrip(".")

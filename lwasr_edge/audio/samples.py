@@ -32,14 +32,30 @@ def check_sample_rate(sample_rate: float, name: str = "sample_rate") -> int:
 
 
 def to_mono_float32(samples: np.ndarray, first_sample: int = 0) -> np.ndarray:
-    """Check a block of samples and convert it to mono float32.
+    """Check a block of samples and convert it to mono float32: `to_float32`, then the mean of the channels.
 
     Args:
-        samples: (N,) or (N, channels), int16, int32, float32 or float64; N may be 0. Channels are averaged.
-        first_sample: index of the block's first sample in the recording, for messages.
+        samples, first_sample: as for `to_float32`.
 
     Returns:
         (N,) float32, integers scaled to [-1, 1]. The input itself if it already has this form.
+
+    Raises:
+        AudioError: as for `to_float32`.
+    """
+    floats = to_float32(samples, first_sample)
+    return floats if floats.ndim == 1 else floats.mean(axis=1, dtype=np.float32)
+
+
+def to_float32(samples: np.ndarray, first_sample: int = 0) -> np.ndarray:
+    """Check a block of samples and convert it to float32.
+
+    Args:
+        samples: (N,) or (N, channels), int16, int32, float32 or float64; N may be 0.
+        first_sample: index of the block's first sample in the recording, for messages.
+
+    Returns:
+        float32 of the same shape, integers scaled to [-1, 1]. The input itself if it already has this form.
 
     Raises:
         AudioError: another type or shape, a NaN or infinite sample, floats far outside [-1, 1].
@@ -57,13 +73,11 @@ def to_mono_float32(samples: np.ndarray, first_sample: int = 0) -> np.ndarray:
             "transpose the array if it is (channels, N)"
         )
     if samples.dtype.name in _INTEGER_SCALE:
-        floats = samples.astype(np.float32) * np.float32(_INTEGER_SCALE[samples.dtype.name])
-    elif samples.dtype.name in ("float32", "float64"):
+        return samples.astype(np.float32) * np.float32(_INTEGER_SCALE[samples.dtype.name])
+    if samples.dtype.name in ("float32", "float64"):
         _check_float_samples(samples, first_sample)
-        floats = samples.astype(np.float32, copy=False)
-    else:
-        raise AudioError(f"samples must be int16, int32, float32 or float64, got {samples.dtype}")
-    return floats if floats.ndim == 1 else floats.mean(axis=1, dtype=np.float32)
+        return samples.astype(np.float32, copy=False)
+    raise AudioError(f"samples must be int16, int32, float32 or float64, got {samples.dtype}")
 
 
 def _check_float_samples(samples: np.ndarray, first_sample: int) -> None:

@@ -15,31 +15,40 @@ from lwasr_edge.errors import AudioError, AudioFileNotFoundError
 
 
 class SafeFile:
-    """The part of a file object from byte `start` to `end`, for soundfile, with a seek that never raises.
+    """The part of a file object from byte `start` to `end`, after `prefix`, for soundfile; its seek never raises.
 
     A damaged header makes libsndfile seek to impossible offsets. soundfile would print the traceback of such a seek on
     stderr and go on; here the position stays unchanged, and libsndfile detects the damage itself.
     """
 
-    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+    def __init__(self, file: BinaryIO, start: int, end: int, prefix: bytes = b"") -> None:
         self._file = file
         self._start = start
-        self._end = end
+        self._end = max(start, end)
+        self._prefix = prefix
+        self._offset = 0
 
     def read(self, size: int) -> bytes:
         """Read up to `size` bytes; empty at the end."""
-        return self._file.read(max(0, min(size, self._end - self._file.tell())))
+        data = self._prefix[self._offset : self._offset + size]
+        if len(data) < size:
+            position = self._start + self._offset + len(data) - len(self._prefix)
+            if position < self._end:
+                self._file.seek(position)
+                data += self._file.read(min(size - len(data), self._end - position))
+        self._offset += len(data)
+        return data
 
     def tell(self) -> int:
-        """Position, in bytes from `start`."""
-        return self._file.tell() - self._start
+        """Position, in bytes from the start of the prefix."""
+        return self._offset
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
         """Move, if the position exists."""
-        position = offset + {os.SEEK_SET: self._start, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._end}[whence]
-        if position >= self._start:
-            with contextlib.suppress(OSError, ValueError):
-                self._file.seek(position)
+        length = len(self._prefix) + self._end - self._start
+        position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: length}[whence]
+        if 0 <= position < 1 << 62:
+            self._offset = position
 
 
 def name_and_file(source: Any) -> tuple[str, BinaryIO]:

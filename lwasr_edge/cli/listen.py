@@ -14,6 +14,7 @@ from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
     add_model_options,
+    count,
     not_negative,
     open_recognizer,
     positive,
@@ -21,6 +22,7 @@ from lwasr_edge.cli.options import (
 from lwasr_edge.cli.signals import stopped_by_signals
 from lwasr_edge.cli.streams import is_terminal, json_text, say
 from lwasr_edge.cli.subtitles import alternatives_to_text, rounded
+from lwasr_edge.errors import OptionError
 
 if TYPE_CHECKING:
     from lwasr_edge.events import Event
@@ -43,7 +45,13 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--raw",
         type=int,
         metavar="HZ",
-        help="read signed 16-bit little-endian mono samples of this rate from stdin instead of a device",
+        help="read signed 16-bit little-endian samples of this rate from stdin instead of a device",
+    )
+    parser.add_argument(
+        "--channels",
+        type=count,
+        metavar="N",
+        help="interleaved channels of the --raw samples, which are mixed (default: 1)",
     )
     parser.add_argument(
         "--hop-ms",
@@ -73,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """Recognise until Ctrl-C or the end of stdin; the last words are still printed."""
     if args.list_devices:
         return list_devices()
+    from lwasr_edge.audio.samples import MAX_CHANNELS
     from lwasr_edge.utterance import EndpointRules
 
     rules = EndpointRules(silence_after_speech_s=args.silence_s) if args.silence_s else EndpointRules()
@@ -81,11 +90,16 @@ def run(args: argparse.Namespace) -> int:
         "right_context_ms": args.right_context_ms,
         "endpoint": None if args.no_endpoint else rules,
     }
+    if args.channels is not None and (args.raw is None or args.channels > MAX_CHANNELS):
+        raise OptionError(
+            f"--channels must be a number up to {MAX_CHANNELS} beside --raw, got {args.channels}: leave it out for "
+            "devices"
+        )
     recognizer = open_recognizer(args)
     if args.raw is not None:
         from lwasr_edge.cli.raw import RawInput, stdin_for_samples
 
-        samples = RawInput(stdin_for_samples(), recognizer.stream(args.raw, **settings))
+        samples = RawInput(stdin_for_samples(), recognizer.stream(args.raw, **settings), args.raw, args.channels or 1)
         say("listening to stdin; Ctrl-C or its end stops")
         with stopped_by_signals(samples.stop):
             show_events(samples, as_json=args.json, with_alternatives=args.nbest is not None)

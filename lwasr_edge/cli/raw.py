@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
+
+from lwasr_edge.audio.mixing import Mixer
+from lwasr_edge.audio.samples import to_float32
 from lwasr_edge.cli.streams import binary_stdin
 
 if TYPE_CHECKING:
@@ -15,16 +19,20 @@ BLOCK_BYTES = 65_536  # at most; a pipe returns what it holds
 
 
 class RawInput:
-    """Iterable of the events of signed 16-bit little-endian mono samples, up to the last words.
+    """Iterable of the events of signed 16-bit little-endian samples, up to the last words.
 
     If recognition falls behind, audio stays in the pipe; only the recorder can tell what was lost.
 
     Args:
         file: to read samples from; half a sample at its end is ignored.
         stream: opened with their sample rate.
+        sample_rate: Hz.
+        channels: interleaved in the samples; they are mixed as those of a file, see `Mixer`.
     """
 
-    def __init__(self, file: BinaryIO, stream: Stream) -> None:
+    def __init__(self, file: BinaryIO, stream: Stream, sample_rate: int = 16_000, channels: int = 1) -> None:
+        self._channels = channels
+        self._mixer = Mixer(sample_rate)
         self._file = file
         self._stream = stream
         self._is_stopped = False
@@ -41,8 +49,17 @@ class RawInput:
             raise KeyboardInterrupt
 
     def __iter__(self) -> Iterator[Event]:
+        rest = b""
         while data := self._read():
-            yield from self._stream.accept(data)
+            if self._channels == 1:
+                yield from self._stream.accept(data)
+                continue
+            data = rest + data
+            complete = len(data) // (2 * self._channels) * 2 * self._channels
+            rest = data[complete:]
+            frames = np.frombuffer(data[:complete], "<i2").astype(np.int16).reshape(-1, self._channels)
+            yield from self._stream.accept(self._mixer.process(to_float32(frames)))
+        yield from self._stream.accept(self._mixer.flush())
         yield from self._stream.flush()
 
     def _read(self) -> bytes:

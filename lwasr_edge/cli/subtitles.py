@@ -67,7 +67,7 @@ def _wrap(text: str) -> list[str]:
 def to_srt(transcript: Transcript) -> str:
     """SubRip: numbered cues, comma before the milliseconds."""
     return "".join(
-        f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n" + "\n".join(cue.lines) + "\n\n"
+        f"{number}\n{clock(cue.start_s, ',')} --> {clock(cue.end_s, ',')}\n" + "\n".join(cue.lines) + "\n\n"
         for number, cue in enumerate(make_cues(transcript.words), 1)
     )
 
@@ -75,7 +75,7 @@ def to_srt(transcript: Transcript) -> str:
 def to_vtt(transcript: Transcript) -> str:
     """WebVTT: a header, then cues; `&`, `<` and `>` are escaped."""
     cues = "".join(
-        f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n" + _escape("\n".join(cue.lines)) + "\n\n"
+        f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}\n" + escape("\n".join(cue.lines)) + "\n\n"
         for cue in make_cues(transcript.words)
     )
     return "WEBVTT\n\n" + cues
@@ -132,12 +132,14 @@ def rounded(value: object) -> object:
     return value
 
 
-def _clock(seconds: float, decimal_mark: str) -> str:
+def clock(seconds: float, decimal_mark: str) -> str:
+    """A time of a subtitle: hours, minutes, seconds and milliseconds."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{decimal_mark}{milliseconds % 1000:03d}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text for WebVTT."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

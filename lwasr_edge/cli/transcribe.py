@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import sys
+import tempfile
 import traceback
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lwasr_edge.cli.channels import write_channels
 from lwasr_edge.cli.command import EXIT_ERROR, report_error
 from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
     add_model_options,
+    count,
     open_recognizer,
     positive,
 )
@@ -22,13 +29,14 @@ from lwasr_edge.cli.progress import ProgressLine
 from lwasr_edge.cli.signals import InterruptiblePipe, Interruption
 from lwasr_edge.cli.streams import binary_stdin, say
 from lwasr_edge.cli.subtitles import FORMATS, alternatives_to_text, to_json
-from lwasr_edge.errors import AudioError, OptionError, OutputError
+from lwasr_edge.errors import AudioError, AudioWarning, OptionError, OutputError
 from lwasr_edge.files import split_lines, write_file
 
 if TYPE_CHECKING:
     from lwasr_edge.recognizer import Recognizer, Transcript
 
 STDIN = "-"
+EACH = "each"
 PROGRESS_FROM_S = 20.0  # shorter recordings are finished before a progress line can be read
 
 
@@ -67,6 +75,12 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="audio of one call of the model: smaller values need less memory and are less accurate (default: 8000 "
         "with the packaged models; larger values are not more accurate)",
     )
+    parser.add_argument(
+        "--channel",
+        type=channel,
+        metavar="N|each",
+        help="transcribe channel N alone, or each one: with one speaker per channel (default: the mean of all)",
+    )
     add_model_options(parser)
     add_decoding_options(parser)
     parser.set_defaults(run=run, format="text")
@@ -76,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     """Transcribe every file; a bad one among several is reported and skipped."""
     if args.nbest is not None and args.format not in ("text", "json"):
         raise OptionError(f"--nbest needs text or --json output, got --{args.format}: leave one of them out")
+    if args.nbest is not None and args.channel == EACH and args.format != "json":
+        raise OptionError("--nbest with --channel each needs --json output, got text: leave one of them out")
     jobs = plan_jobs(args.files, args.format, args.output, args.output_dir)
     for job in jobs:
         if job.output is not None:
@@ -85,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     with Interruption() as interruption:
         for number, job in enumerate(jobs, 1):
             try:
-                transcript = transcribe_file(recognizer, job.file, args.chunk_ms, interruption)
+                transcripts = transcribe_job(recognizer, job, args, interruption)
             except AudioError as error:
                 if len(jobs) == 1:
                     raise
@@ -94,34 +110,45 @@ def run(args: argparse.Namespace) -> int:
                     say(traceback.format_exc(), end="")
                 report_error("lwasr", error)
                 continue
-            if transcript.words or not interruption.is_stopped:
-                write_transcript(transcript, job, args, prefix=len(jobs) > 1)
+            if not interruption.is_stopped or any(transcript.words for transcript in transcripts):
+                write_transcripts(transcripts, job, args, prefix=len(jobs) > 1)
             if interruption.status:
-                report_stop(transcript, job, n_left=len(jobs) - number)
+                report_stop(transcripts, job, n_left=len(jobs) - number)
                 return interruption.status
     return EXIT_ERROR if failed else 0
 
 
-def write_transcript(transcript: Transcript, job: Job, args: argparse.Namespace, *, prefix: bool) -> None:
-    """Write one transcript to its file or to stdout, there with the name of the recording if `prefix`."""
-    written = FORMATS[args.format].write(transcript)
-    if args.nbest is not None and args.format == "text":
-        written += alternatives_to_text(transcript.alternatives)
+def write_transcripts(transcripts: list[Transcript], job: Job, args: argparse.Namespace, *, prefix: bool) -> None:
+    """Write the transcripts of one recording to its file or to stdout, there with the recording's name if `prefix`."""
+    written = rendered(transcripts, job.file if job.output is None else None, args)
     if job.output is not None:
         write_file(job.output, written)
-    elif args.format == "json":
-        sys.stdout.write(to_json(transcript, file=job.file))
     else:
-        sys.stdout.write(prefixed(written, args.format, job.file) if prefix else written)
+        sys.stdout.write(prefixed(written, args.format, job.file) if prefix and args.format != "json" else written)
     sys.stdout.flush()
 
 
-def report_stop(transcript: Transcript, job: Job, n_left: int) -> None:
+def rendered(transcripts: list[Transcript], file: str | None, args: argparse.Namespace) -> str:
+    """The transcripts in the form that the user wants: one, or one of each channel."""
+    if args.channel == EACH:
+        return write_channels(args.format, transcripts, file)
+    (transcript,) = transcripts
+    if args.format == "json":
+        return to_json(transcript, file=file)
+    written = FORMATS[args.format].write(transcript)
+    if args.nbest is not None and args.format == "text":
+        written += alternatives_to_text(transcript.alternatives)
+    return written
+
+
+def report_stop(transcripts: list[Transcript], job: Job, n_left: int) -> None:
     """Say on stderr how far a recording was transcribed before a signal, and how many were not."""
     where = "on stdout" if job.output is None else f"in {job.output}"
-    result = f"the text so far is {where}" if transcript.words else "there is no text so far"
+    has_words = any(transcript.words for transcript in transcripts)
+    result = f"the text so far is {where}" if has_words else "there is no text so far"
     more = f"; {n_left} more not transcribed" if n_left else ""
-    say(f"lwasr: {job.file}: stopped at {transcript.duration_s:.1f} s; {result}{more}")
+    channel = f" of channel {len(transcripts)}" if len(transcripts) > 1 else ""
+    say(f"lwasr: {job.file}: stopped at {transcripts[-1].duration_s:.1f} s{channel}; {result}{more}")
 
 
 def plan_jobs(files: list[str], form: str, output: Path | None, output_dir: Path | None) -> list[Job]:
@@ -157,10 +184,69 @@ def plan_jobs(files: list[str], form: str, output: Path | None, output_dir: Path
     return list(jobs.values())
 
 
+def transcribe_job(
+    recognizer: Recognizer, job: Job, args: argparse.Namespace, interruption: Interruption
+) -> list[Transcript]:
+    """Transcribe one recording: all of it, one channel, or every channel by itself."""
+    if args.channel == EACH:
+        return transcribe_channels(recognizer, job.file, args, interruption)
+    with opened(job.file, interruption) as source:
+        return [transcribe_file(recognizer, job.file, source, args, args.channel, interruption)]
+
+
+@contextlib.contextmanager
+def opened(file: str, interruption: Interruption, *, is_read_again: bool = False) -> Iterator[Any]:
+    """The path, or stdin; copied to a temporary file if it is read more than once.
+
+    Raises:
+        AudioError: stdin is a terminal or closed.
+    """
+    if file != STDIN:
+        yield file
+        return
+    stdin = binary_stdin("a recording", "pipe one in, or name a file")
+    source = stdin if stdin.seekable() else InterruptiblePipe(stdin, interruption)
+    if not is_read_again:
+        yield source
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(source, copy)
+        yield copy
+
+
+def transcribe_channels(
+    recognizer: Recognizer, file: str, args: argparse.Namespace, interruption: Interruption
+) -> list[Transcript]:
+    """Transcribe every channel of a recording by itself; warnings are shown for the first alone."""
+    from lwasr_edge.audio.reader import AudioReader
+
+    transcripts: list[Transcript] = []
+    with opened(file, interruption, is_read_again=True) as source:
+
+        def from_the_start() -> Any:
+            if file == STDIN:
+                source.seek(0)
+            return source
+
+        with AudioReader(from_the_start()) as audio:
+            channels = audio.channels
+        for number in range(1, channels + 1):
+            with warnings.catch_warnings():
+                if number > 1:
+                    warnings.simplefilter("ignore", AudioWarning)
+                source_again = from_the_start()
+                transcripts.append(transcribe_file(recognizer, file, source_again, args, number, interruption))
+            if interruption.is_stopped:
+                break
+    return transcripts
+
+
 def transcribe_file(
     recognizer: Recognizer,
     file: str,
-    chunk_ms: float | None,
+    source: Any,
+    args: argparse.Namespace,
+    channel: int | None,
     interruption: Interruption,
 ) -> Transcript:
     """Transcribe one file, up to a signal, with a progress line if it is long."""
@@ -172,18 +258,12 @@ def transcribe_file(
             line(done_s, total_s)
             return not interruption.is_stopped
 
-        source = stdin_for_recording(interruption) if file == STDIN else file
-        return recognizer.transcribe(source, chunk_ms=chunk_ms, progress=progress)
+        return recognizer.transcribe(source, chunk_ms=args.chunk_ms, channel=channel, progress=progress)
 
 
-def stdin_for_recording(interruption: Interruption) -> Any:
-    """Stdin as a binary file object; a pipe ends with a signal too.
-
-    Raises:
-        AudioError: it is a terminal or closed.
-    """
-    stdin = binary_stdin("a recording", "pipe one in, or name a file")
-    return stdin if stdin.seekable() else InterruptiblePipe(stdin, interruption)
+def channel(text: str) -> int | str:
+    """A channel from 1, or "each"."""
+    return text if text == EACH else count(text)
 
 
 def prefixed(written: str, form: str, file: str) -> str:

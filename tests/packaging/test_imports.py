@@ -23,6 +23,7 @@ RUNTIME_LAYERS = [
     {"chunking", "model_info", "wer", "words"},
     {"audio", "events", "hub"},
     {"decoding", "microphone", "model", "utterance"},
+    {"streaming"},
     {"stream"},
     {"recognizer"},
     {"__init__"},

@@ -1,4 +1,4 @@
-"""The size of the runtime's core, and of folders: both have a limit."""
+"""The size of the runtime's core, of its audio room, and of folders: all have a limit."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from locations import ROOT
 
-MAX_CORE_LINES = 3200  # of lwasr_edge/*.py and lwasr_edge/audio/*.py together
+MAX_CORE_LINES = 2200  # of lwasr_edge/*.py
+MAX_AUDIO_LINES = 2500  # of lwasr_edge/audio/*.py: damaged and unfinished files of ten formats
 MAX_MODULES = 15  # in one folder, without __init__.py
 TO_BE_DIVIDED = {"benchmarks"}  # folders that still have more
 
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="needs the checkout, not an install")
 
 
-def test_the_core_stays_small() -> None:
-    core = [*(ROOT / "lwasr_edge").glob("*.py"), *(ROOT / "lwasr_edge" / "audio").glob("*.py")]
-    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in core}
-    assert len(lines) > 15
-    assert sum(lines.values()) <= MAX_CORE_LINES, lines
+@pytest.mark.parametrize(("folder", "limit"), [("lwasr_edge", MAX_CORE_LINES), ("lwasr_edge/audio", MAX_AUDIO_LINES)])
+def test_the_core_stays_small(folder: str, limit: int) -> None:
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / folder).glob("*.py")}
+    assert len(lines) > 5
+    assert sum(lines.values()) <= limit, lines
 
 
 def test_folders_have_few_modules() -> None:

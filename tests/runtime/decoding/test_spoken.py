@@ -148,7 +148,7 @@ def test_texts_that_are_none_of_the_phrases_are_not_respelled() -> None:
     [
         (["one", "!!!"], "at least one word that is spoken, got '!!!': leave it out"),
         (["\u5ba2"], "model's characters, got '\u5ba2' with '\u5ba2'"),
-        (["one " * 400], "at most 1000 characters, got 1599"),
+        (["one " * 400], "at most 100 words and 1000 characters"),
     ],
 )
 def test_phrases_that_cannot_be_spoken(recognizer: Recognizer, phrases: list[str], message: str) -> None:
