@@ -18,7 +18,7 @@ from lwasr_edge.validate import shown
 
 FORMAT = "lwasr-bench"
 MAX_REPORT_BYTES = 1 << 26
-SCHEMA_VERSION = 1  # raised when a field changes its meaning or is removed; new fields do not raise it
+SCHEMA_VERSION = 2  # raised when a field changes its meaning or is removed; new fields do not raise it
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Latency:
 
     @classmethod
     def of_seconds(cls, seconds: Sequence[float]) -> Latency | None:
-        """Summarise; None without values, as for recordings shorter than a chunk."""
+        """Summarise; None without values, as for recordings shorter than a hop."""
         if not seconds:
             return None
         p50, p95, p99, largest = (float(value) for value in np.percentile(seconds, [50, 95, 99, 100]) * 1000)
@@ -92,12 +92,13 @@ class Measurement:
     """One model in one mode and number of threads, in a process of its own."""
 
     mode: str  # "file" or "stream"
-    chunk_ms: float | None  # of a stream
-    hop_ms: float | None  # of a stream: from one chunk to the next; the rest of the chunk is look-ahead
+    hop_ms: float | None  # of a stream: how often the newest audio is recognised
+    right_context_ms: float | None  # of a stream
     threads: int
     rtf: Spread  # processing time / audio time, one value per run over the recordings
     cpu_s_per_audio_s: float  # of all threads
-    chunk_latency_ms: Latency | None  # from the end of a chunk to its tokens
+    idle_cpu_s_per_audio_s: dict[str, float] | None  # of a stream in silence and in steady noise
+    hop_latency_ms: Latency | None  # from the end of a hop to its events
     final_latency_ms: Latency | None  # from the end of a recording to the return of `flush`
     memory: Memory
     accuracy: Accuracy | None  # with a manifest

@@ -44,18 +44,18 @@ def run_benchmark(
     before = read_condition()
     startups = [_measure_startup(path, settings, show) for path in models]
     for _, info, _ in startups:
-        _check_chunks(info, settings)
+        _check_hops(info, settings)
     measured: list[list[Measurement]] = [[] for _ in models]
     audio_s = 0.0
     for threads in settings.threads:
-        for chunk_ms in (None, *settings.chunk_ms):
+        for hop_ms in (None, *settings.hop_ms):
             for path, (_, info, _), results in zip(models, startups, measured, strict=True):
-                if chunk_ms is not None and not info["streaming"]:
+                if hop_ms is not None and not info["streaming"]:
                     continue
-                show(f"{info['name']}: {_mode_name(chunk_ms)}, {threads or 'all'} thread{'s' * (threads != 1)}")
-                figures = _measure(path, recordings, threads, chunk_ms, settings)
+                show(f"{info['name']}: {_mode_name(hop_ms)}, {threads or 'all'} thread{'s' * (threads != 1)}")
+                figures = _measure(path, recordings, threads, hop_ms, settings)
                 audio_s = figures["audio_s"]
-                results.append(_measurement(figures, recordings, threads, chunk_ms))
+                results.append(_measurement(figures, recordings, threads, hop_ms))
     versions = {"lwasr-edge": __version__, "numpy": np.__version__}
     return Report(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -126,34 +126,35 @@ def _measure_startup(path: Path, settings: Settings, show: Show) -> tuple[Startu
 
 
 def _measure(
-    path: Path, recordings: Recordings, threads: int, chunk_ms: float | None, settings: Settings
+    path: Path, recordings: Recordings, threads: int, hop_ms: float | None, settings: Settings
 ) -> dict[str, Any]:
     job = {
-        "mode": "file" if chunk_ms is None else "stream",
+        "mode": "file" if hop_ms is None else "stream",
         "model": str(path),
         "threads": threads,
-        "chunk_ms": chunk_ms,
+        "hop_ms": hop_ms,
         "recordings": [item.path for item in recordings.items],
-        "look_ahead_ms": settings.look_ahead_ms,
+        "right_context_ms": settings.right_context_ms,
         "repeat": settings.repeat,
     }
     return run_worker(job)
 
 
-def _measurement(figures: dict[str, Any], recordings: Recordings, threads: int, chunk_ms: float | None) -> Measurement:
+def _measurement(figures: dict[str, Any], recordings: Recordings, threads: int, hop_ms: float | None) -> Measurement:
     passes_s, audio_s, texts = figures["passes_s"], figures["audio_s"], figures["texts"]
     accuracy = None
     if recordings.has_texts:
         counted = word_errors([item.text or "" for item in recordings.items], texts)
         accuracy = Accuracy(counted.wer, **asdict(counted))
     return Measurement(
-        mode="file" if chunk_ms is None else "stream",
-        chunk_ms=chunk_ms,
+        mode="file" if hop_ms is None else "stream",
         hop_ms=figures.get("hop_ms"),
+        right_context_ms=figures.get("right_context_ms"),
+        idle_cpu_s_per_audio_s=figures.get("idle"),
         threads=threads,
         rtf=Spread.of([seconds / audio_s for seconds in passes_s]),
         cpu_s_per_audio_s=figures["cpu_s"] / (audio_s * len(passes_s)),
-        chunk_latency_ms=Latency.of_seconds(figures.get("chunk_latency_s", [])),
+        hop_latency_ms=Latency.of_seconds(figures.get("hop_latency_s", [])),
         final_latency_ms=Latency.of_seconds(figures.get("final_latency_s", [])),
         memory=Memory(**figures["memory"]),
         accuracy=accuracy,
@@ -161,25 +162,20 @@ def _measurement(figures: dict[str, Any], recordings: Recordings, threads: int, 
     )
 
 
-def _check_chunks(info: dict[str, Any], settings: Settings) -> None:
-    """Refuse an impossible chunk or look-ahead before the long measurements."""
+def _check_hops(info: dict[str, Any], settings: Settings) -> None:
+    """Refuse an impossible hop or right context before the long measurements."""
     if not info["streaming"]:
         return
-    frame_ms, look_ahead_ms = info["frame_ms"], settings.look_ahead_ms or 0.0
-    for option, size in [("--look-ahead", look_ahead_ms), *(("--stream", size) for size in settings.chunk_ms)]:
+    frame_ms, context_ms = info["frame_ms"], settings.right_context_ms or 0.0
+    for option, size in [("--right-context", context_ms), *(("--stream", size) for size in settings.hop_ms)]:
         if size % frame_ms:
             raise errors.OptionError(
                 f"{option} must be a multiple of {frame_ms:g} ms, the frame of {info['name']}, got {size:g}"
             )
-    if settings.chunk_ms and look_ahead_ms >= min(settings.chunk_ms):
-        raise errors.OptionError(
-            f"--look-ahead must be less than the smallest chunk, {min(settings.chunk_ms):g} ms, "
-            f"got {look_ahead_ms:g}: use larger chunks with --stream"
-        )
 
 
-def _mode_name(chunk_ms: float | None) -> str:
-    return "files" if chunk_ms is None else f"stream, chunks of {chunk_ms:g} ms"
+def _mode_name(hop_ms: float | None) -> str:
+    return "files" if hop_ms is None else f"stream, every {hop_ms:g} ms"
 
 
 def _why_it_died(ended: subprocess.CompletedProcess[str]) -> str:

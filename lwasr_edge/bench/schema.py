@@ -18,12 +18,12 @@ class Optional:
 
 _MEASUREMENT = {
     "mode": STRING,
-    "chunk_ms": Optional(NUMBER),
     "hop_ms": Optional(NUMBER),
+    "right_context_ms": Optional(NUMBER),
     "threads": NUMBER,
     "rtf": {"median": NUMBER},
     "cpu_s_per_audio_s": NUMBER,
-    "chunk_latency_ms": Optional({"p95": NUMBER}),
+    "hop_latency_ms": Optional({"p95": NUMBER}),
     "memory": {"peak": Optional(NUMBER)},
     "accuracy": Optional({"wer": NUMBER}),
 }

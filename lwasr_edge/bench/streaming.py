@@ -18,32 +18,33 @@ class StreamRun:
     """Text and latencies of one stream."""
 
     text: str
-    hop_ms: float  # from one full chunk to the next; less than a chunk with look-ahead
+    hop_ms: float
+    right_context_ms: float
     busy_s: float  # spent in `accept` and `flush`
-    chunk_latency_s: list[float]  # from the end of each full chunk to the return of `accept` with its tokens
+    hop_latency_s: list[float]  # from the end of each hop to the return of `accept` with its events
     final_latency_s: float  # from the last sample to the return of `flush`
 
 
-def run_stream(recognizer: Recognizer, waveform: np.ndarray, look_ahead_ms: float | None = None) -> StreamRun:
-    """Feed a stream chunk by chunk, as if each arrived when its last sample is spoken.
+def run_stream(recognizer: Recognizer, waveform: np.ndarray, right_context_ms: float | None = None) -> StreamRun:
+    """Feed a stream hop by hop, as if each arrived when its last sample is spoken.
 
-    A chunk that arrives while the previous one is being processed waits for it: on a board that is too slow for real
-    time, the latency grows from chunk to chunk, as it does with a microphone.
+    A hop that arrives while the previous one is being processed waits for it: on a board that is too slow for real
+    time, the latency grows from hop to hop, as it does with a microphone.
 
     Args:
-        recognizer: its own chunk size is used.
+        recognizer: its own hop is used.
         waveform: (N,) float32 at the model's rate.
-        look_ahead_ms: as for `Recognizer.stream`.
+        right_context_ms: as for `Recognizer.stream`.
     """
     from lwasr_edge.events import Final
 
     rate = recognizer.info.sample_rate
     latencies, events = [], []
     busy_s = free_at_s = 0.0
-    with recognizer.stream(rate, look_ahead_ms=look_ahead_ms) as stream:
-        hop_ms = stream.hop_ms
-        chunk, hop = (round(ms * rate / 1000) for ms in (stream.chunk_ms, hop_ms))
-        ends = range(chunk, len(waveform) + 1, hop)  # of the full chunks
+    with recognizer.stream(rate, right_context_ms=right_context_ms) as stream:
+        hop_ms, context_ms = stream.hop_ms, stream.right_context_ms
+        hop = round(hop_ms * rate / 1000)
+        ends = range(hop, len(waveform) + 1, hop)
         for start, end in pairwise([0, *ends]):
             began_s = time.perf_counter()
             events += stream.accept(waveform[start:end])
@@ -58,4 +59,5 @@ def run_stream(recognizer: Recognizer, waveform: np.ndarray, look_ahead_ms: floa
         took_s = time.perf_counter() - began_s
     text = " ".join(event.text for event in events if isinstance(event, Final) and event.text)
     spoken_s = len(waveform) / rate
-    return StreamRun(text, hop_ms, busy_s + took_s, latencies, max(free_at_s, spoken_s) + took_s - spoken_s)
+    final_s = max(free_at_s, spoken_s) + took_s - spoken_s
+    return StreamRun(text, hop_ms, context_ms, busy_s + took_s, latencies, final_s)

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 Row = Sequence[str]
 
 MEASUREMENT_COLUMNS = (
-    *("mode", "hop ms", "threads", "RTF", "RTF p95", "CPU s/s"),
-    *("chunk ms p50", "p95", "p99", "max", "final ms"),
+    *("mode", "context ms", "threads", "RTF", "RTF p95", "CPU s/s", "in silence", "in noise"),
+    *("hop ms p50", "p95", "p99", "max", "final ms"),
     *("steady MB", "peak MB", "WER"),
 )
 COMPARISON_COLUMNS = (
     *("model", "mode", "threads", "RTF A", "RTF B", "RTF B/A"),
-    *("chunk p95 B/A", "peak B/A", "CPU B/A", "WER A", "WER B"),
+    *("hop p95 B/A", "peak B/A", "CPU B/A", "WER A", "WER B"),
 )
 
 
@@ -59,12 +59,12 @@ def comparison_text(before: dict[str, Any], after: dict[str, Any]) -> str:
         rows.append(
             (
                 key[0],
-                _mode(a["mode"], a["chunk_ms"]),
+                _mode(a["mode"], a["hop_ms"]),
                 str(a["threads"] or "all"),
                 f"{a['rtf']['median']:.4f}",
                 f"{b['rtf']['median']:.4f}",
                 _ratio(a["rtf"]["median"], b["rtf"]["median"]),
-                _ratio(_of(a, "chunk_latency_ms", "p95"), _of(b, "chunk_latency_ms", "p95")),
+                _ratio(_of(a, "hop_latency_ms", "p95"), _of(b, "hop_latency_ms", "p95")),
                 _ratio(a["memory"]["peak"], b["memory"]["peak"]),
                 _ratio(a["cpu_s_per_audio_s"], b["cpu_s_per_audio_s"]),
                 _percent(_of(a, "accuracy", "wer")),
@@ -124,15 +124,17 @@ def _model_lines(model: ModelResult) -> list[str]:
 
 
 def _measurement_row(measurement: Measurement) -> Row:
-    chunk, final = measurement.chunk_latency_ms, measurement.final_latency_ms
+    hop, final = measurement.hop_latency_ms, measurement.final_latency_ms
+    idle = measurement.idle_cpu_s_per_audio_s or {}
     return (
-        _mode(measurement.mode, measurement.chunk_ms),
-        f"{measurement.hop_ms:g}" if measurement.hop_ms else "",
+        _mode(measurement.mode, measurement.hop_ms),
+        "" if measurement.right_context_ms is None else f"{measurement.right_context_ms:g}",
         str(measurement.threads or "all"),
         f"{measurement.rtf.median:.4f}",
         f"{measurement.rtf.p95:.4f}",
         f"{measurement.cpu_s_per_audio_s:.4f}",
-        *([f"{value:.1f}" for value in (chunk.p50, chunk.p95, chunk.p99, chunk.max)] if chunk else [""] * 4),
+        *(f"{idle[name]:.4f}" if name in idle else "" for name in ("silence", "noise")),
+        *([f"{value:.1f}" for value in (hop.p50, hop.p95, hop.p99, hop.max)] if hop else [""] * 4),
         f"{final.p50:.1f}" if final else "",
         _megabytes(measurement.memory.steady),
         _megabytes(measurement.memory.peak),
@@ -141,7 +143,7 @@ def _measurement_row(measurement: Measurement) -> Row:
 
 
 def _by_key(report: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    keys = ("mode", "chunk_ms", "hop_ms", "threads")
+    keys = ("mode", "hop_ms", "right_context_ms", "threads")
     return {
         (model["name"], model["precision"], *(item[key] or 0 for key in keys)): item
         for model in report["models"]
@@ -153,8 +155,8 @@ def _of(measurement: dict[str, Any], group: str, field: str) -> float | None:
     return None if measurement[group] is None else measurement[group][field]
 
 
-def _mode(mode: str, chunk_ms: float | None) -> str:
-    return mode if chunk_ms is None else f"{mode} {chunk_ms:g}"
+def _mode(mode: str, hop_ms: float | None) -> str:
+    return mode if hop_ms is None else f"{mode} {hop_ms:g}"
 
 
 def _ratio(a: float | None, b: float | None) -> str:

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lwasr_edge.model_info import ModelInfo
+    from lwasr_edge.recognizer import Recognizer
 
 BEGAN_AT_S = time.monotonic()  # a system-wide clock, comparable with the parent's
+
+IDLE = {"silence": -120.0, "noise": -50.0}  # dBFS
+IDLE_S = 34
+IDLE_AFTER_S = 4  # the stream has measured the noise by then
 
 Job = dict[str, Any]
 Figures = dict[str, Any]
@@ -113,27 +118,27 @@ def two_chunks(info: ModelInfo) -> tuple[np.ndarray, int]:
 
 
 def measure_stream(job: Job) -> Figures:
-    """Runs over the recordings as streams, one chunk at a time, with the default endpoint rules."""
+    """Runs over the recordings as streams, one hop at a time, with the default endpoint rules."""
     from lwasr_edge import Recognizer, load_audio
     from lwasr_edge.bench.memory import resident_memory
     from lwasr_edge.bench.streaming import run_stream
 
-    recognizer = Recognizer(job["model"], threads=job["threads"], chunk_ms=job["chunk_ms"])
+    recognizer = Recognizer(job["model"], threads=job["threads"], hop_ms=job["hop_ms"])
     rate = recognizer.info.sample_rate
     loaded = resident_memory()
-    hop_ms = run_stream(recognizer, load_audio(job["recordings"][0], target_hz=rate), job["look_ahead_ms"]).hop_ms
+    first = run_stream(recognizer, load_audio(job["recordings"][0], target_hz=rate), job["right_context_ms"])
     warm = resident_memory()
-    passes_s, texts, chunk_latency_s, final_latency_s = [], [], [], []
+    passes_s, texts, hop_latency_s, final_latency_s = [], [], [], []
     audio_s = cpu_s = 0.0
     for number in range(job["repeat"]):
         busy_s = 0.0
         for path in job["recordings"]:
             waveform = load_audio(path, target_hz=rate)
             cpu_began_s = time.process_time()
-            done = run_stream(recognizer, waveform, job["look_ahead_ms"])
+            done = run_stream(recognizer, waveform, job["right_context_ms"])
             cpu_s += time.process_time() - cpu_began_s
             busy_s += done.busy_s
-            chunk_latency_s += done.chunk_latency_s
+            hop_latency_s += done.hop_latency_s
             final_latency_s.append(done.final_latency_s)
             if number == 0:
                 texts.append(done.text)
@@ -145,11 +150,26 @@ def measure_stream(job: Job) -> Figures:
         "audio_s": audio_s,
         "cpu_s": cpu_s,
         "texts": texts,
-        "hop_ms": hop_ms,
-        "chunk_latency_s": chunk_latency_s,
+        "hop_ms": first.hop_ms,
+        "right_context_ms": first.right_context_ms,
+        "idle": {name: idle_cpu(recognizer, level_db, rate) for name, level_db in IDLE.items()},
+        "hop_latency_s": hop_latency_s,
         "final_latency_s": final_latency_s,
         "memory": {"loaded": loaded.now, "warm": warm.now, "steady": end.now, "peak": end.peak},
     }
+
+
+def idle_cpu(recognizer: Recognizer, level_db: float, rate: int) -> float:
+    """Processor seconds per second of audio of a stream in which nobody speaks: white noise of a level in dBFS."""
+    import numpy as np
+
+    noise = np.random.default_rng(0).normal(0, 10 ** (level_db / 20), IDLE_S * rate).astype(np.float32)
+    with recognizer.stream(rate) as stream:
+        stream.accept(noise[: IDLE_AFTER_S * rate])
+        began_s = time.process_time()
+        for start in range(IDLE_AFTER_S * rate, len(noise), rate // 10):
+            stream.accept(noise[start : start + rate // 10])
+        return (time.process_time() - began_s) / (IDLE_S - IDLE_AFTER_S)
 
 
 if __name__ == "__main__":

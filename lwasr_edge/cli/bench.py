@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from lwasr_edge.bench.settings import BUILT_IN_REPEAT, DEFAULT_CHUNK_MS, OWN_REPEAT, chosen_settings
+from lwasr_edge.bench.settings import BUILT_IN_REPEAT, DEFAULT_HOP_MS, OWN_REPEAT, chosen_settings
 from lwasr_edge.cli.options import Commands, count, default_model_name, not_negative
 from lwasr_edge.cli.outputs import check_text_output
 from lwasr_edge.cli.streams import is_terminal, say
@@ -30,12 +30,12 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="JSONL with audio_filepath and text: adds WER")
     parser.add_argument("--limit", type=count, metavar="N", help="use only the first N recordings")
     parser.add_argument("--threads", type=_counts, metavar="N,N", help="CPU threads, 0 for all cores (default: 1)")
-    chunks = ",".join(f"{chunk:g}" for chunk in DEFAULT_CHUNK_MS)
+    hops = ",".join(f"{hop:g}" for hop in DEFAULT_HOP_MS)
     parser.add_argument(
-        "--stream", type=_chunks, metavar="MS,MS", help=f"chunk sizes (default: {chunks}), or none for files only"
+        "--stream", type=_hops, metavar="MS,MS", help=f"hops of streams (default: {hops}), or none for files only"
     )
     parser.add_argument(
-        "--look-ahead", type=not_negative, metavar="MS", help="right context of each chunk (default: that of streams)"
+        "--right-context", type=not_negative, metavar="MS", help="right context of streams (default: 640)"
     )
     parser.add_argument(
         "--repeat",
@@ -43,7 +43,9 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"runs over the recordings (default: {BUILT_IN_REPEAT}; {OWN_REPEAT} over your own)",
     )
-    parser.add_argument("--quick", action="store_true", help="files and 640 ms only, few runs: under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="files and the default stream only, few runs: under a minute"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write every figure to this file")
     parser.set_defaults(run=run)
 
@@ -99,8 +101,8 @@ def _counts(text: str) -> tuple[int, ...]:
     return tuple(count(item, minimum=0) for item in text.split(","))
 
 
-def _chunks(text: str) -> tuple[float, ...]:
-    chunks = () if text == "none" else tuple(not_negative(item) for item in text.split(","))
-    if 0 in chunks:
-        raise argparse.ArgumentTypeError(f"must be chunk sizes > 0, got {text!r}: use none for files only")
-    return chunks
+def _hops(text: str) -> tuple[float, ...]:
+    hops = () if text == "none" else tuple(not_negative(item) for item in text.split(","))
+    if 0 in hops:
+        raise argparse.ArgumentTypeError(f"must be hops > 0, got {text!r}: use none for files only")
+    return hops

@@ -53,7 +53,7 @@ def report_path(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_the_report_is_complete_and_adds_up(report_path: Path, model_path: Path) -> None:
     report = json.loads(report_path.read_text())
-    assert (report["format"], report["schema_version"]) == ("lwasr-bench", 1)
+    assert (report["format"], report["schema_version"]) == ("lwasr-bench", 2)
     assert report["command"].startswith("lwasr bench ")
     assert set(report["versions"]) == {"lwasr-edge", "onnxruntime", "numpy", "libsndfile"}
     assert report["board"]["cores"] >= 1
@@ -63,12 +63,14 @@ def test_the_report_is_complete_and_adds_up(report_path: Path, model_path: Path)
     startup = {step: spread["median"] for step, spread in model["startup"].items()}
     assert 0 < startup["imports"] < startup["total"] < 30
     file, stream = model["measurements"]
-    assert (file["mode"], file["chunk_ms"], stream["mode"], stream["chunk_ms"]) == ("file", None, "stream", 640)
+    assert (file["mode"], file["hop_ms"], stream["mode"], stream["hop_ms"]) == ("file", None, "stream", 320)
+    assert (file["right_context_ms"], stream["right_context_ms"]) == (None, 0)  # the tiny model has none
     assert len(stream["rtf"]["values"]) == report["repeat"] == 3
-    assert stream["chunk_latency_ms"]["count"] == 3 * 8  # 5.2 s hold eight full chunks of 640 ms
-    latency = stream["chunk_latency_ms"]
+    assert set(stream["idle_cpu_s_per_audio_s"]) == {"silence", "noise"}
+    latency = stream["hop_latency_ms"]
+    assert latency["count"] == 3 * 16  # 5.2 s hold 16 hops of 320 ms
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"]
-    assert file["chunk_latency_ms"] is None
+    assert file["hop_latency_ms"] is None
     if sys.platform == "linux":
         memory = file["memory"]
         assert 10e6 < memory["loaded"] <= memory["peak"] < 400e6
@@ -106,18 +108,18 @@ def test_compare(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert row[1:3] == ["file", "1"]
     assert row[5] == "2.00"
     assert "the machines differ" in printed
-    assert printed.count("only in one: tiny float32 stream 640") == 2
+    assert printed.count("only in one: tiny float32 stream 320") == 2
     assert "start-up B / A 1.00, file size B / A 1.00: tiny float32" in printed
 
 
-def test_compare_keeps_look_aheads_apart(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_keeps_right_contexts_apart(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = json.loads(report_path.read_text())
     stream = next(one for one in other["models"][0]["measurements"] if one["mode"] == "stream")
-    stream["hop_ms"] -= 160
+    stream["right_context_ms"] = 640
     path = tmp_path / "other.json"
     path.write_text(json.dumps(other))
     assert main(["bench", "compare", str(report_path), str(path)]) == 0
-    assert capsys.readouterr().out.count("only in one: tiny float32 stream 640") == 2
+    assert capsys.readouterr().out.count("only in one: tiny float32 stream 320") == 2
 
 
 @pytest.mark.parametrize(
@@ -128,9 +130,8 @@ def test_compare_keeps_look_aheads_apart(report_path: Path, tmp_path: Path, caps
         (["MODEL", "--manifest", "nowhere.jsonl"], "nowhere.jsonl: no such manifest"),
         (["MODEL", "--audio", "x", "--manifest", "y"], "exclude each other"),
         (["MODEL", "--stream", "100", "--quick"], "--stream must be a multiple of 40 ms"),
-        (["MODEL", "--look-ahead", "100", "--quick"], "--look-ahead must be a multiple of 40 ms"),
-        (["MODEL", "--look-ahead", "320", "--stream", "640,320"], "less than the smallest chunk, 320 ms, got 320"),
-        (["MODEL", "--look-ahead", "640", "--quick"], "less than the smallest chunk, 640 ms, got 640"),
+        (["MODEL", "--right-context", "100", "--quick"], "--right-context must be a multiple of 40 ms"),
+        (["MODEL", "--right-context", "640", "--quick"], "right_context_ms must be 0 with this model"),
         (["MODEL", "--json", "nowhere/out.json"], "the folder nowhere does not exist: create it first"),
         (["compare", "README.md", "README.md"], "README.md must be a file written by `lwasr bench --json`"),
     ],
@@ -201,10 +202,10 @@ def test_debug_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) 
     assert "Traceback" in (err := capsys.readouterr().err) and "got nonsense.onnx" in err
 
 
-def test_a_look_ahead_leaves_out_the_default_chunks_that_are_too_short() -> None:
-    args = build_parser().parse_args(["bench", "--look-ahead", "320"])
-    assert settings.chosen_settings(args).chunk_ms == (640, 1280)
-    assert settings.chosen_settings(build_parser().parse_args(["bench"])).chunk_ms == settings.DEFAULT_CHUNK_MS
+def test_the_default_settings() -> None:
+    chosen = settings.chosen_settings(build_parser().parse_args(["bench", "--right-context", "320"]))
+    assert (chosen.hop_ms, chosen.right_context_ms) == (settings.DEFAULT_HOP_MS, 320)
+    assert settings.chosen_settings(build_parser().parse_args(["bench", "--stream", "none"])).hop_ms == ()
 
 
 def test_a_worker_reports_what_it_cannot_use(model_path: Path, tmp_path: Path) -> None:
@@ -245,12 +246,12 @@ def test_limit_takes_the_first(manifest: Path, tmp_path: Path) -> None:
 
 
 def test_latency_of_a_board_that_is_too_slow_adds_up(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three chunks of 640 ms that take 1 s each: every chunk waits for the one before."""
+    """Three hops of 320 ms that take 1 s each: every hop waits for the one before."""
     clock = iter(np.arange(100) * 1.0)
     monkeypatch.setattr(streaming.time, "perf_counter", lambda: next(clock))
-    done = streaming.run_stream(recognizer, np.zeros(3 * 10240, np.float32))
-    assert done.chunk_latency_s == pytest.approx([1.0, 1.36, 1.72])
-    assert done.final_latency_s == pytest.approx(2.72)
+    done = streaming.run_stream(recognizer, np.zeros(3 * 5120, np.float32))
+    assert done.hop_latency_s == pytest.approx([1.0, 1.68, 2.36])
+    assert done.final_latency_s == pytest.approx(3.36)
     assert done.busy_s == pytest.approx(4.0)
 
 
@@ -258,18 +259,18 @@ def test_run_stream_gives_the_words_of_a_stream(recognizer: Recognizer) -> None:
     waveform = speak(*SENTENCE, EndpointRules().silence_after_speech_s + 1.0, "\u2581one")
     done = streaming.run_stream(recognizer, waveform)
     assert done.text == "one fourteen two one"
-    assert len(done.chunk_latency_s) == len(waveform) // 10240
+    assert len(done.hop_latency_s) == len(waveform) // 5120
 
 
-def test_chunks_that_look_ahead_come_more_often(tmp_path: Path) -> None:
+def test_hops_do_not_depend_on_the_right_context(tmp_path: Path) -> None:
     path = tmp_path / "ahead.onnx"
     onnx.save(tiny_model.build_model(look_ahead=True), path)
-    ahead = Recognizer(path)
     waveform = speak(*SENTENCE, 2.56 - 0.7 - 4 * 0.12)
-    done = streaming.run_stream(ahead, waveform)
-    assert (done.hop_ms, done.text) == (320, "one fourteen two")
-    assert len(done.chunk_latency_s) == 7  # they end at 0.64, 0.96 ... 2.56 s
-    assert streaming.run_stream(ahead, waveform, look_ahead_ms=0).hop_ms == 640
+    for right_context_ms in (None, 0, 320):
+        done = streaming.run_stream(Recognizer(path), waveform, right_context_ms)
+        assert (done.hop_ms, done.text) == (320, "one fourteen two")
+        assert done.right_context_ms == (640 if right_context_ms is None else right_context_ms)
+        assert len(done.hop_latency_s) == 8  # they end at 0.32, 0.64 ... 2.56 s
 
 
 def test_a_raspberry_pi_is_named(tmp_path: Path) -> None:

@@ -99,6 +99,6 @@ def read_profile(path: Path, threads: int, precision: str) -> LatencyModel:
 def measure_here(threads: int, precision: str) -> LatencyModel:
     """A latency model from the installed models, measured on this machine for some seconds."""
     paths = [model.path for model in installed_models()]
-    settings = Settings(threads=(threads,), chunk_ms=(), look_ahead_ms=None, repeat=5, startups=1)
+    settings = Settings(threads=(threads,), hop_ms=(), right_context_ms=None, repeat=5, startups=1)
     report = run_benchmark(paths, built_in(), settings, "lwasr-train search", lambda message: None)
     return LatencyModel.fit(dataclasses.asdict(report), threads, precision, "this machine")

@@ -51,11 +51,11 @@ def store(tmp_path: Path) -> WaveformStore:
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
     """Of a board: what `lwasr bench --json` writes, as far as it counts here."""
-    measured = {"mode": "file", "chunk_ms": None, "hop_ms": None, "threads": 1, "rtf": {"median": 0.01}}
-    measured |= {"cpu_s_per_audio_s": 0.01, "chunk_latency_ms": None, "memory": {"peak": None}, "accuracy": None}
+    measured = {"mode": "file", "hop_ms": None, "right_context_ms": None, "threads": 1, "rtf": {"median": 0.01}}
+    measured |= {"cpu_s_per_audio_s": 0.01, "hop_latency_ms": None, "memory": {"peak": None}, "accuracy": None}
     model = {"name": "board's", "precision": "int8", "bytes": 1, "startup": {"total": {"median": 1.0}}}
     model |= {"multiplications": list(small_config(n_layers=4).multiplications), "measurements": [measured]}
-    report = {"format": "lwasr-bench", "schema_version": 1, "created": "", "audio": {"source": ""}, "models": [model]}
+    report = {"format": "lwasr-bench", "schema_version": 2, "created": "", "audio": {"source": ""}, "models": [model]}
     path = tmp_path / "board.json"
     path.write_text(json.dumps(report | {"board": {"name": "", "processor": ""}}))
     return path
