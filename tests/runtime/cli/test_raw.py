@@ -67,7 +67,7 @@ def test_options_are_those_of_a_microphone(model_path: Path, sample_rate: int) -
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_gives_the_last_words_of_an_open_pipe(model_path: Path, number: signal.Signals) -> None:
     process = listen("--raw", "16000", "--model", model_path, "--no-endpoint", "--json", "--hop-ms", "160")
-    process.stdin.write(raw(speak(*SENTENCE)))
+    process.stdin.write(raw(speak(*SENTENCE, 0.5)))
     process.stdin.flush()
     while b"threes" not in process.stdout.readline():
         pass
