@@ -20,7 +20,6 @@ from lwasr_edge.chunking import STREAM_HOP_MS, Chunking
 from lwasr_edge.errors import OptionError, StreamError
 from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.model import Model
-from lwasr_edge.stream import Stream
 from lwasr_edge.streaming.recording import RecordingTranscriber
 from lwasr_edge.utterance import EndpointRules
 from lwasr_edge.words import Word, join_words
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.microphone.listener import Listener
     from lwasr_edge.model_info import ModelInfo
+    from lwasr_edge.stream import Stream
     from lwasr_edge.streaming.segment import SegmentText
 
 Progress = Callable[[float, float], object]  # seconds done, seconds in total; False stops
@@ -217,6 +217,8 @@ class Recognizer:
         """
         if not self.info.streaming:
             raise StreamError(f"the model {self.info.name!r} does not stream: use transcribe()")
+        from lwasr_edge.stream import Stream  # not loaded for files
+
         chunking = self._chunking(self._hop_ms if hop_ms is None else hop_ms, right_context_ms)
         self._model.warm_up(chunking.chunk_frames)
         return Stream(

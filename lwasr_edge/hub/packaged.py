@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import sys
-import tempfile
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +34,9 @@ def packaged_path(name: str) -> Path:
 
 @cache
 def _unzipped(name: str) -> Path:
+    import tempfile  # these two are slow to load, and rarely needed
+    from importlib.resources import files
+
     resource = files("lwasr_edge").joinpath(name)
     folder = Path(tempfile.mkdtemp(prefix="lwasr-"))
     atexit.register(_remove, folder, os.getpid())
@@ -54,6 +54,8 @@ def _copy(resource: Any, target: Path) -> None:
 
 
 def _remove(folder: Path, owner: int) -> None:
+    import shutil
+
     if os.getpid() == owner:  # a forked process runs the exit handlers of its parent
         shutil.rmtree(folder, ignore_errors=True)
 
