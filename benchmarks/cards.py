@@ -91,7 +91,7 @@ def torch_wer(checkpoint: Path, manifest: Path) -> dict[str, float]:
 
 
 def onnx_wer(model: Path, manifest: Path) -> dict[str, float]:
-    """WER (%) of a model file in the runtime: as files, like `lwasr transcribe`, and as streams with default options."""
+    """WER (%) of a model file in the runtime: as files, like `lwasr transcribe`, and as default streams."""
     recognizer = Recognizer(model)
     corpus = load_corpus(read_manifest(manifest))
     hypotheses: dict[str, list[str]] = {mode: [] for mode in MODES}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lwasr_edge import Final, Recognizer, Word
+from lwasr_edge.words import join_words
 
 RATE = 16_000
 AFTER_S = 1.0  # of zeros after a recording: its last utterance ends by the endpoint rule, as at a microphone
@@ -27,4 +28,4 @@ def stream_words(recognizer: Recognizer, parts: Sequence[np.ndarray], hop_ms: fl
 def stream_text(recognizer: Recognizer, waveform: np.ndarray) -> str:
     """The text of one recording, followed by a second of zeros."""
     silence = np.zeros(round(AFTER_S * RATE), np.float32)
-    return " ".join(word.text for word in stream_words(recognizer, [waveform, silence]))
+    return join_words(stream_words(recognizer, [waveform, silence]))

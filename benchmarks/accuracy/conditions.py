@@ -23,6 +23,7 @@ from lwasr_edge import Recognizer, load_audio
 from lwasr_edge.bench.recordings import from_manifest
 from lwasr_edge.chunking import STREAM_HOP_MS
 from lwasr_edge.wer import word_errors
+from lwasr_edge.words import join_words
 
 NOISE_DBFS = (-60, -50, -40, -30)
 NOISE_S = 60.0
@@ -93,9 +94,7 @@ def main() -> None:
     rows = {}
     for gain_db in (0, -20, -40, 10):
         scaled = [waveform * np.float32(10 ** (gain_db / 20)) for waveform in waveforms]
-        found = [
-            " ".join(word.text for word in stream_words(recognizer, [waveform], args.hop_ms)) for waveform in scaled
-        ]
+        found = [join_words(stream_words(recognizer, [waveform], args.hop_ms)) for waveform in scaled]
         rows[f"separate streams, {gain_db:+d} dB"] = word_errors(texts, found).wer
     for condition in CONDITIONS:
         found = texts_in_one_stream(recognizer, waveforms, condition, args.hop_ms)
@@ -117,8 +116,8 @@ def section(figures: dict) -> str:
     counts = ", ".join(f"{count} at {level}" for level, count in figures["words_in_a_minute_of_noise"].items())
     return "\n".join(
         [
-            f"{figures['model']} in a stream with a hop of {figures['hop_ms']:g} ms, {figures['recordings']} recordings of "
-            f"{figures['manifest']}. {provenance_line(figures)}",
+            f"{figures['model']} in a stream with a hop of {figures['hop_ms']:g} ms, {figures['recordings']} "
+            f"recordings of {figures['manifest']}. {provenance_line(figures)}",
             "",
             table(("condition", "WER"), [(name, f"{100 * wer:.2f} %") for name, wer in figures["wer"].items()]),
             "",

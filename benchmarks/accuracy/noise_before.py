@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy.noise_before [--model NAME|PATH] [--json OUT]
 
 The packaged recording at -25 dB follows white, pink or brown noise, synthetic music, or a sound like that of a vacuum
-cleaner, each at -8 and -20 dB for 1, 3 and 10 s and with 0.5, 1 and 3 s of zeros between; and 2 s of silence or of faint
+cleaner, each at -8 and -20 dB for 1, 3 and 10 s and with 0.5, 1 and 3 s of zeros between; and 2 s of silence or faint
 noise. Levels are RMS relative to full scale. Words right are those of the sentence; extra words are recognised beside
 them, most of them in the noise.
 """

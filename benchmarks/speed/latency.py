@@ -239,8 +239,8 @@ def section(figures: dict) -> str:
     return "\n".join(
         [
             f"{figures['model']}: ms, median / 95th percentile; {figures['recordings']} recordings of "
-            f"{figures['manifest']}, WER of files {100 * figures['wer_files']:.2f} %. A word ends with its sound; words "
-            "recognised before have negative latency. Processor time is relative to the default. "
+            f"{figures['manifest']}, WER of files {100 * figures['wer_files']:.2f} %. A word ends with its sound; "
+            "words recognised before have negative latency. Processor time is relative to the default. "
             f"{figures['threads']} thread. {provenance_line(figures)}",
             "",
             table(head, rows),
