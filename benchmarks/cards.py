@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.page.provenance import commit, read_json
+from benchmarks.streams import AFTER_S, RATE, stream_text
 from lwasr_edge import Recognizer
-from lwasr_edge.chunking import STREAM_CHUNK_MS, STREAM_LOOK_AHEAD_MS, Chunking
+from lwasr_edge.chunking import Chunking
 from lwasr_edge.files import sha256_of, write_file
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.corpus import load_corpus
@@ -38,29 +40,33 @@ from lwasr_edge.training.scoring.decode import transcribe_corpus
 from lwasr_edge.training.scoring.scores import score
 
 DEVICE_FILE = "model.int8.onnx.gz"
-FRAME_MS = 40.0
-MODES: dict[str, dict[str, float]] = {  # name -> options of Recognizer.transcribe
-    "files": {},
-    f"stream of {STREAM_CHUNK_MS:g} ms": {"chunk_ms": STREAM_CHUNK_MS},
-    f"stream of {STREAM_CHUNK_MS:g} ms, no look-ahead": {"chunk_ms": STREAM_CHUNK_MS, "look_ahead_ms": 0.0},
+MODES: dict[str, Callable[[Recognizer, Any], str]] = {  # name -> text of a waveform
+    "files": lambda recognizer, waveform: recognizer.transcribe(waveform, RATE).text,
+    "streams": stream_text,  # the finals of a stream with default options
 }
 FULL_CONTEXT = "whole"  # in card.json
 TORCH_MODES: dict[str, Chunking | None] = {
     FULL_CONTEXT: None,
-    f"chunks of {STREAM_CHUNK_MS:g} ms": Chunking.from_ms(FRAME_MS, STREAM_CHUNK_MS, STREAM_LOOK_AHEAD_MS),
-    f"chunks of {STREAM_CHUNK_MS:g} ms, no look-ahead": Chunking.from_ms(FRAME_MS, STREAM_CHUNK_MS, 0.0),
+    "chunks of 640 ms": Chunking(16, 8),
+    "chunks of 640 ms, no look-ahead": Chunking(16, 0),
 }
 SPEED_PROGRAM = """
-import json, re, sys, time
+import re, sys, time
 import numpy as np
 from lwasr_edge import Recognizer
 recognizer = Recognizer(sys.argv[1])
-options = json.loads(sys.argv[3])
 audio = np.load(sys.argv[2])
+after = np.zeros(round(float(sys.argv[4]) * 16000), np.float32)
 took = []
 for _ in range(4):
     start = time.perf_counter()
-    recognizer.transcribe(audio, 16000, **options)
+    if sys.argv[3] == "files":
+        recognizer.transcribe(audio, 16000)
+    else:
+        with recognizer.stream(16000) as stream:
+            stream.accept(audio)
+            stream.accept(after)
+            stream.flush()
     took.append(time.perf_counter() - start)
 status = open("/proc/self/status").read()  # ru_maxrss would count the process that started this one
 print(sorted(took[1:])[1] / (len(audio) / 16000), int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]) / 1024)
@@ -85,14 +91,14 @@ def torch_wer(checkpoint: Path, manifest: Path) -> dict[str, float]:
 
 
 def onnx_wer(model: Path, manifest: Path) -> dict[str, float]:
-    """WER (%) of a model file in the runtime: as files, like `lwasr transcribe`, and as streams."""
+    """WER (%) of a model file in the runtime: as files, like `lwasr transcribe`, and as default streams."""
     recognizer = Recognizer(model)
     corpus = load_corpus(read_manifest(manifest))
     hypotheses: dict[str, list[str]] = {mode: [] for mode in MODES}
     for index in tqdm(range(len(corpus.utterances)), desc=f"{model.name} {manifest.stem}", unit="file", mininterval=2):
         waveform = corpus.waveform(index)
-        for mode, options in MODES.items():
-            hypotheses[mode].append(recognizer.transcribe(waveform, 16000, **options).text)
+        for mode, text_of in MODES.items():
+            hypotheses[mode].append(text_of(recognizer, waveform))
     references = [utterance.text for utterance in corpus.utterances]
     return {mode: wer(references, texts) for mode, texts in hypotheses.items()}
 
@@ -111,8 +117,8 @@ def speed(model: Path, manifest: Path) -> dict[str, dict[str, float]]:
     result = {}
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "audio.npy"), np.concatenate(pieces))
-        for mode, options in MODES.items():
-            command = [sys.executable, "-c", SPEED_PROGRAM, str(model), f"{folder}/audio.npy", json.dumps(options)]
+        for mode in MODES:
+            command = [sys.executable, "-c", SPEED_PROGRAM, str(model), f"{folder}/audio.npy", mode, str(AFTER_S)]
             rtf, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
             result[mode] = {"rtf": round(float(rtf), 4), "peak_memory_mb": round(float(peak), 1)}
     return result
@@ -164,7 +170,11 @@ def markdown(card: dict[str, Any]) -> str:
                 label = "full context" if mode == FULL_CONTEXT else mode
                 rows.append(f"| {name} | {form} | {label} | {value:.2f} |")
     measured = [measured_line(part, when, card["files"][0]["sha256"]) for part, when in card["measured"].items()]
-    speeds = [f"| {mode} | {card['speed'][mode]['rtf']} | {card['speed'][mode]['peak_memory_mb']} |" for mode in MODES]
+    speeds = [
+        f"| {mode} | {figures['rtf']} | {figures['peak_memory_mb']} |"
+        for mode, figures in card["speed"].items()
+        if mode != "machine"
+    ]
     lines = [
         f"# {card['name']}",
         "",

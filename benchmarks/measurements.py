@@ -47,10 +47,15 @@ def conditions(args: argparse.Namespace, output: Path) -> None:
         run_module("accuracy.conditions", "--manifest", str(manifest), "--limit", "40", "--json", str(output))
 
 
+def noise_before(args: argparse.Namespace, output: Path) -> None:
+    """A sentence after noise, with the default model as stream and file."""
+    run_module("accuracy.noise_before", "--json", str(output))
+
+
 def phrases(args: argparse.Namespace, output: Path) -> None:
-    """Phrase lists, beams and language models, in a stream of 640 ms."""
+    """Phrase lists, beams and language models, in a stream."""
     if found(args.speech / "an4-test.jsonl") is not None:
-        options = ["--speech", str(args.speech), "--chunk-ms", "640", "--json", str(output)]
+        options = ["--speech", str(args.speech), "--stream", "--json", str(output)]
         run_module("accuracy.phrases", *each_model(), *options)
 
 
@@ -76,7 +81,7 @@ def peers(args: argparse.Namespace, output: Path) -> None:
 
 def arithmetic(args: argparse.Namespace, output: Path) -> None:
     """Distance of the default model from its arithmetic limit, in a stream and in files."""
-    run_module("speed.arithmetic", "--chunk-ms", "640", "--chunk-ms", "2560", "--json", str(output))
+    run_module("speed.arithmetic", "--hop-ms", "320", "--chunk-ms", "2560", "--json", str(output))
 
 
 def int8(args: argparse.Namespace, output: Path) -> None:

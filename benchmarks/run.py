@@ -24,7 +24,7 @@ if __name__ == "__main__":  # run by its path, as `make bench` does: imports sta
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import measurements
-from benchmarks.accuracy import conditions, phrases
+from benchmarks.accuracy import conditions, noise_before, phrases
 from benchmarks.arm64 import instructions
 from benchmarks.page import plots, reports
 from benchmarks.page.provenance import CHECKOUT, read_json
@@ -36,6 +36,7 @@ from lwasr_edge.files import write_file
 HERE = Path("benchmarks")
 RESULTS = HERE / "results"
 PAGE = HERE / "RESULTS.md"
+OLD = "Measured with version 0.1 streams, whose options were a chunk and a look-ahead."
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Section:
     write: Callable[[dict], str]  # Markdown of the JSON
     plots: dict[str, Callable[[dict, Path], str]] = field(default_factory=dict)  # PNG -> writes it, returns its caption
     is_usual: bool = True  # False: runs with --only alone
+    is_present: Callable[[dict], bool] = lambda _: True  # False: figures of an older form, whose section stays
 
 
 def main() -> None:
@@ -84,6 +86,9 @@ def render() -> None:
         if not path.is_file():
             continue
         figures = read_json(path)
+        if not section.is_present(figures):
+            page = marked_as_old(page, name)
+            continue
         body = f"## {section.title}\n\n{section.write(figures)}"
         for stem, plot in section.plots.items():
             caption = plot(figures, RESULTS / f"{stem}.png")
@@ -93,9 +98,25 @@ def render() -> None:
     print(f"{PAGE} is written")
 
 
+def marked_as_old(page: str, name: str) -> str:
+    """The page with a note in a section whose figures have an older form; the rest of the section stays."""
+    pattern = re.compile(rf"({re.escape(begin_of(name))}\n## [^\n]*\n\n)(?!{re.escape(OLD)})")
+    return pattern.sub(lambda found: f"{found[1]}{OLD}\n\n", page)
+
+
+def begin_of(name: str) -> str:
+    """The mark at the beginning of a section."""
+    return f"<!-- make bench: {name} -->"
+
+
+def has_all_hops(figures: dict) -> bool:
+    """Whether the runs are of streams with a hop."""
+    return all("hop_ms" in run for run in figures["runs"])
+
+
 def replaced(page: str, name: str, body: str) -> str:
     """The page with its marked section replaced, or added at the end."""
-    begin, end = f"<!-- make bench: {name} -->", f"<!-- end of {name} -->"
+    begin, end = begin_of(name), f"<!-- end of {name} -->"
     block = f"{begin}\n{body}\n{end}"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if pattern.search(page):
@@ -105,19 +126,39 @@ def replaced(page: str, name: str, body: str) -> str:
 
 SECTIONS = {
     "speed": Section(
-        "Speed, latency, start-up and memory", measurements.speed, reports.section, {"speed": plots.speed}
+        "Speed, latency, start-up and memory",
+        measurements.speed,
+        reports.section,
+        {"speed": plots.speed},
+        is_present=reports.is_present,
     ),
     "accuracy": Section(
-        "Word error rate by chunk size",
+        "Word error rate by hop",
         measurements.accuracy,
         reports.accuracy_section,
         {"accuracy": plots.accuracy},
+        is_present=reports.is_present,
     ),
     "latency": Section(
-        "Latency of words and utterances", measurements.latency, latency.section, {"latency": plots.latency}
+        "Latency of words and utterances",
+        measurements.latency,
+        latency.section,
+        {"latency": plots.latency},
+        is_present=lambda figures: "settings" in figures,
     ),
-    "conditions": Section("Levels, pauses, noise", measurements.conditions, conditions.section),
-    "phrases": Section("Phrases, beams, language models", measurements.phrases, phrases.render),
+    "conditions": Section(
+        "Levels, pauses, noise",
+        measurements.conditions,
+        conditions.section,
+        is_present=lambda figures: "hop_ms" in figures,
+    ),
+    "noise_before": Section("Speech after noise", measurements.noise_before, noise_before.section),
+    "phrases": Section(
+        "Phrases, beams, language models",
+        measurements.phrases,
+        phrases.render,
+        is_present=lambda figures: "mode" in figures,
+    ),
     "peers": Section("Comparison with other recognisers", measurements.peers, compare.section, {"peers": plots.peers}),
     "arithmetic": Section("Distance from the arithmetic limit", measurements.arithmetic, arithmetic.section),
     "int8": Section("Quantisation variants", measurements.int8, int8.section),
@@ -143,7 +184,11 @@ SECTIONS = {
         is_usual=False,
     ),  # an hour
     "instructions": Section(
-        "Instructions on Arm", measurements.instructions, instructions.section, is_usual=False
+        "Instructions on Arm",
+        measurements.instructions,
+        instructions.section,
+        is_usual=False,
+        is_present=has_all_hops,
     ),  # needs Debian and minutes for each model
 }
 

@@ -18,11 +18,13 @@ import numpy as np
 
 from benchmarks.page.markdown import provenance_line, table
 from benchmarks.page.provenance import write_json
-from lwasr_edge import Final, Recognizer, Word, load_audio
+from benchmarks.streams import RATE, stream_words
+from lwasr_edge import Recognizer, load_audio
 from lwasr_edge.bench.recordings import from_manifest
+from lwasr_edge.chunking import STREAM_HOP_MS
 from lwasr_edge.wer import word_errors
+from lwasr_edge.words import join_words
 
-RATE = 16_000
 NOISE_DBFS = (-60, -50, -40, -30)
 NOISE_S = 60.0
 
@@ -58,15 +60,8 @@ def noise(seconds: float, dbfs: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 10 ** (dbfs / 20), round(seconds * RATE)).astype(np.float32)
 
 
-def words_of(recognizer: Recognizer, parts: Sequence[np.ndarray], chunk_ms: float) -> list[Word]:
-    """All words of one stream."""
-    with recognizer.stream(RATE, chunk_ms=chunk_ms) as stream:
-        events = [event for part in parts for event in stream.accept(part)] + stream.flush()
-    return [word for event in events if isinstance(event, Final) for word in event.words]
-
-
 def texts_in_one_stream(
-    recognizer: Recognizer, waveforms: Sequence[np.ndarray], condition: Condition, chunk_ms: float
+    recognizer: Recognizer, waveforms: Sequence[np.ndarray], condition: Condition, hop_ms: float
 ) -> list[str]:
     """The texts of recordings that are given to one stream."""
     parts, starts_s, at = [], [], 0
@@ -78,7 +73,7 @@ def texts_in_one_stream(
         parts += [waveform * np.float32(condition.gain(index, len(waveforms))), gap]
         at += len(waveform) + len(gap)
     texts: list[list[str]] = [[] for _ in waveforms]
-    for word in words_of(recognizer, parts, chunk_ms):
+    for word in stream_words(recognizer, parts, hop_ms):
         texts[np.searchsorted(starts_s[1:], (word.start_s + word.end_s) / 2, side="right")].append(word.text)
     return [" ".join(words) for words in texts]
 
@@ -89,7 +84,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="recordings with transcripts")
     parser.add_argument("--limit", type=int, default=40, help="recordings (default: 40)")
     parser.add_argument("--model", help="name or path (default: the default model)")
-    parser.add_argument("--chunk-ms", type=float, default=640, help="of the stream (default: 640)")
+    parser.add_argument("--hop-ms", type=float, default=STREAM_HOP_MS, help="of the stream (default: %(default)g)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
     items = from_manifest(args.manifest, args.limit).items
@@ -99,17 +94,17 @@ def main() -> None:
     rows = {}
     for gain_db in (0, -20, -40, 10):
         scaled = [waveform * np.float32(10 ** (gain_db / 20)) for waveform in waveforms]
-        found = [" ".join(word.text for word in words_of(recognizer, [waveform], args.chunk_ms)) for waveform in scaled]
+        found = [join_words(stream_words(recognizer, [waveform], args.hop_ms)) for waveform in scaled]
         rows[f"separate streams, {gain_db:+d} dB"] = word_errors(texts, found).wer
     for condition in CONDITIONS:
-        found = texts_in_one_stream(recognizer, waveforms, condition, args.chunk_ms)
+        found = texts_in_one_stream(recognizer, waveforms, condition, args.hop_ms)
         rows[f"in one stream, {condition.name}"] = word_errors(texts, found).wer
-    invented = {f"{dbfs} dB": len(words_of(recognizer, [noise(NOISE_S, dbfs)], args.chunk_ms)) for dbfs in NOISE_DBFS}
+    invented = {f"{dbfs} dB": len(stream_words(recognizer, [noise(NOISE_S, dbfs)], args.hop_ms)) for dbfs in NOISE_DBFS}
     figures = {
         "model": recognizer.info.name,
         "manifest": args.manifest.name,
         "recordings": len(items),
-        "chunk_ms": args.chunk_ms,
+        "hop_ms": args.hop_ms,
         "wer": rows,
         "words_in_a_minute_of_noise": invented,
     }
@@ -121,8 +116,8 @@ def section(figures: dict) -> str:
     counts = ", ".join(f"{count} at {level}" for level, count in figures["words_in_a_minute_of_noise"].items())
     return "\n".join(
         [
-            f"{figures['model']} in chunks of {figures['chunk_ms']:g} ms, {figures['recordings']} recordings of "
-            f"{figures['manifest']}. {provenance_line(figures)}",
+            f"{figures['model']} in a stream with a hop of {figures['hop_ms']:g} ms, {figures['recordings']} "
+            f"recordings of {figures['manifest']}. {provenance_line(figures)}",
             "",
             table(("condition", "WER"), [(name, f"{100 * wer:.2f} %") for name, wer in figures["wer"].items()]),
             "",

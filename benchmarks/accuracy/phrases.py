@@ -1,8 +1,9 @@
 """Accuracy and cost of phrase lists, beam search and language models on real speech.
 
-    python -m benchmarks.accuracy.phrases [--model NAME|PATH ...] [--speech ../shared/speech] [--chunk-ms 640]
+    python -m benchmarks.accuracy.phrases [--model NAME|PATH ...] [--speech ../shared/speech] [--stream]
 
-The model runs once per recording; each decoder gets the posteriors of its utterances. Recordings of single words and of
+The model runs once per recording; each decoder gets the posteriors of its utterances: the parts of a file, or with
+--stream those of the finals of a stream that gets the recording in one go. Recordings of single words and of
 other speech measure how often a phrase list accepts phrases on it, and other speech:
 
     an4-test         spelled names, numbers, control words; the words of an4-train are the phrases
@@ -26,9 +27,10 @@ import numpy as np
 from benchmarks.accuracy.train_ngram import train_arpa
 from benchmarks.page.markdown import provenance_line, table
 from benchmarks.page.provenance import CHECKOUT, write_json
-from lwasr_edge import LanguageModel, ModelInfo, PhraseList, Recognizer
+from benchmarks.streams import AFTER_S, RATE
+from lwasr_edge import Final, LanguageModel, ModelInfo, PhraseList, Recognizer, load_audio
 from lwasr_edge.bench.manifest import ManifestEntry, read_manifest_lines
-from lwasr_edge.decoding.decoder import Decoded, Decoder, make_decoder
+from lwasr_edge.decoding.decoder import Alternative, Decoded, Decoder, make_decoder
 from lwasr_edge.decoding.ngram import NGram
 from lwasr_edge.wer import word_errors
 
@@ -55,8 +57,36 @@ class Hypotheses:
     seconds: float = 0.0
 
 
+class Keeper:
+    """A decoder that keeps the posteriors of utterances; their number is the text of the alternative it returns.
+
+    A stream may decode an utterance several times before it is certain of its end: the `Final` has the number of the
+    posteriors that count.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[np.ndarray] = []
+
+    def decode(self, log_probs: np.ndarray) -> Decoded:
+        self.kept.append(log_probs)
+        return Decoded([], (Alternative(str(len(self.kept) - 1), 0.0, 1.0),), None)
+
+
+def utterances_of(recognizer: Recognizer, waveform: np.ndarray, *, as_stream: bool) -> list[np.ndarray]:
+    """The posteriors of each utterance of a recording."""
+    keeper = Keeper()
+    keeping = recognizer.with_decoder(keeper)
+    if not as_stream:
+        keeping.transcribe((waveform, RATE))
+        return keeper.kept
+    with keeping.stream(RATE) as stream:
+        events = stream.accept(waveform) + stream.accept(np.zeros(round(AFTER_S * RATE), np.float32)) + stream.flush()
+    finals = [event for event in events if isinstance(event, Final)]
+    return [keeper.kept[int(final.alternatives[0].text)] for final in finals if final.alternatives]
+
+
 class Recorder:
-    """A decoder that runs others and keeps their results; the texts of a recording's utterances are joined."""
+    """Runs decoders and keeps their results; the texts of a recording's utterances are joined."""
 
     def __init__(self, info: ModelInfo, decoders: dict[str, Decoder]) -> None:
         self._info = info
@@ -69,7 +99,8 @@ class Recorder:
             found.texts.append("")
             found.confidences.append(0.0)
 
-    def decode(self, log_probs: np.ndarray) -> Decoded:
+    def add(self, log_probs: np.ndarray) -> None:
+        """Decode the next utterance."""
         for name, decoder in self._decoders.items():
             start = time.process_time()
             decoded = decoder.decode(log_probs)
@@ -80,7 +111,6 @@ class Recorder:
         best = log_probs.argmax(axis=1)
         is_new = (best != self._info.blank_id) & (np.diff(best, prepend=self._info.blank_id) != 0)
         self._keep(self.results[GREEDY], best[is_new].tolist())
-        return Decoded([], (), None)
 
     def _keep(self, found: Hypotheses, tokens: list[int]) -> None:
         pieces = "".join(self._info.vocabulary[token] for token in tokens)
@@ -146,16 +176,18 @@ class SetResult:
 
 
 def decode_set(
-    recognizer: Recognizer, speech: Path, name: str, decoders: dict[str, Decoder], chunk_ms: float | None
+    recognizer: Recognizer, speech: Path, name: str, decoders: dict[str, Decoder], *, as_stream: bool
 ) -> SetResult:
     """Run the model and every decoder on a set."""
     entries = read_manifest(speech, name)
     recorder = Recorder(recognizer.info, decoders)
-    recording = recognizer.with_decoder(recorder)
     audio_s = 0.0
     for entry in entries:
         recorder.begin()
-        audio_s += recording.transcribe(entry.path, chunk_ms=chunk_ms).duration_s
+        waveform = load_audio(entry.path)
+        audio_s += len(waveform) / RATE
+        for log_probs in utterances_of(recognizer, waveform, as_stream=as_stream):
+            recorder.add(log_probs)
     return SetResult(name, [entry.text for entry in entries], audio_s, recorder.results)
 
 
@@ -198,11 +230,13 @@ def thresholds(digits: SetResult, other: SetResult) -> list[dict[str, float]]:
     ]
 
 
-def figures_of_model(recognizer: Recognizer, speech: Path, chunk_ms: float | None) -> dict[str, Any]:
+def figures_of_model(recognizer: Recognizer, speech: Path, *, as_stream: bool) -> dict[str, Any]:
     """Every set with every decoder, by one model."""
     info = recognizer.info
     decoders = make_decoders(info, speech)
-    results = {name: decode_set(recognizer, speech, name, of_set, chunk_ms) for name, of_set in decoders.items()}
+    results = {
+        name: decode_set(recognizer, speech, name, of_set, as_stream=as_stream) for name, of_set in decoders.items()
+    }
     return {
         "model": info.name,
         "source": info.source,
@@ -244,11 +278,12 @@ def main() -> None:
     parser.add_argument(
         "--speech", type=Path, default=CHECKOUT.parent / "shared" / "speech", metavar="DIR", help="with manifests"
     )
-    parser.add_argument("--chunk-ms", type=float, metavar="N", help="chunks of a stream (default: those of files)")
+    parser.add_argument("--stream", action="store_true", help="recognise in streams (default: as files)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
-    models = [figures_of_model(Recognizer(name), args.speech, args.chunk_ms) for name in args.model or [None]]
-    print(render(write_json(args.json, {"chunk_ms": args.chunk_ms, "models": models})))
+    models = [figures_of_model(Recognizer(name), args.speech, as_stream=args.stream) for name in args.model or [None]]
+    mode = "streams" if args.stream else "files"
+    print(render(write_json(args.json, {"mode": mode, "models": models})))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ from pathlib import Path
 from benchmarks.page.markdown import provenance_line, table
 from benchmarks.page.provenance import CHECKOUT, write_json
 from lwasr_edge.bench.recordings import CLIP_S
+from lwasr_edge.chunking import STREAM_HOP_MS
 from lwasr_edge.hub.catalog import find_model
 
 HERE = Path(__file__).resolve().parent
 CLOCK_HZ = {"cortex-a53": 1.2e9, "cortex-a76": 2.4e9}  # Pi 3, Pi 5
-CHUNKS_MS = (0, 640)  # 0: as a file
+HOPS_MS = (0, round(STREAM_HOP_MS))  # 0: as a file
 RUNS = (1, 2)
 
 
@@ -42,12 +43,12 @@ def main() -> None:
     runs = []
     for path in map(find_model, args.model or [None]):
         for processor in CLOCK_HZ:
-            for chunk_ms in CHUNKS_MS:
-                few, many = (count(folder, processor, [str(path), str(n_runs), str(chunk_ms)]) for n_runs in RUNS)
+            for hop_ms in HOPS_MS:
+                few, many = (count(folder, processor, [str(path), str(n_runs), str(hop_ms)]) for n_runs in RUNS)
                 per_second = (many - few) / (RUNS[1] - RUNS[0]) / CLIP_S
                 name = path.parent.name if path.parent.parent.name == "models" else path.name
-                runs.append({"model": name, "processor": processor, "chunk_ms": chunk_ms, "per_audio_s": per_second})
-                print(f"{name} {processor} {chunk_ms}: {per_second / 1e6:.0f} M", file=sys.stderr)
+                runs.append({"model": name, "processor": processor, "hop_ms": hop_ms, "per_audio_s": per_second})
+                print(f"{name} {processor} {hop_ms}: {per_second / 1e6:.0f} M", file=sys.stderr)
     print(section(write_json(args.json, {"runs": runs})))
 
 
@@ -75,7 +76,7 @@ def section(figures: dict) -> str:
     """The figures as Markdown."""
     rows = [
         (
-            f"{run['model']}, {run['chunk_ms']} ms chunks" if run["chunk_ms"] else f"{run['model']}, file",
+            f"{run['model']}, stream, hop {run['hop_ms']} ms" if run["hop_ms"] else f"{run['model']}, file",
             run["processor"],
             f"{run['per_audio_s'] / 1e6:.0f}",
             f"{run['per_audio_s'] / CLOCK_HZ[run['processor']]:.3f} at {CLOCK_HZ[run['processor']] / 1e9:.1f} GHz",

@@ -15,52 +15,64 @@ COLOURS = ("#1f5fa8", "#d1602b", "#3b8f5a", "#7a4ea3", "#888888")
 
 
 def speed(report: dict, path: Path) -> str:
-    """Real-time factor and chunk latency by chunk size."""
+    """Real-time factor and latency by the hop of streams."""
     figure, (left, right) = _axes(2)
     for colour, model in zip(COLOURS, report["models"], strict=False):
         streams = [item for item in model["measurements"] if item["mode"] == "stream" and item["threads"] == 1]
-        chunks_ms = [item["chunk_ms"] for item in streams]
+        hops_ms = [item["hop_ms"] for item in streams]
         label = f"{model['name']} {model['precision']}"
-        left.plot(chunks_ms, [item["rtf"]["median"] for item in streams], "o-", color=colour, label=label)
-        right.plot(chunks_ms, [item["chunk_latency_ms"]["p50"] for item in streams], "o-", color=colour, label=label)
-        right.plot(chunks_ms, [item["chunk_latency_ms"]["p95"] for item in streams], ":", color=colour)
-    _chunk_axis(left, "real-time factor, one thread")
-    _chunk_axis(right, "end of chunk to its tokens, ms (dotted: 95 %)")
-    return _save(figure, path, "Real-time factor and latency by chunk size")
+        left.plot(hops_ms, [item["rtf"]["median"] for item in streams], "o-", color=colour, label=label)
+        right.plot(hops_ms, [item["hop_latency_ms"]["p50"] for item in streams], "o-", color=colour, label=label)
+        right.plot(hops_ms, [item["hop_latency_ms"]["p95"] for item in streams], ":", color=colour)
+    _hop_axis(left, "real-time factor, one thread")
+    _hop_axis(right, "end of hop to its events, ms (dotted: 95 %)")
+    return _save(figure, path, "Real-time factor and latency by hop")
 
 
 def accuracy(report: dict, path: Path) -> str:
-    """Word error rate by chunk size; files as horizontal lines."""
+    """Word error rate by the hop of streams; files as horizontal lines."""
     figure, (axes,) = _axes(1)
     for colour, model in zip(COLOURS, report["models"], strict=False):
         streams = [item for item in model["measurements"] if item["mode"] == "stream"]
         wer = [100 * item["accuracy"]["wer"] for item in streams]
-        axes.plot([item["chunk_ms"] for item in streams], wer, "o-", color=colour, label=model["name"])
+        axes.plot([item["hop_ms"] for item in streams], wer, "o-", color=colour, label=model["name"])
         file = next(item for item in model["measurements"] if item["mode"] == "file")
         axes.axhline(100 * file["accuracy"]["wer"], color=colour, linestyle=":")
-    _chunk_axis(axes, "WER, % (dotted: files)")
-    return _save(figure, path, "Word error rate by chunk size")
+    _hop_axis(axes, "WER, % (dotted: files)")
+    return _save(figure, path, "Word error rate by hop")
 
 
 def latency(figures: dict, path: Path) -> str:
-    """Latency by chunk size."""
+    """Latency by hop, and changes of words and processor time by right context."""
     figure, (left, right) = _axes(2)
-    chunks = figures["chunks"]
-    chunks_ms = [line["chunk_ms"] for line in chunks]
+    default = next(line for line in figures["settings"] if line["cpu_relative"] == 1)
+    by_hop = _varied(figures["settings"], "hop_ms", default, "right_context_ms")
+    by_context = _varied(figures["settings"], "right_context_ms", default, "hop_ms")
+    hops_ms = [line["hop_ms"] for line in by_hop]
     kinds = {
-        "word": "token of a word to its partial",
-        "last_word": "end of speech to the last word",
+        "word": "end of a word to its display",
         "final_by_endpoint": "end of speech + 0.8 s to the final text",
         "final_by_flush": "flush to the final text",
     }
     for colour, (kind, label) in zip(COLOURS, kinds.items(), strict=False):
-        left.plot(chunks_ms, [line[kind]["p50"] for line in chunks], "o-", color=colour, label=label)
-        left.plot(chunks_ms, [line[kind]["p95"] for line in chunks], ":", color=colour)
-    right.plot(chunks_ms, [100 * line["wer"] for line in chunks], "o-", color=COLOURS[0], label="stream")
-    right.axhline(100 * figures["wer_whole"], color=COLOURS[0], linestyle=":", label="files")
-    _chunk_axis(left, "ms, median (dotted: 95 %)")
-    _chunk_axis(right, "WER, %")
-    return _save(figure, path, "Latency and word error rate by chunk size")
+        left.plot(hops_ms, [line[kind]["p50"] for line in by_hop], "o-", color=colour, label=label)
+        left.plot(hops_ms, [line[kind]["p95"] for line in by_hop], ":", color=colour)
+    contexts_ms = [line["right_context_ms"] for line in by_context]
+    for colour, key, label in (
+        (COLOURS[0], "words_changed_per_word", "words changed per word of the final text"),
+        (COLOURS[1], "cpu_relative", "processor time, relative to the default"),
+    ):
+        right.plot(contexts_ms, [line[key] for line in by_context], "o-", color=colour, label=label)
+    _hop_axis(left, "ms, median (dotted: 95 %)")
+    right.set_xlabel("right context, ms")
+    right.set_ylim(bottom=0)
+    right.legend(frameon=False)
+    return _save(figure, path, "Latency by hop; changes of words and processor time by right context")
+
+
+def _varied(lines: list[dict], key: str, default: dict, fixed: str) -> list[dict]:
+    """The rows that differ from the default in one option, in its order."""
+    return sorted((line for line in lines if line[fixed] == default[fixed]), key=lambda line: line[key])
 
 
 def peers(figures: dict, path: Path) -> str:
@@ -105,10 +117,10 @@ def _axes(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[0])
 
 
-def _chunk_axis(axes: Axes, label: str) -> None:
+def _hop_axis(axes: Axes, label: str) -> None:
     axes.set_xscale("log", base=2)
-    axes.set_xticks([160, 320, 640, 1280], ["160", "320", "640", "1280"])
-    axes.set_xlabel("chunk, ms")
+    axes.set_xticks([80, 160, 320, 640], ["80", "160", "320", "640"])
+    axes.set_xlabel("hop, ms")
     axes.set_ylabel(label)
     if min(axes.get_ylim()) > 0:
         axes.set_ylim(bottom=0)

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.page.markdown import provenance_line, table
+from lwasr_edge.bench.results import SCHEMA_VERSION
+
+IDLE = ("silence", "noise")  # the sounds of idle streams in a report
+
+
+def is_present(report: dict) -> bool:
+    """Whether a report has the fields that this version writes."""
+    return bool(report["schema_version"] == SCHEMA_VERSION)
 
 
 def section(report: dict) -> str:
@@ -53,28 +61,30 @@ def _measurement_table(report: dict) -> str:
     rows = []
     for model in report["models"]:
         for item in model["measurements"]:
-            chunk, final = item["chunk_latency_ms"], item["final_latency_ms"]
+            hop, final, idle = item["hop_latency_ms"], item["final_latency_ms"], item["idle_cpu_s_per_audio_s"] or {}
             rows.append(
                 (
                     f"{model['name']} {model['precision']}",
                     _mode(item),
-                    f"{item['hop_ms']:g}" if item["hop_ms"] else "",
+                    f"{item['right_context_ms']:g}" if item["right_context_ms"] is not None else "",
                     str(item["threads"]),
                     f"{item['rtf']['median']:.4f}",
                     f"{item['rtf']['p95']:.4f}",
                     f"{item['cpu_s_per_audio_s']:.4f}",
-                    *([f"{chunk[key]:.1f}" for key in ("p50", "p95", "p99", "max")] if chunk else [""] * 4),
+                    *(f"{idle[kind]:.4f}" if kind in idle else "" for kind in IDLE),
+                    *([f"{hop[key]:.1f}" for key in ("p50", "p95", "p99", "max")] if hop else [""] * 4),
                     f"{final['p50']:.1f}" if final else "",
                     f"{item['memory']['steady'] / 1e6:.0f}",
                     f"{item['memory']['peak'] / 1e6:.0f}",
                 )
             )
     head = (
-        *("model", "mode", "hop ms", "threads", "RTF", "RTF p95", "CPU s/s"),
-        *("chunk ms p50", "p95", "p99", "max", "flush ms", "steady MB", "peak MB"),
+        *("model", "mode", "right context ms", "threads", "RTF", "RTF p95", "CPU s/s"),
+        *(f"CPU s/s in {kind}" for kind in IDLE),
+        *("hop ms p50", "p95", "p99", "max", "flush ms", "steady MB", "peak MB"),
     )
     return table(head, rows)
 
 
 def _mode(item: dict) -> str:
-    return "file" if item["mode"] == "file" else f"{item['chunk_ms']:g} ms"
+    return "file" if item["mode"] == "file" else f"hop {item['hop_ms']:g} ms"

@@ -1,6 +1,6 @@
 """Distance of a model's run time from its arithmetic limit, node by node.
 
-    python -m benchmarks.speed.arithmetic [--model NAME|PATH ...] [--chunk-ms 640] [--json OUT]
+    python -m benchmarks.speed.arithmetic [--model NAME|PATH ...] [--hop-ms 320] [--chunk-ms 2560] [--json OUT]
 
 onnxruntime's profiler reports time and shapes of every node; the shapes give the multiply-accumulates (MACs) of matrix
 multiplications and convolutions. The limit is the time for these MACs at the peak rate of this core: that of large
@@ -27,10 +27,10 @@ from benchmarks.page.markdown import provenance_line, table
 from benchmarks.page.provenance import write_json
 from lwasr_edge.audio.reader import load_audio
 from lwasr_edge.bench.recordings import CLIP
+from lwasr_edge.chunking import STREAM_HOP_MS, Chunking
 from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.model import Model, source_of
 from lwasr_edge.model_info import LOOK_AHEAD
-from lwasr_edge.recognizer import Recognizer
 
 INTEGER_MATMULS = {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"}
 FLOAT_MATMULS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm"}
@@ -100,7 +100,7 @@ def macs_of(operator: str, inputs: list[list[int]], outputs: list[list[int]]) ->
 def profile(
     path: Path, chunk_frames: int, hop_frames: int, waveform: np.ndarray
 ) -> tuple[dict[tuple[str, str], Work], float, float]:
-    """Run the recording chunk by chunk, as a stream does.
+    """Run the recording chunk by chunk, as the live pass of a stream or the full-context pass does.
 
     Args:
         chunk_frames: frames of a chunk.
@@ -159,12 +159,18 @@ def work_of(events: list[dict], calls_to_skip: int) -> dict[tuple[str, str], Wor
     return work
 
 
-def figures_of(path: Path, chunk_ms: float, rates: dict[str, float], waveform: np.ndarray) -> dict:
-    """The figures of one model at one chunk size, times in ms per audio second."""
+def chunkings_of(path: Path, hops_ms: list[float], chunks_ms: list[float]) -> list[Chunking]:
+    """The model calls of streams with some hops, and of files with some chunks."""
     model = Model(path)
-    hop_ms = Recognizer(path).stream(chunk_ms=chunk_ms).hop_ms
-    chunk_frames, hop_frames = (round(ms / model.info.frame_ms) for ms in (chunk_ms, hop_ms))
-    work, audio_s, measured_rtf = profile(path, chunk_frames, hop_frames, waveform)
+    info, can_look_ahead = model.info, model.can_look_ahead
+    streams = [Chunking.of_stream(info.frame_ms, hop_ms, can_look_ahead=can_look_ahead) for hop_ms in hops_ms]
+    return streams + [Chunking.for_files(info, chunk_ms, can_look_ahead=can_look_ahead) for chunk_ms in chunks_ms]
+
+
+def figures_of(path: Path, chunking: Chunking, rates: dict[str, float], waveform: np.ndarray) -> dict:
+    """The figures of one model with chunks of one size, times in ms per audio second."""
+    model = Model(path)
+    work, audio_s, measured_rtf = profile(path, chunking.chunk_frames, chunking.hop_frames, waveform)
     operators: dict[str, Work] = defaultdict(Work)
     limit_s = 0.0
     for (operator, _), done in work.items():
@@ -187,8 +193,8 @@ def figures_of(path: Path, chunk_ms: float, rates: dict[str, float], waveform: n
     return {
         "model": model.info.name,
         "precision": model.info.precision,
-        "chunk_ms": chunk_ms,
-        "hop_ms": hop_ms,
+        "chunk_ms": chunking.chunk_frames * model.info.frame_ms,
+        "hop_ms": chunking.hop_frames * model.info.frame_ms,
         "rtf": measured_rtf,
         "limit_rtf": limit_s / audio_s,
         "in_nodes_rtf": sum(done.seconds for done in operators.values()) / audio_s,
@@ -262,15 +268,16 @@ def main() -> None:
     """Print the section, and write the figures with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="name or path; may be repeated (default: the default model)")
-    parser.add_argument("--chunk-ms", type=float, action="append", help="may be repeated (default: 640)")
+    parser.add_argument("--hop-ms", type=float, action="append", help="of a stream; may be repeated (default: 320)")
+    parser.add_argument("--chunk-ms", type=float, action="append", help="of files; may be repeated (default: none)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
     rates = {"float32": gemm_rate("MatMul"), "int8": gemm_rate("MatMulInteger")}
     waveform = load_audio(CLIP)
     runs = [
-        figures_of(find_model(model), chunk_ms, rates, waveform)
-        for model in args.model or [None]
-        for chunk_ms in args.chunk_ms or [640.0]
+        figures_of(path, chunking, rates, waveform)
+        for path in map(find_model, args.model or [None])
+        for chunking in chunkings_of(path, args.hop_ms or [STREAM_HOP_MS], args.chunk_ms or [])
     ]
     figures = {"gmac_per_s": {kind: rate * 1e-9 for kind, rate in rates.items()}, "runs": runs}
     print(section(write_json(args.json, figures)))

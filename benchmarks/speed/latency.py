@@ -1,45 +1,66 @@
-"""Latency: from the end of a word to the partial with it, and from the end of an utterance to its final text.
+"""Latency: from the end of a word to its display, and from the end of an utterance to its final text.
 
     python -m benchmarks.speed.latency --manifest ../shared/speech/librispeech-dev.jsonl --limit 40 [--model NAME|PATH]
 
 Each recording is fed to a stream in blocks of 20 ms, followed by two seconds of silence, in simulated real time: the
 time of an event is the end of the block that caused it, plus the processing time, plus the remaining work on earlier
-blocks. Only the processing time is measured, so the figures are those of a microphone without its driver.
+blocks. Only the processing time is measured, so the figures are those of a microphone without its driver. One row is
+one hop and one right context.
 
-The end of a word is defined in two ways:
-
-* token time: the end of the frame of the word's last token when the same model transcribes the file in its largest
-  chunks (a forced alignment by the model itself). Every word has one. CTC emits tokens inside words, often before the
-  audio of the word ends; "speech ends after its last token" is the difference.
-* audio: the end of the last 10 ms of a recording within 30 dB of its loud parts. Only the last word of a recording has
-  one, and the recording must be clean (LibriSpeech is).
-
-Final text is caused by the endpoint rule (the default 0.8 s of silence, which is subtracted), or by the caller's flush
-at the end of speech (push to talk).
+* word: from the end of its sound to the first event that shows the word in its final form. The end of the sound is that
+  of the same word when the same model transcribes the file. A word that is recognised before its sound ends has a
+  negative latency.
+* words changed: edits (changed, removed or inserted words) of what was already shown, per word of the final text.
+  Adding words at the end is no edit. The change from the last partial to the final counts.
+* final text: after the endpoint rule (the default 0.8 s of silence, which is subtracted), or after the caller's flush
+  at the end of speech (push to talk). Speech ends with the last 10 ms of a recording within 30 dB of its loud parts:
+  the recordings must be clean (LibriSpeech is).
+* processor time: of all blocks of the recording and the silence after it, per second of the recording.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.page.markdown import provenance_line, table
 from benchmarks.page.provenance import write_json
+from benchmarks.streams import RATE
 from lwasr_edge import EndpointRules, Final, Recognizer, Word, load_audio
-from lwasr_edge.bench.recordings import from_manifest
+from lwasr_edge.bench.recordings import CLIP, from_manifest
 from lwasr_edge.bench.results import Latency
+from lwasr_edge.chunking import STREAM_HOP_MS, STREAM_RIGHT_CONTEXT_MS
 from lwasr_edge.wer import align_words, word_errors
 
-RATE = 16_000
 BLOCK = 320  # samples: 20 ms, as sound cards deliver
 SILENCE_S = 2.0  # after each recording
 SPEECH_RANGE_DB = 30.0
-CHUNKS_MS = (160, 320, 640, 1280)
+LATENCIES = ("word", "final_by_endpoint", "final_by_flush")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Options of a stream."""
+
+    hop_ms: float
+    right_context_ms: float
+
+    def __str__(self) -> str:
+        is_default = self == DEFAULT
+        return f"{self.hop_ms:g} / {self.right_context_ms:g} ms" + " (default)" * is_default
+
+
+DEFAULT = Setting(STREAM_HOP_MS, STREAM_RIGHT_CONTEXT_MS)
+SETTINGS = (
+    *(Setting(hop_ms, STREAM_RIGHT_CONTEXT_MS) for hop_ms in (80.0, 160.0, 320.0, 640.0)),
+    *(Setting(STREAM_HOP_MS, right_context_ms) for right_context_ms in (320.0, 960.0, 1280.0)),
+)
 
 
 @dataclass(frozen=True)
@@ -53,24 +74,29 @@ class Shown:
 
 @dataclass
 class Latencies:
-    """Seconds at one chunk size, over all recordings."""
+    """Measurements with one setting, over all recordings; times in seconds."""
 
     word: list[float] = field(default_factory=list)
-    last_word: list[float] = field(default_factory=list)
     final_by_endpoint: list[float] = field(default_factory=list)
     final_by_flush: list[float] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    words_changed: int = 0
+    final_words: int = 0
+    cpu_s: float = 0.0
+    speech_s: float = 0.0
 
 
-def play(recognizer: Recognizer, waveform: np.ndarray, chunk_ms: float) -> Iterator[Shown]:
+def play(recognizer: Recognizer, waveform: np.ndarray, setting: Setting) -> Iterator[Shown]:
     """Feed a recording to a stream with the default endpoint rules; flush at its end.
 
     Args:
+        recognizer: opens the stream.
         waveform: (N,) float32 at 16 kHz.
+        setting: of the stream.
     """
     free_at_s = 0.0
     before: tuple[Word, ...] = ()
-    with recognizer.stream(RATE, chunk_ms=chunk_ms) as stream:
+    with recognizer.stream(RATE, hop_ms=setting.hop_ms, right_context_ms=setting.right_context_ms) as stream:
         for start in range(0, len(waveform) + 1, BLOCK):
             block = waveform[start : start + BLOCK]
             is_last = start + BLOCK > len(waveform)
@@ -95,28 +121,35 @@ def end_of_speech_s(waveform: np.ndarray) -> float:
 
 
 def measure(
-    recognizer: Recognizer, waveform: np.ndarray, aligned: tuple[Word, ...], chunk_ms: float, to: Latencies
+    recognizer: Recognizer, waveform: np.ndarray, of_file: tuple[Word, ...], setting: Setting, to: Latencies
 ) -> None:
-    """Add the latencies of one recording.
+    """Add the measurements of one recording.
 
     Args:
+        recognizer: opens the streams.
         waveform: (N,) float32 at 16 kHz.
-        aligned: words of the file; their times are the token times.
+        of_file: words of the file; they end with their sound.
+        setting: of the streams.
+        to: where they are added.
     """
     speech_ends_s = end_of_speech_s(waveform)
     silence = np.zeros(round(SILENCE_S * RATE), np.float32)
-    seen = list(play(recognizer, np.concatenate([waveform, silence]), chunk_ms))
+    began_s = time.process_time()
+    seen = list(play(recognizer, np.concatenate([waveform, silence]), setting))
+    to.cpu_s += time.process_time() - began_s
+    to.speech_s += len(waveform) / RATE
     words = next((event.words for event in reversed(seen) if event.is_final), ())
-    to.texts.append(" ".join(word.text for word in words))
-    shown_at_s = [first_shown_s(seen, index, word.text) for index, word in enumerate(words)]
-    for index, other in align_words([word.text for word in words], [word.text for word in aligned]):
-        if index is not None and other is not None and words[index].text == aligned[other].text:
-            to.word.append(shown_at_s[index] - aligned[other].end_s)
+    texts = [word.text for word in words]
+    to.texts.append(" ".join(texts))
+    to.final_words += len(words)
+    to.words_changed += words_changed(seen)
+    for index, other in align_words(texts, [word.text for word in of_file]):
+        if index is not None and other is not None and words[index].text == of_file[other].text:
+            to.word.append(first_shown_s(seen, index, words[index].text) - of_file[other].end_s)
     if words:
-        to.last_word.append(shown_at_s[-1] - speech_ends_s)
         final = next(event for event in seen if event.is_final and len(event.words) == len(words))
         to.final_by_endpoint.append(final.at_s - speech_ends_s - (EndpointRules().silence_after_speech_s or 0.0))
-    flushed = list(play(recognizer, waveform[: round(speech_ends_s * RATE)], chunk_ms))
+    flushed = list(play(recognizer, waveform[: round(speech_ends_s * RATE)], setting))
     if flushed and flushed[-1].is_final:
         to.final_by_flush.append(flushed[-1].at_s - speech_ends_s)
 
@@ -124,6 +157,23 @@ def measure(
 def first_shown_s(seen: list[Shown], index: int, text: str) -> float:
     """When word `index` was first shown in its final form."""
     return next(event.at_s for event in seen if len(event.words) > index and event.words[index].text == text)
+
+
+def words_changed(seen: Sequence[Shown]) -> int:
+    """Edits of words that were already shown, from each event to the next."""
+    texts = [[word.text for word in event.words] for event in seen]
+    return sum(edits_to_prefix(before, after) for before, after in pairwise(texts))
+
+
+def edits_to_prefix(before: Sequence[str], after: Sequence[str]) -> int:
+    """Word edits from ``before`` to that prefix of ``after`` which needs the fewest."""
+    costs = list(range(len(after) + 1))  # from nothing to each prefix
+    for index, word in enumerate(before, 1):
+        row = [index]
+        for column, other in enumerate(after, 1):
+            row.append(min(costs[column] + 1, row[-1] + 1, costs[column - 1] + (word != other)))
+        costs = row
+    return min(costs)
 
 
 def main() -> None:
@@ -136,63 +186,64 @@ def main() -> None:
     args = parser.parse_args()
     recordings = from_manifest(args.manifest, args.limit)
     recognizer = Recognizer(args.model)
-    latencies = {chunk_ms: Latencies() for chunk_ms in CHUNKS_MS}
-    early_s, file_texts = [], []
+    latencies = {setting: Latencies() for setting in SETTINGS}
+    for setting in SETTINGS:
+        list(play(recognizer, load_audio(CLIP), setting))  # the first calls of each size take longer
+    file_texts = []
     for item in recordings.items:
         waveform = load_audio(item.path)
         transcript = recognizer.transcribe((waveform, RATE))
         file_texts.append(transcript.text)
-        if transcript.words:
-            early_s.append(end_of_speech_s(waveform) - transcript.words[-1].end_s)
-        for chunk_ms, to in latencies.items():
-            measure(recognizer, waveform, transcript.words, chunk_ms, to)
+        for setting, to in latencies.items():
+            measure(recognizer, waveform, transcript.words, setting, to)
     texts = [item.text or "" for item in recordings.items]
+    default = latencies[DEFAULT]
     figures = {
         "model": recognizer.info.name,
         "manifest": args.manifest.name,
         "recordings": len(recordings.items),
         "threads": 1,
-        "wer_whole": word_errors(texts, file_texts).wer,
-        "speech_ends_after_last_token_ms": 1000 * float(np.median(early_s)),
-        "chunks": [row(chunk_ms, to, texts) for chunk_ms, to in latencies.items()],
+        "wer_files": word_errors(texts, file_texts).wer,
+        "settings": [row(setting, to, texts, default) for setting, to in latencies.items()],
     }
     print(section(write_json(args.json, figures)))
 
 
-def row(chunk_ms: float, latencies: Latencies, texts: list[str]) -> dict[str, object]:
-    """The figures of one chunk size; latencies in ms."""
-    kinds = {
-        "word": latencies.word,
-        "last_word": latencies.last_word,
-        "final_by_endpoint": latencies.final_by_endpoint,
-        "final_by_flush": latencies.final_by_flush,
+def row(setting: Setting, latencies: Latencies, texts: list[str], default: Latencies) -> dict[str, object]:
+    """The figures of one setting; latencies in ms."""
+    summaries = {name: Latency.of_seconds(getattr(latencies, name)) for name in LATENCIES}
+    return {
+        **asdict(setting),
+        "wer": word_errors(texts, latencies.texts).wer,
+        "words_changed_per_word": latencies.words_changed / max(latencies.final_words, 1),
+        "cpu_s_per_speech_s": latencies.cpu_s / latencies.speech_s,
+        "cpu_relative": latencies.cpu_s / default.cpu_s if default.cpu_s else None,
+        **{name: asdict(summary) if summary else None for name, summary in summaries.items()},
     }
-    summaries = {name: Latency.of_seconds(seconds) for name, seconds in kinds.items()}
-    latency_ms = {name: asdict(summary) if summary else None for name, summary in summaries.items()}
-    return {"chunk_ms": chunk_ms, "wer": word_errors(texts, latencies.texts).wer, **latency_ms}
 
 
 def section(figures: dict) -> str:
     """The figures as Markdown."""
-    kinds = ("word", "last_word", "final_by_endpoint", "final_by_flush")
     rows = [
         (
-            f"{line['chunk_ms']} ms",
-            *(f"{line[kind]['p50']:.0f} / {line[kind]['p95']:.0f}" if line[kind] else "-" for kind in kinds),
+            str(Setting(line["hop_ms"], line["right_context_ms"])),
+            *(f"{line[kind]['p50']:.0f} / {line[kind]['p95']:.0f}" if line[kind] else "-" for kind in LATENCIES),
+            f"{line['words_changed_per_word']:.2f}",
+            f"{line['cpu_relative']:.2f}" if line["cpu_relative"] is not None else "-",
             f"{100 * line['wer']:.2f} %",
         )
-        for line in figures["chunks"]
+        for line in figures["settings"]
     ]
     head = (
-        *("chunk", "word: token to partial", "end of speech to last word"),
-        *("end of speech + 0.8 s to final", "flush to final", "WER"),
+        *("hop / right context", "end of word to its display", "end of speech + 0.8 s to final", "flush to final"),
+        *("words changed per word", "processor time", "WER"),
     )
     return "\n".join(
         [
             f"{figures['model']}: ms, median / 95th percentile; {figures['recordings']} recordings of "
-            f"{figures['manifest']}, WER of files {100 * figures['wer_whole']:.2f} %. The end of speech is "
-            f"{figures['speech_ends_after_last_token_ms']:.0f} ms after the last token (median); tokens emitted before "
-            f"the audio ends have negative latency. {figures['threads']} thread. {provenance_line(figures)}",
+            f"{figures['manifest']}, WER of files {100 * figures['wer_files']:.2f} %. A word ends with its sound; "
+            "words recognised before have negative latency. Processor time is relative to the default. "
+            f"{figures['threads']} thread. {provenance_line(figures)}",
             "",
             table(head, rows),
             "",

@@ -10,8 +10,10 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
+import tiny_model
 from conftest import speak
 from locations import BENCHMARKS, ROOT
 
@@ -26,7 +28,8 @@ sys.path.append(str(ROOT))
 
 from benchmarks import audiobook  # noqa: E402
 from benchmarks import run as results_page  # noqa: E402
-from benchmarks.page import markdown, provenance  # noqa: E402
+from benchmarks.accuracy import noise_before, phrases  # noqa: E402
+from benchmarks.page import markdown, plots, provenance, reports  # noqa: E402
 from benchmarks.peers import engines  # noqa: E402
 from benchmarks.speed import arithmetic, latency  # noqa: E402
 
@@ -37,16 +40,27 @@ def test_end_of_speech_is_the_end_of_the_tone() -> None:
     assert latency.end_of_speech_s(waveform) == pytest.approx(1.12)
 
 
-def test_latency_counts_from_the_end_of_the_token(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With processing that takes no time, a word latencies for the end of the chunk that holds its token."""
+@pytest.fixture(scope="module")
+def look_ahead_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, with look-ahead."""
+    path = tmp_path_factory.mktemp("model") / "tiny-look-ahead.onnx"
+    onnx.save(tiny_model.build_model(look_ahead=True), path)
+    return path
+
+
+def test_latency_counts_from_the_end_of_the_sound(look_ahead_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With processing that takes no time, a word is shown a hop after its token at the latest."""
+    recognizer = Recognizer(look_ahead_path)
     monkeypatch.setattr(latency.time, "perf_counter", lambda: 0.0)
     waveform = speak(0.2, "\u2581one", 0.5, "\u2581two", 0.3)
-    aligned = recognizer.transcribe((waveform, 16000)).words
+    of_file = recognizer.transcribe((waveform, 16000)).words
     latencies = latency.Latencies()
-    latency.measure(recognizer, waveform, aligned, 640, latencies)
+    latency.measure(recognizer, waveform, of_file, latency.DEFAULT, latencies)
     assert latencies.texts == ["one two"]
-    ends = np.array([word.end_s for word in aligned])
-    assert latencies.word == pytest.approx(np.ceil(ends / 0.64) * 0.64 - ends, abs=0.021)
+    assert len(latencies.word) == latencies.final_words == 2
+    assert all(-0.2 < late_s < 0.4 for late_s in latencies.word)
+    assert latencies.words_changed == 0
+    assert latencies.speech_s == pytest.approx(len(waveform) / 16000)
     assert latencies.final_by_flush == [pytest.approx(0.0, abs=0.001)]
     assert -0.2 < latencies.final_by_endpoint[0] < 0.1  # the tone's token comes at its beginning
 
@@ -58,6 +72,29 @@ def test_a_word_is_shown_when_its_final_form_appears() -> None:
     events = [seen(1.0, "four"), seen(2.0, "fourteen"), seen(3.0, "fourteen", "two")]
     assert latency.first_shown_s(events, 0, "fourteen") == 2.0
     assert latency.first_shown_s(events, 1, "two") == 3.0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "edits"),
+    [
+        ("", "one two", 0),
+        ("one two", "one two three", 0),
+        ("one two", "one", 1),
+        ("one too", "one two three", 1),
+        ("two three", "one two three", 1),
+        ("one two three", "", 3),
+    ],
+)
+def test_added_words_are_no_changes(before: str, after: str, edits: int) -> None:
+    assert latency.edits_to_prefix(before.split(), after.split()) == edits
+
+
+def test_words_changed_count_every_event() -> None:
+    def seen(*texts: str, is_final: bool = False) -> latency.Shown:
+        return latency.Shown(1.0, tuple(Word(text, 0.0, 1.0, 1.0) for text in texts), is_final)
+
+    events = [seen("four"), seen("fourteen"), seen("fourteen", "too"), seen("fourteen", "two", is_final=True)]
+    assert latency.words_changed(events) == 2
 
 
 def test_macs_by_hand() -> None:
@@ -109,19 +146,109 @@ def test_models_of_peers_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_latency_from_a_manifest(
-    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    look_ahead_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     soundfile.write(tmp_path / "a.wav", speak(0.2, "\u2581one", 0.4, "\u2581two", 0.2), 16000)
     manifest = tmp_path / "m.jsonl"
     manifest.write_text(json.dumps({"audio_filepath": "a.wav", "text": "one two"}) + "\n")
     out = tmp_path / "out.json"
-    argv = ["latency.py", "--manifest", str(manifest), "--model", str(model_path), "--json", str(out)]
+    argv = ["latency.py", "--manifest", str(manifest), "--model", str(look_ahead_path), "--json", str(out)]
     monkeypatch.setattr(sys, "argv", argv)
     latency.main()
     figures = json.loads(out.read_text())
-    assert [line["chunk_ms"] for line in figures["chunks"]] == [160, 320, 640, 1280]
-    assert all(line["wer"] == 0 and line["word"]["count"] == 2 for line in figures["chunks"])
-    assert "| 1280 ms |" in capsys.readouterr().out
+    settings = [(line["hop_ms"], line["right_context_ms"]) for line in figures["settings"]]
+    assert settings[:4] == [(80, 640), (160, 640), (320, 640), (640, 640)]
+    assert settings[4:] == [(320, 320), (320, 960), (320, 1280)]
+    assert all(line["wer"] == 0 and line["word"]["count"] == 2 for line in figures["settings"])
+    assert figures["settings"][2]["cpu_relative"] == 1
+    assert "| 320 / 640 ms (default) |" in capsys.readouterr().out
+    assert plots.latency(figures, tmp_path / "latency.png")
+
+
+def test_a_report_of_the_present_schema_has_a_section(model_path: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", speak(0.2, "\u2581one", 0.4, "\u2581two", 0.4), 16000)
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "out.json"
+    manifest.write_text(json.dumps({"audio_filepath": "a.wav", "text": "one two"}) + "\n")
+    options = ["--manifest", str(manifest), "--quick", "--json", str(out)]
+    command = [sys.executable, "-m", "lwasr_edge", "bench", str(model_path), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    report = {**json.loads(out.read_text()), "commit": "0"}
+    assert reports.is_present(report)
+    assert "CPU s/s in silence" in reports.section(report)
+    assert "hop 320 ms" in reports.accuracy_section(report)
+    assert plots.speed(report, tmp_path / "speed.png")
+    assert plots.accuracy(report, tmp_path / "accuracy.png")
+
+
+def test_a_section_of_older_figures_stays_with_a_note() -> None:
+    page = results_page.replaced("# Results\n", "speed", "## Speed\n\nold figures")
+    marked = results_page.marked_as_old(page, "speed")
+    assert f"## Speed\n\n{results_page.OLD}\n\nold figures" in marked
+    assert results_page.marked_as_old(marked, "speed") == marked
+    assert results_page.marked_as_old(page, "peers") == page
+
+
+def test_phrases_get_every_utterance_once(recognizer: Recognizer) -> None:
+    waveform = speak(0.2, "\u2581one", 0.3, "\u2581two", 1.5, "\u2581three", 0.4)
+    for as_stream in (False, True):
+        recorder = phrases.Recorder(recognizer.info, {})
+        recorder.begin()
+        for log_probs in phrases.utterances_of(recognizer, waveform, as_stream=as_stream):
+            recorder.add(log_probs)
+        assert recorder.results[phrases.GREEDY].texts == ["one two three"]
+
+
+def test_cards_have_any_modes() -> None:
+    pytest.importorskip("torch")
+    from benchmarks import cards
+
+    card = json.loads((ROOT / "models" / "en-base" / "card.json").read_text(encoding="utf-8"))
+    card["speed"] = {"machine": "a board", "files": {"rtf": 0.5, "peak_memory_mb": 80}}
+    card["speed"]["other"] = {"rtf": 0.25, "peak_memory_mb": 90}
+    assert "| other | 0.25 | 90 |" in cards.markdown(card)
+
+
+@pytest.mark.slow
+def test_cards_measure_every_mode(model_path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from benchmarks import cards
+
+    soundfile.write(tmp_path / "a.wav", speak(0.2, "\u2581one", 0.4), 16000)
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"audio_filepath": "a.wav", "text": "one", "duration": 0.72}) + "\n")
+    assert set(cards.speed(model_path, manifest)) == {"files", "streams"}
+    assert cards.onnx_wer(model_path, manifest) == {"files": 0, "streams": 0}
+
+
+def test_words_right_and_extra() -> None:
+    expected = ["she", "opened", "the", "window"]
+    assert noise_before.right_and_extra(expected, ["oh", "she", "opened", "a", "window"]) == (3, 2)
+    assert noise_before.right_and_extra(expected, []) == (0, 0)
+
+
+@pytest.mark.parametrize("name", noise_before.SOUNDS)
+def test_a_sound_before_the_sentence(name: str) -> None:
+    waveform = noise_before.Before(name, -20.0, 1.0, 0.5).waveform()
+    assert waveform.dtype == np.float32
+    assert len(waveform) == 24_000
+    assert np.sqrt(np.mean(waveform[:16_000] ** 2)) == pytest.approx(0.1, rel=0.02)
+    assert not waveform[16_000:].any()
+
+
+def test_noise_before_the_sentence(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tiny model knows no word of the sentence."""
+    monkeypatch.setattr(noise_before, "LENGTHS_S", (1.0,))
+    monkeypatch.setattr(noise_before, "GAPS_S", (0.5,))
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["noise_before.py", "--model", str(model_path), "--json", str(out)])
+    noise_before.main()
+    sounds = json.loads(out.read_text())["sounds"]
+    assert len(sounds) == 5 + 2 * len(noise_before.SOUNDS)
+    assert {sound[way]["right"] for sound in sounds for way in ("stream", "file")} == {0}
+    assert "| music, -8 dB " in capsys.readouterr().out
 
 
 def test_audiobook_is_read_from_the_archive(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from benchmarks.accuracy import conditions
 @pytest.mark.parametrize("condition", conditions.CONDITIONS, ids=lambda condition: condition.name)
 def test_words_are_assigned_to_their_recording(recognizer: Recognizer, condition: conditions.Condition) -> None:
     waveforms = [speak(0.1, f"\u2581{word}", 0.1) for word in ("one", "two", "three")] + [speak(0.5)]
-    assert conditions.texts_in_one_stream(recognizer, waveforms, condition, 640) == ["one", "two", "three", ""]
+    assert conditions.texts_in_one_stream(recognizer, waveforms, condition, 320) == ["one", "two", "three", ""]
 
 
 def test_gains() -> None:
