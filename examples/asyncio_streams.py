@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 
@@ -21,17 +22,12 @@ def line(event: Event) -> bytes:
 
 
 async def serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        with await asyncio.to_thread(recognizer.stream) as stream:
-            while data := await reader.read(32_000):  # any number of bytes, an odd one too; nothing at the end
-                writer.writelines(map(line, await asyncio.to_thread(stream.accept, data)))
-                await writer.drain()
-            writer.writelines(map(line, await asyncio.to_thread(stream.flush)))
+    with contextlib.closing(writer), contextlib.suppress(ConnectionError), recognizer.stream() as stream:
+        while data := await reader.read(32_000):  # any number of bytes, an odd one too; nothing at the end
+            writer.writelines(map(line, await asyncio.to_thread(stream.accept, data)))
             await writer.drain()
-    except ConnectionError:
-        pass  # the client has gone
-    finally:
-        writer.close()
+        writer.writelines(map(line, await asyncio.to_thread(stream.flush)))
+        await writer.drain()
 
 
 async def serve(port: int) -> None:
@@ -41,7 +37,5 @@ async def serve(port: int) -> None:
         await server.serve_forever()
 
 
-try:
+with contextlib.suppress(KeyboardInterrupt):
     asyncio.run(serve(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
-except KeyboardInterrupt:
-    pass

@@ -112,7 +112,9 @@ def test_compare(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "start-up B / A 1.00, file size B / A 1.00: tiny float32" in printed
 
 
-def test_compare_keeps_right_contexts_apart(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_keeps_right_contexts_apart(
+    report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = json.loads(report_path.read_text())
     stream = next(one for one in other["models"][0]["measurements"] if one["mode"] == "stream")
     stream["right_context_ms"] = 640

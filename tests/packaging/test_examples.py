@@ -87,7 +87,11 @@ def test_threads(home: Path, tones: Path) -> None:
 
 
 def test_asyncio_streams(home: Path) -> None:
-    sentences = {"one": ("\u2581one",), "fourteen": ("\u2581four", "teen"), "two threes": ("\u2581two", "\u2581three", "s")}
+    sentences = {
+        "one": ("\u2581one",),
+        "fourteen": ("\u2581four", "teen"),
+        "two threes": ("\u2581two", "\u2581three", "s"),
+    }
     command = [sys.executable, str(EXAMPLES / "asyncio_streams.py")]
     with subprocess.Popen(command, env=environment(os.environ, home), stdout=subprocess.PIPE, text=True) as server:
         try:
