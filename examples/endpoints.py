@@ -26,10 +26,10 @@ for name, rules in RULES.items():
                 text = event.text or "(silence)"
                 print(f"{name:9} {event.start_s:6.2f} {event.end_s:6.2f}  {event.reason:8}  {text}")
 
-# A rule of your own: the utterance ends when a certain word is complete.
+# A rule of your own: the utterance ends when a certain word is stable, which no later partial revises.
 with recognizer.stream(endpoint=None) as stream:
     for start in range(0, len(samples), 1600):
         words = [word.text for event in stream.accept(samples[start : start + 1600]) for word in event.stable_words]
         if "please" in words:
-            print(f"'please' was complete after {stream.time_s:.2f} s")
+            print(f"'please' was stable after {stream.time_s:.2f} s")
             break

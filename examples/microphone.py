@@ -20,7 +20,8 @@ try:
         for event in listener:
             if isinstance(event, Final):
                 print(event.text, flush=True)
-            if args.until in event.text.split():
+            words = event.words if isinstance(event, Final) else event.stable_words  # others may still be revised
+            if args.until in (word.text for word in words):
                 listener.stop()  # the events up to now still arrive
 except AudioDeviceError as error:
     print(f"the microphone stopped: {error}")

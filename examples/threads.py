@@ -2,8 +2,8 @@
 
     python examples/threads.py FILE FILE ...
 
-Any number of threads may share a Recognizer; a stream belongs to the thread that uses it. The model runs without the
-GIL: N streams keep N processor cores busy.
+Any number of threads may share a Recognizer, and a stream too: calls of one stream wait for each other. The model runs
+without the GIL: N streams keep N processor cores busy.
 """
 
 import sys
