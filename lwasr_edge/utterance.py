@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EndpointRules:
-    """When an utterance ends. Silence is time without a new token, so no voice activity model is needed.
+    """When an utterance ends. Silence begins where the sound of the last token ends, so that no voice activity model is
+    needed, and steady noise counts as silence.
 
     None turns a rule off. The three rules are those of sherpa-onnx, whose defaults are 2.4, 1.2 and 20 s. Here silence
     after speech is 0.8 s: pauses inside a spoken sentence are seldom as long, and the caller waits as long for the

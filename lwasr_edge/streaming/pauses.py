@@ -8,7 +8,10 @@ import numpy as np
 
 from lwasr_edge.streaming.recent_audio import LEVELS_PER_FRAME
 
-# In levels of 10 ms. Chosen on 240 recordings of the development sets, apart and joined.
+# In levels of 10 ms. Chosen on recordings of the development sets, apart and joined.
+PAUSE = 60  # a segment ends here; inside a sentence pauses are seldom as long
+SHORT_PAUSE = 30  # ... and here, if it would be longer than LONG
+LONG = 800  # what the model can use as one chunk
 AT_ONCE = 2400  # levels in which pauses are sought together
 AROUND = 300  # loudness and noise floor of a level are those of so many levels to either side
 STRIDE = 10  # loudness and floor are computed once for so many levels
@@ -30,26 +33,25 @@ class Cut(NamedTuple):
     used: int
 
 
-def find_segments(levels: np.ndarray, shortest_pause: int, *, is_last: bool) -> Cut:
+def find_segments(levels: np.ndarray, *, is_last: bool) -> Cut:
     """Divide the levels at their pauses.
 
     Args:
         levels: (n,) in dB, `AT_ONCE` of them, or fewer if they are the last.
-        shortest_pause: in levels; shorter ones are part of a segment.
         is_last: no levels follow. Otherwise the last segment is left for the next call.
 
     Returns:
         Segments with a little of the pauses around them; silence belongs to none.
     """
-    pauses = [run for run in _runs(_is_quiet(levels)) if _is_pause(run, shortest_pause, len(levels))]
-    speech = list(zip([0, *(end for _, end in pauses)], [*(first for first, _ in pauses), len(levels)], strict=True))
-    bounds = [(first, end) for first, end in speech if first < end]
+    pauses = [run for run in _runs(_is_quiet(levels)) if _is_pause(run, SHORT_PAUSE, len(levels))]
+    bounds = _between([run for run in pauses if _is_pause(run, PAUSE, len(levels))], 0, len(levels))
     used = len(levels)
     if not is_last and bounds and bounds[-1][1] == len(levels):
         used = max(0, bounds.pop()[0] - BEFORE)
         if used < LEVELS_PER_FRAME and not bounds:  # at least a frame is used in every call
             cut = (FIRST_CUT + _quietest(levels[FIRST_CUT:LAST_CUT])) // LEVELS_PER_FRAME * LEVELS_PER_FRAME
             return Cut([(0, cut)], cut)
+    bounds = [part for bound in bounds for part in _divided(bound, pauses)]
     segments: list[tuple[int, int]] = []
     for number, (first, end) in enumerate(bounds):
         previous_end = bounds[number - 1][1] if number else 0
@@ -59,6 +61,22 @@ def find_segments(levels: np.ndarray, shortest_pause: int, *, is_last: bool) -> 
         after = end + AFTER if number + 1 == len(bounds) else min(end + AFTER, middle_after)
         segments.append((max(0, before), min(after, len(levels))))
     return Cut(segments, used)
+
+
+def _between(pauses: list[tuple[int, int]], first: int, end: int) -> list[tuple[int, int]]:
+    """What is left of ``first`` to ``end`` - 1 without the pauses."""
+    bounds = zip([first, *(stop for _, stop in pauses)], [*(start for start, _ in pauses), end], strict=True)
+    return [(start, stop) for start, stop in bounds if start < stop]
+
+
+def _divided(segment: tuple[int, int], pauses: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The segment, cut at its longest pause until no part is longer than `LONG`, as far as it has pauses."""
+    first, end = segment
+    inside = [pause for pause in pauses if first < pause[0] and pause[1] < end]
+    if end - first <= LONG or not inside:
+        return [segment]
+    longest = max(inside, key=lambda pause: pause[1] - pause[0])
+    return [part for half in _between([longest], first, end) for part in _divided(half, pauses)]
 
 
 def _is_quiet(levels: np.ndarray) -> np.ndarray:

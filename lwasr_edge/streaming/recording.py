@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from lwasr_edge.decoding.decoder import Decoder
     from lwasr_edge.model import Model
 
-PAUSE_LEVELS = 30  # of 10 ms
-PAUSE_LEVELS_OF_DECODERS = 60  # a phrase may have a pause in it
-
 
 class RecordingTranscriber:
     """Blocks of one recording in, the text of its segments out, in constant memory.
@@ -35,7 +32,6 @@ class RecordingTranscriber:
         self._resampler = StreamResampler(sample_rate, model.info.sample_rate)
         self._audio = RecentAudio(model.info.samples_per_frame)
         self._segment = Segment(model, chunking, decoder)
-        self._shortest_pause = PAUSE_LEVELS if decoder is None else PAUSE_LEVELS_OF_DECODERS
         self._from = 0  # first frame that is in no segment yet
 
     def accept(self, samples: np.ndarray) -> list[SegmentText]:
@@ -60,7 +56,7 @@ class RecordingTranscriber:
     def _decode(self, end_frame: int, *, is_last: bool) -> list[SegmentText]:
         first_level = self._from * LEVELS_PER_FRAME
         levels = self._audio.levels.between(first_level, end_frame * LEVELS_PER_FRAME)
-        cut = find_segments(levels, self._shortest_pause, is_last=is_last)
+        cut = find_segments(levels, is_last=is_last)
         texts = []
         for first, end in cut.segments:
             begin, stop = (first_level + first) // LEVELS_PER_FRAME, -(-(first_level + end) // LEVELS_PER_FRAME)

@@ -27,6 +27,7 @@ BEFORE_SPEECH = 12  # a word begins at most so long before its first token
 BEFORE_SOUND = 3  # audio of a segment before its sound begins
 AFTER_SOUND = 6  # audio of a segment after its sound
 DRAFT_AFTER = 10  # after the sound, a segment's text is decoded before its end is certain
+NO_TOKEN = 4  # ... if the live pass has found no token in so many frames after the sound
 SETTLED = 8  # frames after the last activity in which a token may still appear
 QUIET = 16  # without activity or a token: idle
 LOOK_EVERY = 50  # while idle in noise, one window is recognised so often: speech may be as soft as the noise
@@ -146,10 +147,11 @@ class SpeechTracker:
         if not self._segment.is_open:
             return
         self._segment.advance(self._audio, end)
-        if tokens and self._activity.sound_end(tokens[-1].frame) + DRAFT_AFTER <= end:
-            speech_end = self._speech_end(tokens[-1].frame)
-            if self._segment.end_frame < speech_end:
-                self._segment.draft(self._audio, speech_end)
+        if tokens:
+            sound_end = self._activity.sound_end(tokens[-1].frame)
+            is_pause = sound_end + DRAFT_AFTER <= end and sound_end + NO_TOKEN <= self._last_call
+            if is_pause and self._segment.end_frame < sound_end + AFTER_SOUND:
+                self._segment.draft(self._audio, sound_end + AFTER_SOUND)
         if not self._tokens():  # the full-context pass finds no speech in what the live pass took for it
             self._tokens_from = max(self._tokens_from, self._segment.end_frame)
             self._segment.close()

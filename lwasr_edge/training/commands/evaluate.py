@@ -103,8 +103,12 @@ def chunking_of(model: AcousticModel, chunk_ms: float | None, look_ahead_ms: flo
         raise OptionError("--chunk-ms must be left out: this model normalises over whole recordings")
     frame_ms = 1000 * model.samples_per_frame / model.config.frontend.sample_rate
     right_context_ms = min(320.0, chunk_ms // (2 * frame_ms) * frame_ms) if look_ahead_ms is None else look_ahead_ms
-    if right_context_ms >= chunk_ms:
-        raise OptionError(f"--look-ahead-ms must be less than the chunk, {chunk_ms} ms, got {look_ahead_ms}")
+    if chunk_ms <= 0 or chunk_ms % frame_ms:
+        raise OptionError(f"--chunk-ms must be a positive multiple of {frame_ms:g} ms, got {chunk_ms}")
+    if not 0 <= right_context_ms < chunk_ms or right_context_ms % frame_ms:
+        raise OptionError(
+            f"--look-ahead-ms must be a multiple of {frame_ms:g} ms, less than the chunk's {chunk_ms}, got {look_ahead_ms}"
+        )
     return Chunking.of_stream(frame_ms, chunk_ms - right_context_ms, right_context_ms)
 
 

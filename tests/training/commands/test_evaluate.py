@@ -136,10 +136,10 @@ def test_look_ahead_defaults_to_that_of_streams() -> None:
 def test_impossible_chunks() -> None:
     model = small_model(normalization="running")
     for chunk_ms in (0, -40, 100):
-        with pytest.raises(OptionError, match=f"chunk_ms must be .*, got {chunk_ms}"):
+        with pytest.raises(OptionError, match=f"--chunk-ms must be .*, got {chunk_ms}"):
             chunking_of(model, chunk_ms, None)
     for look_ahead_ms in (-40, 100, 640):
-        with pytest.raises(OptionError, match=f"look_ahead_ms must be .*, got {look_ahead_ms}"):
+        with pytest.raises(OptionError, match=f"--look-ahead-ms must be .*, got {look_ahead_ms}"):
             chunking_of(model, 640, look_ahead_ms)
     with pytest.raises(OptionError, match="--look-ahead-ms needs --chunk-ms"):
         chunking_of(model, None, 320)
