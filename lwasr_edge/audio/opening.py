@@ -86,7 +86,8 @@ def open_recording(source: Any) -> Recording:
         AudioFormatError: it is not audio, or in an unknown format.
     """
     soundfile_module = sys.modules.get("soundfile")
-    if soundfile_module is not None and isinstance(source, soundfile_module.SoundFile):
+    sound_file = getattr(soundfile_module, "SoundFile", None)  # not there while another thread imports the module
+    if sound_file is not None and isinstance(source, sound_file):
         return OpenSoundFile(source)
     name, file = name_and_file(source)
     path = (

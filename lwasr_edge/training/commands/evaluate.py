@@ -107,7 +107,8 @@ def chunking_of(model: AcousticModel, chunk_ms: float | None, look_ahead_ms: flo
         raise OptionError(f"--chunk-ms must be a positive multiple of {frame_ms:g} ms, got {chunk_ms}")
     if not 0 <= right_context_ms < chunk_ms or right_context_ms % frame_ms:
         raise OptionError(
-            f"--look-ahead-ms must be a multiple of {frame_ms:g} ms, less than the chunk's {chunk_ms}, got {look_ahead_ms}"
+            f"--look-ahead-ms must be a multiple of {frame_ms:g} ms and less than the chunk, {chunk_ms} ms, "
+            f"got {look_ahead_ms}"
         )
     return Chunking.of_stream(frame_ms, chunk_ms - right_context_ms, right_context_ms)
 
