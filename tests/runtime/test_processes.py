@@ -78,14 +78,14 @@ made.append(Recognizer({str(model_path)!r}))
 
 @pytest.mark.parametrize("options", [{}, {"phrases": ["two one", "three"]}, {"beam": 4}, {"threads": 2}])
 def test_pickles_and_copies_recognise_the_same(model_path: Path, options: dict[str, Any]) -> None:
-    recognizer = Recognizer(model_path, chunk_ms=320, **options)
+    recognizer = Recognizer(model_path, hop_ms=320, **options)
     expected = recognizer.transcribe(speak(*SPOKEN), 16_000)
     assert expected.text == "two one"
     data = pickle.dumps(recognizer)
     assert len(data) < 50_000  # the model is opened again, not stored
     for other in (pickle.loads(data), copy.copy(recognizer), copy.deepcopy(recognizer)):
         assert other.transcribe(speak(*SPOKEN), 16_000) == expected
-        assert other.stream().chunk_ms == 320
+        assert other.stream().hop_ms == 320
         assert other.info == recognizer.info
     assert copy.deepcopy(recognizer)._model is recognizer._model
 
