@@ -78,8 +78,8 @@ def test_finals_are_as_good_as_files(real: Recognizer, corpus: str) -> None:
     texts = [utterance.text for utterance in utterances]
     of_files = word_errors(texts, [real.transcribe(utterance.path).text for utterance in utterances])
     of_streams = word_errors(texts, [join_words(recognise(real, [utterance.samples()])) for utterance in utterances])
-    # Some hundred words: other context at a segment's ends changes a few of them in either direction, up to seven of the
-    # 336 of commonvoice-dev (8.0 and 10.1 %).
+    # Other context at a segment's ends changes some words in either direction, up to seven of the 336 of
+    # commonvoice-dev (8.0 and 10.1 %).
     assert of_streams.wer <= 1.05 * of_files.wer + 8 / of_files.words
 
 
