@@ -81,6 +81,7 @@ class UtteranceEnds:
         self._sound_end = sound_end
         self._vocabulary = info.vocabulary
         self._before, self._after, self._longest = rules.in_frames(info.frame_ms)
+        self.has_rules = min(self._before, self._after, self._longest) < math.inf
         # The silence-before-speech rule counts from here; infinity: already reported.
         self._silence_from: float = first_frame
 
@@ -91,6 +92,8 @@ class UtteranceEnds:
             tokens: of the current utterance and of what follows, in order.
             until_frame: one after the newest frame whose tokens are known.
         """
+        if not self.has_rules:
+            return None
         silence_due = self._silence_from + self._before
         if silence_due <= (tokens[0].frame if tokens else until_frame):
             end = UtteranceEnd("endpoint", int(silence_due), int(self._silence_from))

@@ -49,12 +49,11 @@ class FullPass:
         """The first frame that is not decoded yet."""
         return self._next_frame
 
-    def advance(self, audio: RecentAudio, end_frame: int) -> Decoded:
-        """Decode every chunk that is complete with its right context before ``end_frame``."""
-        decoded = Decoded([], [], self._next_frame)
-        while self._chunking is not None and end_frame - self._next_frame >= self._chunking.chunk_frames:
-            decoded = joined(decoded, self.commit(audio, self._next_frame + self._chunking.hop_frames, end_frame))
-        return decoded
+    def advance(self, audio: RecentAudio, end_frame: int) -> Decoded | None:
+        """Decode the next chunk, if it is complete with its right context before ``end_frame``."""
+        if self._chunking is None or end_frame - self._next_frame < self._chunking.chunk_frames:
+            return None
+        return self.commit(audio, self._next_frame + self._chunking.hop_frames, end_frame)
 
     def rest(self, audio: RecentAudio, end_frame: int) -> Decoded:
         """Decode the frames up to ``end_frame`` without leaving them: later audio may still change them."""

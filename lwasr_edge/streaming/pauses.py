@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lwasr_edge.streaming.recent_audio import LEVELS_PER_FRAME
+from lwasr_edge.streaming.recent_audio import INAUDIBLE_DB, LEVELS_PER_FRAME
 
 # In levels of 10 ms. Chosen on recordings of the development sets, apart and joined.
 PAUSE = 60  # a segment ends here; inside a sentence pauses are seldom as long
@@ -23,7 +23,6 @@ AFTER = 20  # ... and after it
 # In dB.
 BELOW_SPEECH_DB = 20.0
 ABOVE_FLOOR_DB = 9.0
-INAUDIBLE_DB = -78.0
 
 
 class Cut(NamedTuple):

@@ -7,6 +7,7 @@ import numpy as np
 LEVELS_PER_FRAME = 4  # a level is that of 10 ms
 PREEMPHASIS = 0.97  # hum and wind have their power at low frequencies, where speech does not need it
 SILENT_DB = -100.0  # level of digital silence
+INAUDIBLE_DB = -90.0  # below it, a recording of 16 bits has only the noise of its last bit
 
 
 class RecentAudio:
@@ -96,7 +97,7 @@ class Levels:
         count = (len(waveform) - 1) // self._samples_per_level
         used = count * self._samples_per_level
         emphasised = waveform[1 : used + 1] - PREEMPHASIS * waveform[:used]
-        power = np.square(emphasised).reshape(count, self._samples_per_level).mean(axis=1)
+        power = emphasised.reshape(count, self._samples_per_level).var(axis=1)  # without the offset of cheap inputs
         self._rest = waveform[used:]
         if self._count + count > len(self._values):
             self._values = np.concatenate([self._values[: self._count], np.zeros(self._count + count, np.float32)])
@@ -106,11 +107,6 @@ class Levels:
     def between(self, first: int, end: int) -> np.ndarray:
         """Levels ``first`` to ``end`` - 1, as far as they are kept. (n,) float32, a view"""
         return self._values[max(0, first - self._first) : max(0, min(end - self._first, self._count))]
-
-    def of_frame(self, frame: int) -> float:
-        """The level of a frame: short enough for syllables, long enough for noise to be steady."""
-        levels = self.between(frame * LEVELS_PER_FRAME, (frame + 1) * LEVELS_PER_FRAME)
-        return float(10 * np.log10(np.mean(10 ** (levels / 10)))) if len(levels) else SILENT_DB
 
     def discard(self, before_frame: int) -> None:
         """Drop the levels before a frame."""

@@ -34,7 +34,7 @@ class _Draft(NamedTuple):
     """The end of the segment, decoded before it is certain that the segment ends there."""
 
     decoded: Decoded
-    text: SegmentText
+    text: SegmentText | None  # None: not needed yet
 
 
 class Segment:
@@ -44,10 +44,15 @@ class Segment:
         model: shared between streams.
         chunking: of the full-context pass; None for whole segments in one call.
         decoder: of the second pass; None for greedy decoding.
+        may_end: whether a pause may end a segment, so that a draft needs its text. Otherwise segments have no limit,
+            and the text of an hour is not made again in every pause.
     """
 
-    def __init__(self, model: Model, chunking: Chunking | None, decoder: Decoder | None) -> None:
+    def __init__(
+        self, model: Model, chunking: Chunking | None, decoder: Decoder | None, *, may_end: bool = True
+    ) -> None:
         self._info = model.info
+        self._may_end = may_end
         self._decoder = decoder
         self._pass = FullPass(model, chunking, with_log_probs=decoder is not None)
         self._first_frame: int | None = None
@@ -97,22 +102,25 @@ class Segment:
 
     def advance(self, audio: RecentAudio, end_frame: int) -> None:
         """Decode what is complete up to ``end_frame``."""
-        decoded = self._pass.advance(audio, end_frame)
-        if decoded.end_frame > self._done.end_frame:
-            self._done = joined(self._done, decoded)
+        while (decoded := self._pass.advance(audio, end_frame)) is not None:
+            self._done.tokens.extend(decoded.tokens)
+            self._done.log_probs.extend(decoded.log_probs)
+            self._done = self._done._replace(end_frame=decoded.end_frame)
             self._draft = None
 
     def draft(self, audio: RecentAudio, end_frame: int) -> None:
         """Decode up to ``end_frame`` as if the segment ended there; a `finish` there then takes no time."""
-        self._draft = self._decode_to(audio, end_frame)
+        rest = self._pass.rest(audio, end_frame)
+        self._draft = _Draft(rest, self._text_with(rest, audio, end_frame) if self._may_end else None)
 
     def finish(self, audio: RecentAudio, end_frame: int) -> SegmentText:
         """End the segment in ``end_frame``."""
         draft = self._draft
         if draft is None or draft.decoded.end_frame != end_frame:
-            draft = self._decode_to(audio, end_frame)
+            draft = _Draft(self._pass.rest(audio, end_frame), None)
+        text = draft.text or self._text_with(draft.decoded, audio, end_frame)
         self.close()
-        return draft.text
+        return text
 
     def cut(self, audio: RecentAudio, cut_frame: int, end_frame: int) -> SegmentText:
         """End the segment inside speech: the next one begins in ``cut_frame`` with the context of this one.
@@ -134,9 +142,8 @@ class Segment:
         self._done = Decoded([], [], frame)
         self._draft = None
 
-    def _decode_to(self, audio: RecentAudio, end_frame: int) -> _Draft:
-        rest = self._pass.rest(audio, end_frame)
-        return _Draft(rest, self._text(joined(self._done, rest), audio, end_frame))
+    def _text_with(self, rest: Decoded, audio: RecentAudio, end_frame: int) -> SegmentText:
+        return self._text(joined(self._done, rest), audio, end_frame)
 
     def _text(self, decoded: Decoded, audio: RecentAudio, end_frame: int) -> SegmentText:
         words: Sequence[Word] = build_words(self._info, decoded.tokens)

@@ -30,9 +30,9 @@ DRAFT_AFTER = 10  # after the sound, a segment's text is decoded before its end 
 NO_TOKEN = 4  # ... if the live pass has found no token in so many frames after the sound
 SETTLED = 8  # frames after the last activity in which a token may still appear
 QUIET = 16  # without activity or a token: idle
-LOOK_EVERY = 50  # while idle in noise, one window is recognised so often: speech may be as soft as the noise
-LOOK_BACK = 32  # length of that window
-KEPT = 75  # newest audio that is kept while no segment is open
+LOOK_EVERY = 70  # while idle in noise, one window is recognised so often: speech may be as soft as the noise
+LOOK_BACK = 76  # length of that window: nothing between two of them is left out
+KEPT = 100  # newest audio that is kept while no segment is open
 
 
 class SpeechTracker:
@@ -59,9 +59,14 @@ class SpeechTracker:
         first_frame, before = divmod(first_sample, info.samples_per_frame)
         self._audio = RecentAudio(info.samples_per_frame, first_frame)
         self._audio.append(np.zeros(before, np.float32))
-        self._activity = Activity(first_frame)
+        self._activity = Activity(first_frame, info.sample_rate, info.samples_per_frame)
         self._live = LivePass(model, chunking)
-        self._segment = Segment(model, Chunking.for_files(info, can_look_ahead=model.can_look_ahead), decoder)
+        self._segment = Segment(
+            model,
+            Chunking.for_files(info, can_look_ahead=model.can_look_ahead),
+            decoder,
+            may_end=rules.silence_after_speech_s is not None,
+        )
         self._ends = UtteranceEnds(info, rules, self._activity.sound_end, first_frame)
         self._partials = PartialWords(info, is_revisable=decoder is not None)
         self._decodes_silence = decoder is not None  # until an utterance has ended
@@ -107,7 +112,7 @@ class SpeechTracker:
 
     def _step(self, end: int) -> list[Event]:
         """Recognise the frames up to ``end``."""
-        active_from = self._activity.update(self._audio.levels, end)
+        active_from = self._activity.update(self._audio, end)
         if self._idle:
             wake_frame = self._wake_frame(active_from, end)
             if wake_frame is not None:
@@ -135,7 +140,7 @@ class SpeechTracker:
     def _run_passes(self, end: int) -> None:
         """Call the model for what is due in ``end``; in a pause the live pass has nothing to find."""
         active = self._activity.last_active
-        is_settled = active is not None and active + SETTLED < self._last_call
+        is_settled = self._activity.is_clear and active is not None and active + SETTLED < self._last_call
         if end >= self._next_hop:
             self._next_hop = end + self._hop_frames
             if not is_settled:
@@ -158,9 +163,16 @@ class SpeechTracker:
 
     def _tokens(self) -> list[TimedToken]:
         """Tokens of the current utterance: of the full-context pass as far as it has come, then of the live pass."""
+        if not self._segment.is_open:
+            return self._newest_tokens()
+        done = self._segment.done  # without rules, of hours: the newest one is enough
+        return [*(done if self._ends.has_rules else done[-1:]), *self._newest_tokens()]
+
+    def _newest_tokens(self) -> list[TimedToken]:
+        """The tokens after `Segment.done`."""
         if self._segment.is_open:
             live = self._live.tokens(max(self._segment.end_frame, self._tokens_from))
-            return [*self._segment.done, *self._segment.drafted, *live]
+            return [*self._segment.drafted, *live]
         return [] if self._idle else self._live.tokens(self._tokens_from)
 
     def _open_segment(self) -> list[TimedToken]:
@@ -213,8 +225,7 @@ class SpeechTracker:
 
     def _partial(self) -> Partial | None:
         done = self._segment.done if self._segment.is_open else []
-        newest = self._tokens()[len(done) :]
-        return self._partials.update(done, newest, self._live.next_frame, self._now)
+        return self._partials.update(done, self._newest_tokens(), self._live.next_frame, self._now)
 
     def _sleep_if_quiet(self) -> None:
         active = self._activity.last_active

@@ -15,6 +15,8 @@ from lwasr_edge.model import ChunkResult, Model
 from lwasr_edge.wer import word_errors
 from lwasr_edge.words import join_words
 
+CALL_FRAMES = 15  # a call of the model costs as much before its first frame as so many frames
+
 
 @pytest.fixture(scope="module")
 def real() -> Recognizer:
@@ -66,8 +68,9 @@ def test_the_size_of_blocks_does_not_change_the_words(
 
 def test_a_stream_gives_the_words_of_a_file(real: Recognizer, speech: np.ndarray, at_once: tuple[Word, ...]) -> None:
     words = real.transcribe(speech, 16_000).words
-    assert [word.text for word in at_once] == [word.text for word in words]
-    assert [word.end_s for word in at_once] == pytest.approx([word.end_s for word in words], abs=0.3)
+    difference = word_errors([join_words(words)], [join_words(at_once)])  # other context at a segment's ends
+    assert difference.wer <= 1 / len(words)
+    assert at_once[-1].end_s == pytest.approx(words[-1].end_s, abs=0.1)
 
 
 @pytest.mark.slow
@@ -129,9 +132,10 @@ def test_silence_and_steady_noise_need_few_calls_of_the_model(
     for name, samples in (("speech", speech), ("noise", noise), ("silence", pause(30.0))):
         frames.clear()
         with real.stream() as stream:
-            warm = len(frames)
-            stream.accept(samples)
-        used[name] = sum(frames[warm:]) / (len(samples) / 16_000)
+            stream.accept(samples[: 4 * 16_000])  # what a recording begins with may be speech
+            begin = len(frames)
+            stream.accept(samples[4 * 16_000 :])
+        used[name] = sum(CALL_FRAMES + n for n in frames[begin:]) / (len(samples) / 16_000 - 4)
     assert used["silence"] == 0
     assert used["noise"] < used["speech"] / 4
 
@@ -226,3 +230,39 @@ def test_a_change_of_level_loses_no_words(real: Recognizer, forty: list[Utteranc
     plain = word_errors([utterance.text for utterance in some], apart).wer
     assert wer_in_one_stream(real, some, [1.0] * len(some)) < plain + 0.03
     assert wer_in_one_stream(real, some, [1.0, 0.1] * (len(some) // 2)) < plain + 0.03
+
+
+def errors_of_streams_and_files(real: Recognizer, recordings: list[tuple[str, np.ndarray]]) -> tuple[float, float]:
+    """WER of recordings in streams, in blocks of 0.1 s, and as files."""
+    texts = [text for text, _ in recordings]
+    streams = [join_words(recognise(real, blocks_of(x, iter(lambda: 1600, None)))) for _, x in recordings]
+    files = [real.transcribe(x, 16_000).text for _, x in recordings]
+    return word_errors(texts, streams).wer, word_errors(texts, files).wer
+
+
+@pytest.mark.slow
+@pytest.mark.real_speech
+@pytest.mark.parametrize("snr_db", [20, 10, 0])
+def test_speech_in_steady_noise_is_not_lost(real: Recognizer, snr_db: int) -> None:
+    """Noise alone for six seconds, so that the stream is idle, then speech in it."""
+    rng = np.random.default_rng(6)
+    recordings = []
+    for utterance in shared_utterances(4, "librispeech-dev"):
+        speech = np.concatenate([pause(6.0), utterance.samples(), pause(1.0)])
+        noise = rng.normal(0, utterance.samples().std() * 10 ** (-snr_db / 20), len(speech))
+        recordings.append((utterance.text, (speech + noise).astype(np.float32)))
+    of_streams, of_files = errors_of_streams_and_files(real, recordings)
+    assert of_streams <= of_files + 0.12  # measured on 8 others: 18.2 and 17.0 % at 10 dB, 50.0 and 46.9 at 0
+
+
+@pytest.mark.slow
+@pytest.mark.real_speech
+@pytest.mark.parametrize(("level_db", "offset"), [(-60, 0.0), (-30, 0.0), (-30, 0.5)])
+def test_soft_speech_and_an_offset_of_the_input(real: Recognizer, level_db: int, offset: float) -> None:
+    recordings = []
+    for utterance in shared_utterances(4, "librispeech-dev"):
+        samples = utterance.samples()
+        padded = np.concatenate([pause(1.0), samples / samples.std() * 10 ** (level_db / 20), pause(1.0)])
+        recordings.append((utterance.text, (padded + offset).astype(np.float32)))
+    of_streams, of_files = errors_of_streams_and_files(real, recordings)
+    assert max(of_streams, of_files) <= 0.12

@@ -10,6 +10,7 @@ from lwasr_edge.errors import CheckpointError
 from lwasr_edge.validate import number, whole_number
 
 NORMALIZATIONS = ("utterance", "running")
+FORMER_MEMORY = "forget_s"  # of older checkpoints, whose statistics also decayed inside a chunk
 CONV_NORMS = ("batch_norm", "layer_norm")
 # A damaged number in a file must not make the program ask for terabytes.
 MAX_SAMPLE_RATE = 1 << 20  # Hz
@@ -43,7 +44,7 @@ class FrontendConfig:
     preemphasis: float = 0.97
     log_guard: float = 2.0**-24  # added to the power before the logarithm
     normalization: str = "utterance"  # "utterance": over the full recording; "running": past and current chunk only
-    forget_s: float = 0.6  # s, time constant of the statistics of audio before the chunk
+    norm_memory_s: float = 0.6  # s, time constant of the running statistics of audio before the chunk
     prior_frames: float = 40.0  # frames, weight of the prior in the running statistics
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class FrontendConfig:
         size("sample_rate", self.sample_rate, MAX_SAMPLE_RATE)
         for name in ("win_length", "hop_length", "n_fft", "n_mels"):
             size(name, getattr(self, name))
-        for name in ("forget_s", "log_guard"):
+        for name in ("norm_memory_s", "log_guard"):
             number(name, getattr(self, name), above=0, error=CheckpointError)
         for name in ("preemphasis", "prior_frames"):
             number(name, getattr(self, name), error=CheckpointError)
@@ -152,12 +153,13 @@ class ModelConfig:
         Raises:
             CheckpointError: a field is missing or unknown, or has a wrong type or an impossible value.
         """
+        # `FORMER_MEMORY` is left out: with its 10 s, speech after a loud noise would not be recognised.
         for name in ("vocabulary", "reference_layers"):
             if isinstance(values, dict) and not isinstance(values.get(name), list | tuple):
                 raise CheckpointError(f"{name} must be a list, got {values.get(name)!r:.40}")
         try:
             return cls(
-                frontend=FrontendConfig(**values["frontend"]),
+                frontend=FrontendConfig(**{k: v for k, v in values["frontend"].items() if k != FORMER_MEMORY}),
                 encoder=EncoderConfig(**values["encoder"]),
                 vocabulary=tuple(values["vocabulary"]),
                 reference_layers=tuple(values["reference_layers"]),

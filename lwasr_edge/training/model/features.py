@@ -104,8 +104,8 @@ class RunningNorm(nn.Module):
 
     The statistics weight a frame by its amplitude exp(level / 2), where level is its log-mel averaged over the bands:
     a pause of any length hardly changes them, and the first loud frame after it counts at once. All frames of the chunk
-    have full weight; earlier ones decay with time constant ``forget_s``, which is short, so that speech after a loud
-    noise is normalised by its own statistics. They include a prior worth ``prior_frames`` frames, whose mean is a
+    have full weight; earlier ones decay with time constant ``norm_memory_s``, which is short, so that speech after a
+    loud noise is normalised by its own statistics. They include a prior worth ``prior_frames`` frames, whose mean is a
     spectral shape relative to the current level. Frames of digital silence have weight 0.
 
     ``gain`` and ``offset`` map the result to the scale of `UtteranceNorm`, which gives pauses full weight, because the
@@ -119,7 +119,7 @@ class RunningNorm(nn.Module):
 
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
-        self.forget_frames = config.forget_s * config.sample_rate / config.hop_length
+        self.memory_frames = config.norm_memory_s * config.sample_rate / config.hop_length
         self.prior_frames = config.prior_frames
         self.silence_level = math.log(config.log_guard) + 1e-3
         self.register_buffer("prior_shape", torch.zeros(config.n_mels))
@@ -171,13 +171,13 @@ class RunningNorm(nn.Module):
         moments = self.moments(log_mel)
         until = torch.full((1,), n_frames, device=log_mel.device) if consumed is None else consumed
         age = until - torch.arange(1, n_frames + 1, device=log_mel.device)  # frames before the next chunk begins
-        fade = torch.exp(-age.to(log_mel.dtype) / self.forget_frames) * (age >= 0)
+        fade = torch.exp(-age.to(log_mel.dtype) / self.memory_frames) * (age >= 0)
         following = self.faded(state, until) + (moments * fade[None, :, None]).sum(1)
         return self.apply_state(log_mel, (state + moments.sum(1)).unsqueeze(1)), following
 
     def faded(self, state: Tensor, n_frames: Tensor) -> Tensor:
         """The state ``n_frames`` later, without what those frames add."""
-        return state * torch.exp(-n_frames.to(state.dtype) / self.forget_frames)
+        return state * torch.exp(-n_frames.to(state.dtype) / self.memory_frames)
 
     def forward(self, log_mel: Tensor, lengths: Tensor, chunking: Chunking | None = None) -> Tensor:
         """Normalise recordings as a stream of chunks would; frames from ``lengths`` on become 0.
@@ -195,7 +195,7 @@ class RunningNorm(nn.Module):
             return self.apply_state(log_mel, moments.sum(1, keepdim=True)) * valid
         hop = chunking.hop_frames
         age = torch.arange(hop - 1, -1, -1, device=log_mel.device)
-        fade = torch.exp(-age.to(log_mel.dtype) / self.forget_frames)[None, :, None]
+        fade = torch.exp(-age.to(log_mel.dtype) / self.memory_frames)[None, :, None]
         past = torch.zeros_like(moments[:, 0])
         statistics = []
         for start in range(0, n_frames, hop):

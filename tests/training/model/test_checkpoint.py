@@ -246,3 +246,11 @@ def test_a_scale_that_would_fill_the_memory(tmp_path: Path) -> None:
         save_file(tensors, path, file.metadata())
     with pytest.raises(CheckpointError, match=r"fitting scales, got \[1000000\] for \[1, 1000000\]"):
         load_checkpoint(path)
+
+
+def test_the_long_memory_of_older_checkpoints_is_ignored() -> None:
+    config = small_model(normalization="running").config
+    values = config.to_dict()
+    values["frontend"]["forget_s"] = 10.0
+    del values["frontend"]["norm_memory_s"]
+    assert ModelConfig.from_dict(values) == config
