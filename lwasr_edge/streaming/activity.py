@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lwasr_edge.streaming.recent_audio import INAUDIBLE_DB, LEVELS_PER_FRAME, SILENT_DB
+from lwasr_edge.streaming.recent_audio import INAUDIBLE_DB, LEVELS_PER_FRAME, SILENT_DB, percentile
 
 if TYPE_CHECKING:
     from lwasr_edge.streaming.recent_audio import RecentAudio
@@ -48,7 +48,7 @@ class Activity:
         frames = audio.frames(begin, end_frame).reshape(end_frame - begin, -1) * self._window
         power = np.square(np.abs(np.fft.rfft(frames))) / (len(self._window) * 0.375 * len(self._window) / 2)
         bands_db = 10 * np.log10(np.add.reduceat(power, self._edges, axis=1)[:, :-1] + 10 ** (SILENT_DB / 10))
-        floor_db = np.percentile(self._recent, 10, axis=0)
+        floor_db = percentile(self._recent, 10)
         rise_db = bands_db - floor_db
         is_loud = (rise_db > ONE_BAND_DB).any(1) | ((rise_db > MANY_BANDS_DB).sum(1) >= MANY_BANDS)
         levels = audio.levels.between(begin * LEVELS_PER_FRAME, end_frame * LEVELS_PER_FRAME)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lwasr_edge.streaming.recent_audio import INAUDIBLE_DB, LEVELS_PER_FRAME
+from lwasr_edge.streaming.recent_audio import INAUDIBLE_DB, LEVELS_PER_FRAME, percentile
 
 # In levels of 10 ms. Chosen on recordings of the development sets, apart and joined.
 PAUSE = 60  # a segment ends here; inside a sentence pauses are seldom as long
@@ -84,7 +84,7 @@ def _is_quiet(levels: np.ndarray) -> np.ndarray:
     smoothed = 10 * np.log10(power + 1e-12)
     padded = np.pad(smoothed, AROUND, mode="edge")
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1)[::STRIDE]
-    floor, loud = np.percentile(around, (5, 95), axis=1)
+    floor, loud = (percentile(around, percent, axis=1) for percent in (5, 95))
     threshold = np.maximum(np.minimum(loud - BELOW_SPEECH_DB, floor + ABOVE_FLOOR_DB), INAUDIBLE_DB)
     return np.asarray(smoothed < np.repeat(threshold, STRIDE)[: len(levels)])
 

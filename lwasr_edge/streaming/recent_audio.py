@@ -115,3 +115,14 @@ class Levels:
             self._values[: self._count - count] = self._values[count : self._count].copy()
             self._count -= count
             self._first += count
+
+
+def percentile(values: np.ndarray, percent: float, axis: int = 0) -> np.ndarray:
+    """`np.percentile` with linear interpolation, without the overhead and without `np.unique`, which ends the process
+    if the interpreter ends while a daemon thread is in it."""
+    position = (values.shape[axis] - 1) * percent / 100
+    low = int(position)
+    high = min(low + 1, values.shape[axis] - 1)
+    ordered = np.partition(values, (low, high), axis)
+    below, above = ordered.take(low, axis), ordered.take(high, axis)
+    return np.asarray(below + (above - below) * (position - low))

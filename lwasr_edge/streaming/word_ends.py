@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lwasr_edge.streaming.recent_audio import LEVELS_PER_FRAME
+from lwasr_edge.streaming.recent_audio import LEVELS_PER_FRAME, percentile
 
 if TYPE_CHECKING:
     from lwasr_edge.model_info import ModelInfo
@@ -49,7 +49,7 @@ def extended_to_sound(words: Sequence[Word], levels: Levels, info: ModelInfo, en
 
 
 def _floor_db(levels: np.ndarray) -> float:
-    return float(np.percentile(levels, 5)) if len(levels) else 0.0
+    return float(percentile(levels, 5)) if len(levels) else 0.0
 
 
 def _sound_end(levels: Levels, start: int, end: int, next_start: int, floor_db: float) -> int:
