@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 from torch import nn
 
-from lwasr_edge.export.streaming import CHUNK_OUTPUTS, FullContextModel, StreamingModel
+from lwasr_edge.export.streaming import CHUNK_OUTPUTS, MAX_CHUNK_FRAMES, FullContextModel, StreamingModel
 from lwasr_edge.model_info import LOOK_AHEAD
 from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR
 
@@ -51,7 +51,8 @@ def trace(model: StreamingModel | FullContextModel) -> onnx.ModelProto:
     waveform = torch.zeros(EXAMPLE_FRAMES * samples_per_frame)
     waveform[0] = 1.0
     beginning = model.beginning()
-    frames = torch.export.Dim("frames", min=2, max=1 << 20)
+    longest = MAX_CHUNK_FRAMES if state else 1 << 20
+    frames = torch.export.Dim("frames", min=2, max=longest)
     proto = to_onnx(
         _Flat(model),
         (waveform, beginning),

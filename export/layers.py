@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lwasr_edge.export.fused import attend, attention, by_head
 from lwasr_edge.training.model.acoustic_model import SCALE
 from lwasr_edge.training.model.conformer import (
     ConformerLayer,
@@ -33,7 +34,7 @@ from lwasr_edge.training.model.conformer import (
     RelativeAttention,
     Subsampling,
 )
-from lwasr_edge.training.model.features import SUBSAMPLING_FACTOR, LogMel
+from lwasr_edge.training.model.features import LogMel
 
 
 class MatMulLinear(nn.Module):
@@ -99,8 +100,7 @@ class FoldedLogMel(nn.Module):
         n_hops = -(-win_length // hop_length)  # hops that a window touches
         padding = (n_hops - 1) * hop_length - (self.left_samples - 1)
         hops = F.pad(emphasised, (0, padding)).view(-1, hop_length)  # (T + n_hops - 1, hop_length)
-        n_frames = hops.shape[0] - (n_hops - 1)
-        windows = torch.cat([hops[i : i + n_frames] for i in range(n_hops)], dim=1)
+        windows = torch.cat(neighbours(hops, n_hops), dim=1)
         n_half = (win_length + 1) // 2
         first = windows[:, :n_half]
         mirrored = windows[:, win_length - n_half : win_length].flip(1)
@@ -139,10 +139,9 @@ class MatMulSubsampling(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(MEL_CONTEXT + 4 U, n_mels), the past first -> (1, U, D)."""
-        n_frames = features.shape[0] // SUBSAMPLING_FACTOR
         # -1 is always the time, never the bands: torch.export then has a symbol for U, not a quotient to simplify
         x = F.relu(self.first(self.windows(features))).view(-1, (self.n_mels + 1) // 2, self.n_channels)
-        x = patches(x, n_frames).view(1, -1, 9 * self.n_channels)  # (1, U n_mels / 4, 9 C)
+        x = patches(x).view(1, -1, 9 * self.n_channels)  # (1, U n_mels / 4, 9 C)
         x = F.relu(self.second(x))
         return self.linear(x.view(1, -1, self.linear.weight.shape[0]))
 
@@ -151,32 +150,37 @@ class MatMulSubsampling(nn.Module):
 
         Three rows are concatenated, so one index serves them all; it does not depend on T and is computed at load.
         """
-        n_rows, n_bands = (features.shape[0] - 1) // 2, features.shape[1]
-        padded = F.pad(features, (1, 1))
-        rows = torch.cat([padded[i : i + 2 * n_rows - 1 : 2] for i in range(3)], 1)  # (n_rows, 3 (n_mels + 2))
+        n_bands = features.shape[1]
+        rows = torch.cat(neighbours(F.pad(features, (1, 1)), 3, 2), 1)  # (n_rows, 3 (n_mels + 2))
         band = 2 * torch.arange((n_bands + 1) // 2)[:, None, None] + torch.arange(3)
         index = (n_bands + 2) * torch.arange(3)[:, None] + band  # (n_mels / 2, 3, 3)
         return rows.index_select(1, index.view(-1)).view(-1, 9)
 
 
-def patches(x: Tensor, n_rows: int) -> Tensor:
+def neighbours(x: Tensor, count: int, step: int = 1) -> list[Tensor]:
+    """Entries i, i + 1, ... of the first dimension together with their next ones: ``count`` tensors.
+
+    The ends of the slices do not depend on the length, so the graph does not compute it.
+    """
+    return [x[i : (i + 1 - count) or None : step] for i in range(count)]
+
+
+def patches(x: Tensor) -> Tensor:
     """Input patches of a 3x3 convolution of stride 2 (im2col), with zeros beyond the first and the last band.
 
     Args:
-        x: (2 n_rows + 1, bands, C).
-        n_rows: of the output.
+        x: (2 n + 1, bands, C).
 
     Returns:
-        (n_rows, bands / 2 rounded up, 9 C).
+        (n, 9 bands / 2 rounded up, C), the nine inputs of a band together, times first.
     """
-    n_bands, n_channels = x.shape[1:]
+    n_bands = x.shape[1]
     n_out = (n_bands + 1) // 2
     n_padded = 2 * n_out + 1
-    row = 2 * torch.arange(n_rows)[:, None] + torch.arange(3)  # (n_rows, 3)
-    band = 2 * torch.arange(n_out)[:, None] + torch.arange(3)  # (n_out, 3)
-    index = row[:, None, :, None] * n_padded + band[:, None, :]  # (n_rows, n_out, 3, 3)
-    padded = F.pad(x, (0, 0, 1, n_padded - 1 - n_bands)).view(-1, n_channels)
-    return padded.index_select(0, index.view(-1)).view(n_rows, n_out, 9 * n_channels)
+    band = 2 * torch.arange(n_out)[:, None, None] + torch.arange(3)  # (n_out, 1, 3)
+    index = n_padded * torch.arange(3)[:, None] + band  # (n_out, 3, 3)
+    padded = F.pad(x, (0, 0, 1, n_padded - 1 - n_bands))
+    return torch.cat(neighbours(padded, 3, 2), 1).index_select(1, index.view(-1))
 
 
 class StreamingFeedForward(nn.Module):
@@ -209,71 +213,68 @@ class PositionLinear(nn.Module):
 class Positions(NamedTuple):
     """Sinusoids of the distances S down to 1 - U of a chunk.
 
-    The table does not depend on the chunk, so onnxruntime folds its projection at load.
+    A table that does not depend on the chunk is projected by onnxruntime at load, and a chunk uses a part of it.
     """
 
     table: Tensor  # (n, D)
-    unused: int  # rows at either end of the table that the chunk does not use
-    beyond: tuple[Tensor, Tensor] | None  # (any, D) each: distances before and after those of the table
+    used: Tensor | None  # (S + U,) int64, the rows that the chunk uses; None for all
 
     def projected(self, projection: PositionLinear) -> Tensor:
         """Projected sinusoids by head, (H, S + U, A / H)."""
         table = projection(self.table)
-        if self.beyond is None:
-            return table
-        used = table.narrow(1, self.unused, table.shape[1] - 2 * self.unused)
-        return torch.cat([projection(self.beyond[0]), used, projection(self.beyond[1])], 1)
+        return table if self.used is None else table.index_select(1, self.used)
 
 
 class StreamingAttention(nn.Module):
-    """`RelativeAttention` with keys and values cached by head, in the layout of the MatMuls."""
+    """`RelativeAttention` as onnxruntime's MultiHeadAttention, with keys and values cached by head."""
 
-    def __init__(self, attention: RelativeAttention) -> None:
+    def __init__(self, original: RelativeAttention) -> None:
         super().__init__()
-        self.n_heads = attention.n_heads
-        self.norm = attention.norm
-        self.projection = MatMulLinear(attention.query, attention.key, attention.value)
-        self.position = PositionLinear(attention.position, self.n_heads)
-        self.out = MatMulLinear(attention.out)
-        width = attention.out.in_features
+        self.n_heads = original.n_heads
+        self.norm = original.norm
+        self.projection = MatMulLinear(original.query, original.key, original.value)
+        self.position = PositionLinear(original.position, self.n_heads)
+        self.out = MatMulLinear(original.out)
+        width = original.out.in_features
         factor = 1 / math.sqrt(width // self.n_heads)
         bias = self.projection.get_parameter("bias")
-        with torch.no_grad():
+        with torch.no_grad():  # the projection gives the query for positions
             self.projection.weight[:, :width] *= factor
             if self.projection.scale is not None:
                 self.projection.scale[:width] *= factor
-            bias[:width] = (bias[:width] + attention.content_bias.flatten()) * factor
-        between = (attention.position_bias - attention.content_bias).detach() * factor
-        self.content_to_position = nn.Parameter(between.unsqueeze(1))  # (H, 1, A / H)
+            bias[:width] = (bias[:width] + original.position_bias.flatten()) * factor
+        to_content = (original.content_bias - original.position_bias).detach().flatten() * factor
+        self.bias = nn.Parameter(torch.cat([to_content, torch.zeros(2 * width)]))
 
     def forward(
-        self, x: Tensor, positions: Positions, mask: Tensor, past: tuple[Tensor, Tensor] | None
+        self, x: Tensor, positions: Positions, valid: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend from the frames of ``x`` to those of the past and of ``x``.
 
         Args:
             x: (1, U, D).
             positions: distances from S down to 1 - U.
-            mask: (S,), added to the scores.
-            past: keys and values of the L frames before, (H, L, A / H) each, or None.
+            valid: (1, S) int32, 0 for keys that are masked.
+            past: keys and values of the L frames before, (1, H, L, A / H) each, or None.
 
         Returns:
-            (1, U, D), and keys and values (H, S, A / H).
+            (1, U, D), and keys and values (1, H, S, A / H).
         """
         n_frames = x.shape[1]
-        projected = self.projection(self.norm(x)).view(n_frames, 3 * self.n_heads, -1).transpose(0, 1)
-        query, keys, values = projected.split(self.n_heads)  # (H, U, A / H)
-        if past is not None:
-            keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
-        n_keys = keys.shape[1]
+        query, key, value = self.projection(self.norm(x)).chunk(3, 2)  # (1, U, A)
         distances = positions.projected(self.position)  # (H, S + U, A / H)
-        by_distance = torch.matmul(query + self.content_to_position, distances.transpose(1, 2))  # (H, U, S + U)
+        for_positions = query.view(n_frames, self.n_heads, -1).transpose(0, 1)  # (H, U, A / H)
+        by_distance = torch.matmul(for_positions, distances.transpose(1, 2))  # (H, U, S + U)
         # Row u has key s at index U - u + s. Without the first U numbers, rows are one shorter and keys are aligned
         # (arXiv 1901.02860, appendix B; the distance S, which no key has, replaces the padding).
-        by_key = by_distance.view(self.n_heads, -1)[:, n_frames:].view(self.n_heads, n_frames, -1)
-        scores = torch.matmul(query, keys.transpose(1, 2)) + by_key[:, :, :n_keys] + mask
-        out = torch.matmul(torch.softmax(scores, 2), values).transpose(0, 1).reshape(1, n_frames, -1)
-        return self.out(out), keys, values
+        by_key = by_distance.view(self.n_heads, -1)[:, n_frames:].view(1, self.n_heads, n_frames, -1)
+        by_key = by_key[:, :, :, : valid.shape[1]]  # (1, H, U, S)
+        if past is None:
+            keys, values = by_head(key, self.n_heads), by_head(value, self.n_heads)
+            attended = attend(query, keys, values, self.bias, valid, by_key)
+        else:
+            attended, keys, values = attention(query, key, value, self.bias, valid, by_key, past)
+        return self.out(attended), keys, values
 
 
 class StreamingConv(nn.Module):
@@ -337,11 +338,11 @@ class StreamingLayer(nn.Module):
         self.norm = layer.norm
 
     def forward(
-        self, x: Tensor, positions: Positions, mask: Tensor, valid: Tensor | None, past: LayerPast | None
+        self, x: Tensor, positions: Positions, keys_valid: Tensor, valid: Tensor | None, past: LayerPast | None
     ) -> tuple[Tensor, LayerPast]:
         """(1, U, D) -> (1, U, D), and keys, values and gated values of past and chunk, which the caller truncates."""
         x = x + self.feed_forward1(x)
-        attended, keys, values = self.attention(x, positions, mask, None if past is None else past[:2])
+        attended, keys, values = self.attention(x, positions, keys_valid, None if past is None else past[:2])
         x = x + attended
         convolved, conv_past = self.conv(x, valid, None if past is None else past.conv)
         x = x + convolved

@@ -11,13 +11,13 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from lwasr_edge.export.streaming import MAX_CHUNK_FRAMES
 from lwasr_edge.files import sha256_of
 from lwasr_edge.model_info import FORMAT_KEY, FORMAT_VERSION, MODEL_KEY
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.features import FRAME_DELAY
 
 CHUNK_FRAMES = (4, 8, 16, 32)  # of 40 ms: the chunks that streaming students are trained with
-MAX_CHUNK_FRAMES = 200  # 8 s: larger chunks are not more accurate, and use more memory
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,13 @@ from lwasr_edge.export.layers import MatMulLinear
 LARGEST_PAIR = 128  # |w1| + |w2| of inputs 2 i and 2 i + 1: 255 x 128 is within 16 bits
 POSITION_SUFFIX = ".attention.position"
 FRONTEND_WEIGHTS = ("log_mel.filters",)
-MOVES_DATA = ("Reshape", "Gather", "Pad")  # Pad inserts 0, which quantises to 0: the padded input is never negative
+MOVES_DATA = (
+    "Reshape",
+    "Gather",
+    "Pad",
+    "Slice",
+    "Concat",
+)  # Pad inserts 0, which quantises to 0: the padded input is never negative
 
 
 def matmul_names(proto: onnx.ModelProto) -> list[str]:
@@ -106,7 +112,7 @@ def _quantize_dynamic(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelPro
             nodes_to_quantize=names,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True},
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
         )
         return onnx.load(target)
 
@@ -160,25 +166,30 @@ def replace_weights(
 
 
 def quantize_before_moving(proto: onnx.ModelProto) -> None:
-    """Quantise tensors before they are gathered, reshaped or padded with zeros, instead of after."""
+    """Quantise tensors before they are sliced, gathered, reshaped or padded with zeros, instead of after."""
     graph = proto.graph
     producer = {output: node for node in graph.node for output in node.output}
     for quantizer in [node for node in graph.node if node.op_type == "DynamicQuantizeLinear"]:
-        chain = []
-        tensor = quantizer.input[0]
-        while tensor in producer and producer[tensor].op_type in MOVES_DATA:
-            chain.append(producer[tensor])
-            tensor = chain[-1].input[0]
-        if not any(node.op_type == "Gather" for node in chain) or producer[tensor].op_type == "Constant":
+        moved, moving, sources = quantizer.input[0], [], set()
+        pending = [moved]
+        while pending:
+            name = pending.pop()
+            node = producer.get(name)
+            if node is None or node.op_type not in MOVES_DATA:
+                sources.add(name)
+            elif node not in moving:
+                moving.append(node)
+                pending += node.input if node.op_type == "Concat" else node.input[:1]
+        if not any(node.op_type == "Gather" for node in moving) or len(sources) != 1:
             continue
-        moved = quantizer.input[0]
-        chain[-1].input[0] = quantizer.output[0]
+        (source,) = sources
         for node in graph.node:  # consumers of the quantised tensor
-            if node is not chain[-1]:
-                node.input[:] = [moved if name == quantizer.output[0] else name for name in node.input]
-        quantizer.input[0] = tensor
+            node.input[:] = [moved if name == quantizer.output[0] else name for name in node.input]
+        for node in moving:
+            node.input[:] = [quantizer.output[0] if name == source else name for name in node.input]
+        quantizer.input[0] = source
         graph.node.remove(quantizer)
-        graph.node.insert(list(graph.node).index(chain[-1]), quantizer)
+        graph.node.insert(min(list(graph.node).index(node) for node in moving), quantizer)
 
 
 def position_scales(proto: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -87,8 +87,7 @@ class Chunking:
 
         Args:
             info: of the model.
-            chunk_ms: length of a chunk, a positive multiple of the model's frame; None for the largest that improves
-                accuracy.
+            chunk_ms: length of a chunk, a positive multiple of the model's frame; None for the largest.
             can_look_ahead: whether the model accepts a look-ahead.
 
         Raises:
@@ -96,7 +95,7 @@ class Chunking:
         """
         frames = info.max_chunk_frames
         if chunk_ms is not None:
-            frames = _frames("chunk_ms", chunk_ms, info.frame_ms, minimum=1, most_ms=1e6)
+            frames = _frames("chunk_ms", chunk_ms, info.frame_ms, minimum=1, most_ms=frames * info.frame_ms)
         look_ahead = min(int(FILE_LOOK_AHEAD_MS / info.frame_ms), frames // 2) if can_look_ahead else 0
         return cls(frames, look_ahead)
 

@@ -133,7 +133,8 @@ class Model:
         """Run one chunk.
 
         Args:
-            waveform: (N,) float32 mono at `info.sample_rate`, N a positive multiple of `info.samples_per_frame`.
+            waveform: (N,) float32 mono at `info.sample_rate`, N a positive multiple of `info.samples_per_frame`; of a
+                streaming model, at most `info.max_chunk_frames` of them.
             state: `initial_state()`, or the `state` of the chunk before.
             look_ahead: frames at the end of the chunk that do not change the state; the next chunk begins with them.
                 Less than all; 0 if not `can_look_ahead`.
@@ -215,6 +216,8 @@ class Model:
         if self._pinned_samples not in (None, len(waveform)):
             raise ModelError(f"chunk length must be pinned_samples={self._pinned_samples}, got {len(waveform)}")
         n_frames = len(waveform) // samples_per_frame
+        if self.info.streaming and n_frames > self.info.max_chunk_frames:
+            raise ModelError(f"a chunk must have at most {self.info.max_chunk_frames} frames, got {n_frames}")
         if not 0 <= look_ahead < n_frames or (look_ahead and not self.can_look_ahead):
             most = n_frames - 1 if self.can_look_ahead else 0
             raise ModelError(f"look_ahead must be 0 to {most} for a chunk of {n_frames} frames, got {look_ahead}")

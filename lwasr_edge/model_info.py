@@ -53,7 +53,7 @@ class ModelInfo:
     vocabulary: tuple[str, ...] = field(repr=False)  # piece of each token id; U+2581 starts a word
     streaming: bool = True  # False: full context only, no state
     chunk_frames: tuple[int, ...] = ()  # chunk sizes the model was trained for
-    max_chunk_frames: int = 250  # largest chunk that improves accuracy on files
+    max_chunk_frames: int = 250  # of one call, if streaming; the file is made for no larger chunk
     left_context_frames: int | None = None
     name: str = "unnamed"
     language: str = ""

@@ -280,9 +280,14 @@ class Recognizer:
         return make_decoder(self.info, phrases, beam, lm)
 
     def _chunking(self, hop_ms: float, right_context_ms: float | None) -> Chunking:
-        return Chunking.of_stream(
-            self.info.frame_ms, hop_ms, right_context_ms, can_look_ahead=self._model.can_look_ahead
-        )
+        frame_ms, most = self.info.frame_ms, self.info.max_chunk_frames
+        chunking = Chunking.of_stream(frame_ms, hop_ms, right_context_ms, can_look_ahead=self._model.can_look_ahead)
+        if chunking.chunk_frames > most:
+            raise OptionError(
+                f"hop_ms and right_context_ms must be at most {most * frame_ms:g} together with the model "
+                f"{self.info.name!r}, got {chunking.chunk_frames * frame_ms:g}"
+            )
+        return chunking
 
     def _file_chunking(self, chunk_ms: float | None) -> Chunking | None:
         if self.info.streaming:
