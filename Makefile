@@ -13,8 +13,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.lwasr-edge-ready
 
 .PHONY: test test-long fuzz test-arm64 lint types format bench wheel wheel-check clean
+# One process for each core; the tests of a file stay together, as they share what is slow to make.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 # Ten hours of audio; LWASR_SOAK_HOURS=1 for less.
 test-long: $(READY)
