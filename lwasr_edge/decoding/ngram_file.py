@@ -117,6 +117,7 @@ class MappedNGram:
         self._offsets = memoryview(_native(self._word_begin))
         self._views = [_View.of(level) for level in self._levels]
         self._known: dict[str, int] = {}
+        self._by_first_two: dict[bytes, tuple[int, int]] = {}
         self._beginnings: dict[str, bool] = {}
         self._unknown_id, self._end_id, start = (self._find(word.encode()) for word in (UNKNOWN, END, START))
         if self._unknown_id < 0:
@@ -240,7 +241,21 @@ class MappedNGram:
         return position if position < self._n_words and self._word(position) == raw else -1
 
     def _position(self, raw: bytes) -> int:
-        return bisect_left(range(self._n_words), raw, key=self._word)
+        """Where a word is, or would be, in the sorted list."""
+        first, end = self._with_first_two(raw[:2])
+        return first + bisect_left(range(first, end), raw, key=self._word)
+
+    def _with_first_two(self, two: bytes) -> tuple[int, int]:
+        """Between which positions a word with these first bytes is."""
+        found = self._by_first_two.get(two)
+        if found is None:
+            numbers = range(self._n_words)
+            first = bisect_left(numbers, two, key=self._word)
+            end = bisect_left(numbers, two + b"\xff" * 4, key=self._word)  # no byte of UTF-8
+            if len(self._by_first_two) >= _KEPT_WORDS:
+                self._by_first_two.clear()
+            found = self._by_first_two[two] = (first, end)
+        return found
 
     def _word(self, number: int) -> bytes:
         return self._map[self._blob_at + self._offsets[number] : self._blob_at + self._offsets[number + 1]]
