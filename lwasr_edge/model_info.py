@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from lwasr_edge.errors import ModelError, ModelVersionError
+from lwasr_edge.files import read_regular
 from lwasr_edge.validate import number, shown, whole_number
 
 FORMAT_VERSION = 2  # the model format that this version reads
@@ -68,13 +71,11 @@ class DecodingSettings:
         is_map = is_map and all(isinstance(point, (tuple, list)) and len(point) == 2 for point in points)
         flat = [value for point in points for value in point] if is_map else []
         is_map = is_map and all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1 for v in flat)
-        is_map = is_map and all(
-            one[0] < other[0] and one[1] <= other[1] for one, other in zip(points, points[1:], strict=False)
-        )
+        is_map = is_map and all(one[0] < other[0] and one[1] <= other[1] for one, other in itertools.pairwise(points))
         if not is_map:
             raise ModelError(
-                f"decoding's confidence must be 2 to {MAX_CONFIDENCE_POINTS} ascending pairs of numbers from 0 to 1, or "
-                f"none, got {shown(points)}: {_TUNE_AGAIN}"
+                f"confidence must be none or 2 to {MAX_CONFIDENCE_POINTS} ascending pairs of numbers, 0 to 1, "
+                f"got {shown(points)}: {_TUNE_AGAIN}"
             )
         object.__setattr__(self, "confidence", tuple((float(one), float(other)) for one, other in points))
 
@@ -92,6 +93,25 @@ class DecodingSettings:
             return cls(**known)
         except TypeError as error:
             raise ModelError(f"decoding is incomplete ({error}): {_TUNE_AGAIN}") from None
+
+    @classmethod
+    def read(cls, path: Path) -> DecodingSettings:
+        """From a JSON file of `lwasr lm tune --json`.
+
+        Raises:
+            ModelError: it cannot be read, or an invalid value.
+        """
+        try:
+            described = json.loads(read_regular(path, MAX_METADATA))
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ModelError(
+                f"{path} must be JSON with the settings of decoding, got {reason}: {_TUNE_AGAIN}"
+            ) from None
+        try:
+            return cls.from_json(described)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,7 @@ def _words(spelled: str) -> list[str]:
     return ([first] if first else []) + [WORD_START + word for word in rest]
 
 
-def _greedy_words(
-    log_probs: np.ndarray, pieces: dict[int, str], blank_id: int
-) -> list[tuple[str, list[TimedToken]]]:
+def _greedy_words(log_probs: np.ndarray, pieces: dict[int, str], blank_id: int) -> list[tuple[str, list[TimedToken]]]:
     """The words of greedy decoding with their tokens."""
     best = log_probs.argmax(axis=1)
     frames = np.flatnonzero((best != blank_id) & (np.diff(best, prepend=blank_id) != 0))

@@ -227,9 +227,7 @@ class PrefixBeamSearch:
             del nodes[self._width :]
             scale = max(totals[node] for node in nodes)
         factor = 1.0 / scale
-        kept = {
-            node: (blank_ends.get(node, 0.0) * factor, piece_ends.get(node, 0.0) * factor) for node in nodes
-        }
+        kept = {node: (blank_ends.get(node, 0.0) * factor, piece_ends.get(node, 0.0) * factor) for node in nodes}
         return kept, math.log(scale)
 
     def _extend(self, node: _Node, token: int, nodes: dict[tuple[str, int], _Node]) -> _Node | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lwasr_edge.decoding.mixture import Mixture
 from lwasr_edge.decoding.ngram import END, NGram
-from lwasr_edge.decoding.ngram_file import MAGIC, MappedNGram
+from lwasr_edge.decoding.ngram_file import MAGIC, SUFFIX, MappedNGram
 from lwasr_edge.errors import LanguageModelError, OptionError
 from lwasr_edge.files import open_regular
 from lwasr_edge.hub.packaged import packaged_path
@@ -48,7 +48,7 @@ class WordModel(Protocol):
         """Natural log probability of a word (or `END`) after a context, and the context after it."""
 
 
-Source = str | os.PathLike[str] | NGram | MappedNGram
+Source = str | os.PathLike[str] | WordModel
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class LanguageModel:
     mix: Sequence[float] | None = None  # share of each source, positive; None: equal shares
 
     def __post_init__(self) -> None:
-        kinds = (str, os.PathLike, NGram, MappedNGram)
+        kinds = (str, os.PathLike, NGram, MappedNGram, Mixture)
         sources = [self.source] if isinstance(self.source, kinds) else self.source
         if not isinstance(sources, (list, tuple)) or not sources or not all(isinstance(one, kinds) for one in sources):
             raise OptionError(
-                f"a language model must be the path of an ARPA file or an NGram, got {self.source!r}: these, the path of a "
-                f".lm file, {GENERAL!r}, or a list of them can be used"
+                f"a language model must be the path of an ARPA file or an NGram, got {self.source!r}: give one, "
+                f"the path of a .lm file, {GENERAL!r}, or a list of them"
             )
         for name, minimum in (("weight", 0), ("word_bonus", None), ("unknown_letter_cost", 0), ("blank_penalty", 0)):
             if (value := getattr(self, name)) is not None:
@@ -115,16 +115,17 @@ def load_words(source: Source) -> WordModel:
     Raises:
         LanguageModelError: no such file, or not an ARPA or .lm file.
     """
-    if isinstance(source, (NGram, MappedNGram)):
+    if isinstance(source, (NGram, MappedNGram, Mixture)):
         return source
     if source == GENERAL:
         return MappedNGram(packaged_path(_GENERAL_FILE))
+    path = Path(source)  # type: ignore[arg-type]
     try:
-        with open_regular(Path(source)) as file:
+        with open_regular(path) as file:
             is_mapped = file.read(len(MAGIC)) == MAGIC
     except OSError:
         is_mapped = False  # `NGram.read` says what is wrong
-    return MappedNGram(source) if is_mapped or Path(source).suffix == ".lm" else NGram.read(source)
+    return MappedNGram(path) if is_mapped or path.suffix == SUFFIX else NGram.read(path)
 
 
 class WordScorer:

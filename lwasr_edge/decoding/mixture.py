@@ -48,9 +48,7 @@ class Mixture:
         knows = [word in model for model in self._models]
         nobody_knows = not any(knows)
         scores, following = [], []
-        for model, log_share, before, is_known in zip(
-            self._models, self._log_shares, context, knows, strict=True
-        ):
+        for model, log_share, before, is_known in zip(self._models, self._log_shares, context, knows, strict=True):
             log_prob, after = model.score(before, word if is_known or word == END else UNKNOWN)
             following.append(after)
             if is_known or nobody_knows:

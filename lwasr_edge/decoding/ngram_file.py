@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lwasr_edge.decoding.ngram import END, START, UNKNOWN
-from lwasr_edge.errors import LanguageModelError
-from lwasr_edge.files import open_regular
+from lwasr_edge.errors import LanguageModelError, OutputError
+from lwasr_edge.files import open_regular, write_bytes
 
 MAGIC = b"lwasr-lm"
 VERSION = 1
@@ -77,7 +77,7 @@ class MappedNGram:
             with open_regular(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if not _HEADER.size + _SIZES.size <= size <= MAX_BYTES:
-                    raise _Damage(f"{size} bytes")
+                    raise _DamagedError(f"{size} bytes")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._open()
         except FileNotFoundError:
@@ -85,8 +85,10 @@ class MappedNGram:
                 f"language model must be an ARPA or {SUFFIX} file, got {self.path}, which does not exist"
             ) from None
         except (OSError, ValueError) as error:
-            raise LanguageModelError(f"{self.path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-        except _Damage as damage:
+            raise LanguageModelError(
+                f"{self.path} cannot be read: {getattr(error, 'strerror', None) or error}"
+            ) from error
+        except _DamagedError as damage:
             raise LanguageModelError(
                 f"language model must be a complete {SUFFIX} file, got {self.path} with {damage}: make it again with "
                 "`lwasr lm convert`, or copy it again"
@@ -95,33 +97,33 @@ class MappedNGram:
     def _open(self) -> None:
         magic, version, crc = _HEADER.unpack_from(self._map)
         if magic != MAGIC:
-            raise _Damage("another kind of content")
+            raise _DamagedError("another kind of content")
         if version > VERSION:
             raise LanguageModelError(
                 f"{self.path} has version {version} of the format, which is newer than this program's ({VERSION}): "
                 "pip install --upgrade lwasr-edge"
             )
         if version != VERSION or crc != zlib.crc32(memoryview(self._map)[_HEADER.size :]):
-            raise _Damage("a wrong checksum")
+            raise _DamagedError("a wrong checksum")
         reader = _Reader(self._map)
         self.order, self._n_words, n_bytes = reader.sizes()
         counts = [self._n_words, *reader.array("<u4", self.order - 1).tolist()]
         if max(counts) > MAX_NGRAMS or self._n_words == 0:
-            raise _Damage(f"{max(counts)} n-grams of one order")
+            raise _DamagedError(f"{max(counts)} n-grams of one order")
         self._word_begin = reader.array("<u4", self._n_words + 1)
         self._blob_at = reader.skip(n_bytes)
         self._levels = [reader.level(n, count, counts) for n, count in enumerate(counts, 1)]
         if reader.at != len(self._map):
-            raise _Damage("bytes after its end")
+            raise _DamagedError("bytes after its end")
         self._check(n_bytes)
-        self._offsets = memoryview(_native(self._word_begin))
+        self._offsets = _native(self._word_begin)
         self._views = [_View.of(level) for level in self._levels]
         self._known: dict[str, int] = {}
         self._by_first_two: dict[bytes, tuple[int, int]] = {}
         self._beginnings: dict[str, bool] = {}
         self._unknown_id, self._end_id, start = (self._find(word.encode()) for word in (UNKNOWN, END, START))
         if self._unknown_id < 0:
-            raise _Damage(f"no {UNKNOWN}")
+            raise _DamagedError(f"no {UNKNOWN}")
         self._start = (start,) if start >= 0 and self.order > 1 else ()
 
     def _check(self, n_bytes: int) -> None:
@@ -132,19 +134,19 @@ class MappedNGram:
         begin = self._word_begin
         lengths = begin[1:] - begin[:-1]  # modulo 2**32: huge if a word ends before it begins
         if begin[0] != 0 or begin[-1] != n_bytes or lengths.min() < 1 or lengths.max() > MAX_WORD:
-            raise _Damage("invalid words")
+            raise _DamagedError("invalid words")
         for level, after in zip(self._levels, [*self._levels[1:], None], strict=True):
             for values in (level.prob_values, level.back_off_values):
                 if values is not None and not np.isfinite(values).all():
-                    raise _Damage("probabilities that are no numbers")
+                    raise _DamagedError("probabilities that are no numbers")
             if after is None or level.begin is None:
                 continue
             begin, word = level.begin, after.word
             assert word is not None
             if begin[0] != 0 or begin[-1] != len(word) or (begin[1:] < begin[:-1]).any():
-                raise _Damage("invalid indices")
+                raise _DamagedError("invalid indices")
             if len(word) and word.max() >= self._n_words:
-                raise _Damage("words that it does not have")
+                raise _DamagedError("words that it does not have")
 
     def __reduce__(self) -> tuple[type[MappedNGram], tuple[Path]]:
         return MappedNGram, (self.path.absolute(),)
@@ -208,25 +210,6 @@ class MappedNGram:
         view = levels[0]
         return score + view.prob_values[view.prob[number]], following
 
-    def entries(self) -> Iterator[tuple[tuple[str, ...], float, float]]:
-        """Every n-gram, order by order: its words, natural log probability and back-off weight."""
-        words = [self._word(number).decode("utf-8", "replace") for number in range(self._n_words)]
-        parents: list[tuple[str, ...]] = [()]
-        for n, level in enumerate(self._levels):
-            if level.word is None:
-                grams: list[tuple[str, ...]] = [(word,) for word in words]
-            else:
-                begin = self._levels[n - 1].begin
-                assert begin is not None
-                owner = np.repeat(np.arange(len(parents)), np.diff(begin.astype(np.int64))).tolist()
-                grams = [(*parents[one], words[word]) for one, word in zip(owner, level.word.tolist(), strict=True)]
-            prob = level.prob_values[level.prob].tolist()
-            weights = [0.0] * len(grams)
-            if level.back_off is not None and level.back_off_values is not None:
-                weights = level.back_off_values[level.back_off].tolist()
-            yield from zip(grams, prob, weights, strict=True)
-            parents = grams
-
     def _id(self, word: str) -> int:
         number = self._known.get(word)
         if number is None:
@@ -275,14 +258,13 @@ class _View(NamedTuple):
     def of(cls, level: Level) -> _View:
         empty = np.zeros(0, np.uint8)
         word, back_off, begin = (
-            memoryview(_native(empty if array is None else array))
-            for array in (level.word, level.back_off, level.begin)
+            _native(empty if array is None else array) for array in (level.word, level.back_off, level.begin)
         )
         weights = [] if level.back_off_values is None else level.back_off_values.tolist()
-        return cls(word, memoryview(level.prob), level.prob_values.tolist(), back_off, weights, begin)
+        return cls(word, _native(level.prob), level.prob_values.tolist(), back_off, weights, begin)
 
 
-class _Damage(Exception):
+class _DamagedError(Exception):
     """What is wrong with a file."""
 
 
@@ -297,7 +279,7 @@ class _Reader:
         """Order, number of words, and bytes of the words."""
         order, n_words, n_bytes = _SIZES.unpack_from(self._data, self.skip(_SIZES.size))
         if not 1 <= order <= MAX_ORDER:
-            raise _Damage(f"n-grams of {order} words")
+            raise _DamagedError(f"n-grams of {order} words")
         return order, n_words, n_bytes
 
     def skip(self, n_bytes: int) -> int:
@@ -305,7 +287,7 @@ class _Reader:
         at = self.at
         self.at = at + n_bytes + -n_bytes % 4
         if self.at > len(self._data):
-            raise _Damage("its end missing")
+            raise _DamagedError("its end missing")
         return at
 
     def array(self, dtype: str, count: int) -> np.ndarray:
@@ -356,6 +338,18 @@ def to_bytes(tables: Tables) -> bytes:
     return _HEADER.pack(MAGIC, VERSION, zlib.crc32(content)) + content
 
 
-def _native(array: np.ndarray) -> np.ndarray:
-    """The array in the byte order of this machine; the same object on most."""
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+def write_tables(path: Path, tables: Tables) -> None:
+    """Write a file, which is replaced at once or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        write_bytes(path, to_bytes(tables))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _native(array: np.ndarray) -> memoryview:
+    """The array for single lookups, in the byte order of this machine: without a copy on most."""
+    return memoryview(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ LOWEST = -99 * LN_10  # nats: "never"
 LOWEST_FITTED = -20 * LN_10  # rarer than any word of any text
 UNSEEN = -7 * LN_10  # of unknown words, if the source has no <unk>
 ROUNDS = 30  # of the quantiser
+Grams = tuple[np.ndarray, np.ndarray]  # (count, n) words, (count, 2) float32 probabilities and back-off weights
 
 
 class Order:
@@ -38,6 +39,11 @@ class Order:
         self.words.extend(numbers)
         self.prob.append(prob)
         self.back_off.append(back_off)
+
+    def grams(self) -> Grams:
+        """As arrays."""
+        numbers = np.frombuffer(self.words, np.uint32).reshape(-1, self.n)
+        return numbers, np.stack([np.frombuffer(one, np.float32) for one in (self.prob, self.back_off)], axis=1)
 
 
 def tables_of_arpa(path: Path) -> Tables:
@@ -75,25 +81,21 @@ def tables_of_arpa(path: Path) -> Tables:
     if UNKNOWN not in numbers:
         numbers[UNKNOWN] = len(numbers)
         orders[0].add([numbers[UNKNOWN]], UNSEEN, 0.0)
-    return tables_of(list(numbers), orders)
+    return tables_of(list(numbers), [order.grams() for order in orders])
 
 
-def tables_of(words: list[str], orders: list[Order]) -> Tables:
+def tables_of(words: list[str], orders: list[Grams]) -> Tables:
     """Sort and quantise.
 
     Args:
         words: the numbers in ``orders`` are positions in it.
-        orders: of 1 word, 2 words, ...
+        orders: n-grams of 1 word, 2 words, ...
     """
     raw = [word.encode() for word in words]
     order = sorted(range(len(raw)), key=raw.__getitem__)
     rank = np.empty(len(raw), np.int64)
     rank[order] = np.arange(len(raw))
-    grams = []
-    for one in orders:
-        numbers = rank[np.frombuffer(one.words, np.uint32).reshape(-1, one.n)]
-        values = np.stack([np.frombuffer(one.prob, np.float32), np.frombuffer(one.back_off, np.float32)], axis=1)
-        grams.append((numbers, values))
+    grams = [(rank[numbers], values) for numbers, values in orders]
     trie = _Trie(len(raw), grams)
     return Tables([raw[i] for i in order], trie.levels())
 
@@ -106,7 +108,7 @@ class _Trie:
         grams: of each order, the (count, n) words and the (count, 2) probabilities and back-off weights.
     """
 
-    def __init__(self, n_words: int, grams: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def __init__(self, n_words: int, grams: list[Grams]) -> None:
         self._n_words = n_words
         self._grams = [_last_of_each(*one) for one in grams]
         self._add_missing_prefixes()
@@ -169,7 +171,7 @@ class _Trie:
         return weight + self._backed_off(numbers[1:], n - 1)
 
 
-def _last_of_each(numbers: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _last_of_each(numbers: np.ndarray, values: np.ndarray) -> Grams:
     """Rows sorted by their words; of equal ones the last."""
     order = np.lexsort(numbers.T[::-1])  # stable
     numbers, values = numbers[order], values[order]
