@@ -57,18 +57,23 @@ def _words(spelled: str) -> list[str]:
 
 def _greedy_words(log_probs: np.ndarray, pieces: dict[int, str], blank_id: int) -> list[tuple[str, list[TimedToken]]]:
     """The words of greedy decoding with their tokens."""
+    words: list[tuple[str, list[TimedToken]]] = []
+    for token in greedy_tokens(log_probs, blank_id):
+        piece = pieces.get(token.token, "")  # markers are no text, and make their word another one
+        if piece.startswith(WORD_START) or not words:
+            words.append(("", []))
+        text, own = words[-1]
+        words[-1] = (text + (piece or "<"), [*own, token])
+    return words
+
+
+def greedy_tokens(log_probs: np.ndarray, blank_id: int) -> list[TimedToken]:
+    """Greedy decoding, as in the model file: the best token of each frame, without repeats and blanks."""
     best = log_probs.argmax(axis=1)
     frames = np.flatnonzero((best != blank_id) & (np.diff(best, prepend=blank_id) != 0))
     tokens = best[frames]
     scores = np.exp(log_probs[frames, tokens]).tolist()
-    words: list[tuple[str, list[TimedToken]]] = []
-    for token, frame, score in zip(tokens.tolist(), frames.tolist(), scores, strict=True):
-        piece = pieces.get(token, "")  # markers are no text, and make their word another one
-        if piece.startswith(WORD_START) or not words:
-            words.append(("", []))
-        text, own = words[-1]
-        words[-1] = (text + (piece or "<"), [*own, TimedToken(token, frame, score)])
-    return words
+    return [TimedToken(*one) for one in zip(tokens.tolist(), frames.tolist(), scores, strict=True)]
 
 
 def _n_common(one: list[str], other: list[str]) -> int:

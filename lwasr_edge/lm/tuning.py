@@ -14,6 +14,7 @@ import numpy as np
 
 from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.bench.recordings import from_manifest
+from lwasr_edge.decoding.alignment import greedy_tokens
 from lwasr_edge.decoding.beam import BeamSearch
 from lwasr_edge.decoding.decoder import BeamDecoder, Decoded
 from lwasr_edge.decoding.language_model import LanguageModel, Source
@@ -41,7 +42,6 @@ class Posteriors:
 
     reference: str
     segments: tuple[np.ndarray, ...]  # (T, V) float16 log posteriors
-    greedy: str
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,12 @@ def read_posteriors(model: Path, manifest: Path, limit: int, show: Show) -> list
     if len(items) > limit:
         items = tuple(items[index] for index in evenly_spaced(len(items), limit, "down").tolist())
     found = []
-    greedy = Recognizer(model, lm=None)
+    recognizer = Recognizer(model, lm=None)
     for number, item in enumerate(items, 1):
         show(f"{manifest.stem}: recording {number} of {len(items)}")
         keep = _Keep()
-        greedy.with_decoder(keep).transcribe(item.path)
-        text = greedy.transcribe(item.path).text
-        found.append(Posteriors(normalize_text(item.text or ""), tuple(keep.segments), text))
+        recognizer.with_decoder(keep).transcribe(item.path)
+        found.append(Posteriors(normalize_text(item.text or ""), tuple(keep.segments)))
     return found
 
 
@@ -114,7 +113,13 @@ def tune(model: Path, manifests: Sequence[Path], lm: Source | Sequence[Source], 
         OptionError: a set with fewer than 4 recordings.
     """
     info = Recognizer(model, lm=None).info
-    sets = {path.stem: read_posteriors(model, path, limit, show) for path in manifests}
+    return tune_on(info, {path.stem: read_posteriors(model, path, limit, show) for path in manifests}, lm, show)
+
+
+def tune_on(
+    info: ModelInfo, sets: dict[str, list[Posteriors]], lm: Source | Sequence[Source], show: Show
+) -> Tuned:
+    """As `tune`, with the posteriors of each set."""
     for name, items in sets.items():
         if len(items) < 4:
             raise OptionError(f"a development set must have 4 recordings or more, got {len(items)} in {name}: add some")
@@ -146,16 +151,15 @@ def decoded(info: ModelInfo, settings: DecodingSettings, lm: Source, items: Sequ
     """The words of recordings; their confidence is not mapped."""
     weights = {name: getattr(settings, name) for name in GRID}
     decoder = BeamDecoder(info, None, BeamSearch(), LanguageModel(lm, **weights), corrects_greedy=True)
-    return [
-        [
-            word
-            for segment in item.segments
-            for word in build_words(info, decoder.decode(segment.astype(np.float32)).tokens)
-        ]
-        if item.greedy
-        else []
-        for item in items
-    ]
+    found = []
+    for item in items:
+        words: list[Word] = []
+        for segment in item.segments:
+            log_probs = segment.astype(np.float32)
+            if greedy_tokens(log_probs, info.blank_id):
+                words += build_words(info, decoder.decode(log_probs).tokens)
+        found.append(words)
+    return found
 
 
 def mapped(confidences: np.ndarray, settings: DecodingSettings) -> np.ndarray:
@@ -187,7 +191,15 @@ def _result(
     words = decoded(info, settings, lm, items)
     confidences, right = _judged(items, words)
     bins = reliability(mapped(confidences, settings), right)
-    greedy = word_errors([item.reference for item in items], [item.greedy for item in items])
+    by_greedy = [
+        [
+            word
+            for segment in item.segments
+            for word in build_words(info, greedy_tokens(segment.astype(np.float32), info.blank_id))
+        ]
+        for item in items
+    ]
+    greedy = word_errors([item.reference for item in items], [join_words(one) for one in by_greedy])
     return SetResult(
         name,
         greedy.words,
