@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lwasr_edge.decoding.ngram_file import word_dtype
+from lwasr_edge.decoding.ngram_file import N_VALUES, word_dtype
 from lwasr_edge.lm.counting import Counts
 from lwasr_edge.lm.tables import LOWEST, Grams
 
@@ -47,7 +47,8 @@ def estimate(counts: Counts, max_bytes: float) -> list[Grams]:
     for n, (keys, number, occurs) in enumerate(orders[1:], 2):
         levels.append(_level(keys, number, occurs, n, n_words, levels[-1] if levels else single))
     letters = sum(len(word.encode()) + 4 for word in counts.words)
-    _prune(levels, max_bytes - letters - 6 * n_words, n_words)
+    values = 4 * N_VALUES * (2 * counts.order - 1)
+    _prune(levels, max_bytes - letters - 6 * n_words - values, n_words)
     return _grams(single, levels, n_words)
 
 

@@ -184,8 +184,8 @@ def _last_of_each(numbers: np.ndarray, values: np.ndarray) -> Grams:
 def quantised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n,) numbers as (n,) uint8 and their (256,) float32 values: exact if there are no more, else Lloyd's.
 
-    Lloyd 1982: each value goes to the nearest centre, each centre to the mean of its values. Centres begin at values of
-    equal distance in rank.
+    Lloyd 1982: each value goes to the nearest centre, each centre to the mean of its values. Half of the
+    centres begin at equal distances in rank, half at equal distances: rare values too have a centre nearby.
     """
     ordered = np.sort(values.astype(np.float64))
     distinct = ordered[np.diff(ordered, prepend=-np.inf) > 0]
@@ -193,9 +193,9 @@ def quantised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ordered = np.maximum(ordered, LOWEST_FITTED)
         kinds = ordered[np.diff(ordered, prepend=-np.inf) > 0]
         counts = np.diff(np.append(np.searchsorted(ordered, kinds), len(ordered))).astype(np.float64)
-        # Between equally many values and equal distances: rare values must not be far from a centre.
         ranks = np.cumsum(np.sqrt(counts))
-        distinct = kinds[np.searchsorted(ranks, np.linspace(0, ranks[-1], N_VALUES))]
+        by_rank = kinds[np.searchsorted(ranks, np.linspace(0, ranks[-1], N_VALUES // 2))]
+        distinct = np.sort(np.concatenate([by_rank, np.linspace(kinds[0], kinds[-1], N_VALUES // 2)]))
         for _ in range(ROUNDS):
             nearest = np.searchsorted((distinct[1:] + distinct[:-1]) / 2, kinds)
             weight = np.bincount(nearest, counts, minlength=N_VALUES)

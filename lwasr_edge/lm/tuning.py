@@ -116,9 +116,7 @@ def tune(model: Path, manifests: Sequence[Path], lm: Source | Sequence[Source], 
     return tune_on(info, {path.stem: read_posteriors(model, path, limit, show) for path in manifests}, lm, show)
 
 
-def tune_on(
-    info: ModelInfo, sets: dict[str, list[Posteriors]], lm: Source | Sequence[Source], show: Show
-) -> Tuned:
+def tune_on(info: ModelInfo, sets: dict[str, list[Posteriors]], lm: Source | Sequence[Source], show: Show) -> Tuned:
     """As `tune`, with the posteriors of each set."""
     for name, items in sets.items():
         if len(items) < 4:
