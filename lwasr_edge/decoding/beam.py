@@ -23,7 +23,7 @@ _MINUS_INFINITY = -math.inf
 # A frame with no piece to try and at least so much blank changes all hypotheses alike, and none of their order.
 _CLEAR_BLANK = 0.9
 _LEAST = 1e-300  # a hypothesis less likely than that beside the best one has no probability any more
-_MARGIN = 10.0  # nats: a hypothesis that begins so far behind the best one is not tried
+_MARGIN = 6.0  # nats: a hypothesis that begins so far behind the best one is not tried
 MAX_WIDTH = 10_000  # more need minutes and gigabytes for an utterance
 
 

@@ -129,7 +129,8 @@ def load_words(source: Source) -> WordModel:
 
 
 class WordScorer:
-    """Scores a word when the next one begins. A state is the score so far, the n-gram's context and the open word.
+    """Scores a word when the next one begins. A state is the score so far, the n-gram's context, the open
+    word and whether a known word begins with it.
 
     An n-gram has one probability for all unknown words. Divided among their spellings, it shrinks with every letter;
     without that cost, words are merged into one unknown word, which is cheaper than each of them. An open word that is
@@ -175,34 +176,36 @@ class WordScorer:
         )
 
     def start(self) -> State:
-        return (0.0, self._ngram.start(), "")
+        return (0.0, self._ngram.start(), "", True)
 
     def extend(self, state: State, token: int) -> State | None:
-        score, context, word = state
+        score, context, word, is_beginning = state
         text, begins = self._pieces[token]
         if not begins:
-            return (score, context, word + text)
-        if not word:
-            return (score, context, text)
-        added, context = self._close(context, word)
-        return (score + added, context, text)
+            word += text
+        else:
+            if word:
+                added, context = self._close(context, word)
+                score += added
+            word, is_beginning = text, True
+        if is_beginning and word:  # what is no beginning never becomes one
+            is_beginning = self._ngram.is_beginning(word) or word in self._beginnings
+        return (score, context, word, is_beginning)
 
     def bonus(self, state: State) -> float:
-        score, _, word = state
-        if not word or self._ngram.is_beginning(word) or word in self._beginnings:
-            return score
-        return score - self._letter_cost * len(word)
+        score, _, word, is_beginning = state
+        return score if is_beginning else score - self._letter_cost * len(word)
 
     def final_bonus(self, state: State) -> float | None:
-        score, context, word = state
+        score, context, word, _ = state
         if word:
             added, context = self._close(context, word)
             score += added
         return score + self._weight * self._ngram.score(context, END)[0]
 
     def restart(self, state: State) -> State:
-        _, context, word = state
-        return (0.0, self._close(context, word)[1] if word else context, "")
+        _, context, word, _ = state
+        return (0.0, self._close(context, word)[1] if word else context, "", True)
 
     def _close(self, context: Any, word: str) -> tuple[float, Any]:
         """The score of a complete word, and the context after it."""

@@ -119,7 +119,7 @@ class MappedNGram:
         self._offsets = _native(self._word_begin)
         self._views = [_View.of(level) for level in self._levels]
         self._known: dict[str, int] = {}
-        self._by_first_two: dict[bytes, tuple[int, int]] = {}
+        self._by_beginning: dict[bytes, tuple[int, int]] = {}
         self._beginnings: dict[str, bool] = {}
         self._unknown_id, self._end_id, start = (self._find(word.encode()) for word in (UNKNOWN, END, START))
         if self._unknown_id < 0:
@@ -225,19 +225,19 @@ class MappedNGram:
 
     def _position(self, raw: bytes) -> int:
         """Where a word is, or would be, in the sorted list."""
-        first, end = self._with_first_two(raw[:2])
+        first, end = self._with_beginning(raw[:3])
         return first + bisect_left(range(first, end), raw, key=self._word)
 
-    def _with_first_two(self, two: bytes) -> tuple[int, int]:
-        """Between which positions a word with these first bytes is."""
-        found = self._by_first_two.get(two)
+    def _with_beginning(self, first_bytes: bytes) -> tuple[int, int]:
+        """Between which positions words with these first bytes are: the search among them is short."""
+        found = self._by_beginning.get(first_bytes)
         if found is None:
             numbers = range(self._n_words)
-            first = bisect_left(numbers, two, key=self._word)
-            end = bisect_left(numbers, two + b"\xff" * 4, key=self._word)  # no byte of UTF-8
-            if len(self._by_first_two) >= _KEPT_WORDS:
-                self._by_first_two.clear()
-            found = self._by_first_two[two] = (first, end)
+            first = bisect_left(numbers, first_bytes, key=self._word)
+            end = bisect_left(numbers, first_bytes + b"\xff", first, key=self._word)  # no byte of UTF-8
+            if len(self._by_beginning) >= _KEPT_WORDS:
+                self._by_beginning.clear()
+            found = self._by_beginning[first_bytes] = (first, end)
         return found
 
     def _word(self, number: int) -> bytes:
