@@ -58,7 +58,7 @@ class DecodingSettings:
 
     weight: float  # of the language model's log probabilities
     word_bonus: float  # nats per word
-    unknown_letter_cost: float  # nats per letter of an unknown word, before the weight
+    unknown_letter_cost: float  # nats per letter of an unknown word, of 5 at most, before the weight
     blank_penalty: float  # nats taken off the blank's log posterior before the search
     confidence: tuple[tuple[float, float], ...] = ()  # (posterior, share of right words), ascending; empty: as it is
 

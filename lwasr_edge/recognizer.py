@@ -45,7 +45,7 @@ class Transcript:
     words: tuple[Word, ...]
     duration_s: float
     model: str  # name of the model
-    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or a language model
+    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or an own lm
 
     @property
     def text(self) -> str:
@@ -91,7 +91,7 @@ class Recognizer:
     Raises:
         ModelNotFoundError, ModelVersionError, ModelError: see `Model`.
         OptionError: invalid `threads`, `hop_ms`, `phrases` or `beam`; a phrase that the model's pieces cannot spell.
-        LanguageModelError: no such ARPA file, or a malformed one.
+        LanguageModelError: no such file, or one that is not a language model.
     """
 
     def __init__(

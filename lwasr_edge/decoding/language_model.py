@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GENERAL = "general"  # the language model of the package
 _GENERAL_FILE = "decoding/general.lm"
+COSTLY_LETTERS = 5  # of an unknown word; with all of them, long names that greedy decoding gets right are lost
 _KEPT_SCORES = 20_000  # computed before; more are forgotten
 _DEFAULTS = {"weight": 0.2, "word_bonus": 1.0, "unknown_letter_cost": 2.0, "blank_penalty": 0.0}
 
@@ -65,7 +66,7 @@ class LanguageModel:
     source: Source | Sequence[Source]  # "general", path of an ARPA or .lm file, an NGram, or several to interpolate
     weight: float | None = None  # (0.2) of its log probabilities, relative to the acoustic model's
     word_bonus: float | None = None  # (1) nats per word: a language model alone prefers few words
-    unknown_letter_cost: float | None = None  # (2) nats per letter of an unknown word, before the weight
+    unknown_letter_cost: float | None = None  # (2) nats per letter of an unknown word, of 5 at most, before the weight
     blank_penalty: float | None = None  # (0) nats taken off the blank's log posterior before the search
     mix: Sequence[float] | None = None  # share of each source, positive; None: equal shares
 
@@ -134,7 +135,8 @@ class WordScorer:
 
     An n-gram has one probability for all unknown words. Divided among their spellings, it shrinks with every letter;
     without that cost, words are merged into one unknown word, which is cheaper than each of them. An open word that is
-    not the beginning of a known word has that cost at once, so that the search drops it early.
+    not the beginning of a known word has that cost at once, so that the search drops it early. Letters after the fifth
+    cost nothing: long names sound like nothing else.
 
     Args:
         options: with all weights.
@@ -194,7 +196,7 @@ class WordScorer:
 
     def bonus(self, state: State) -> float:
         score, _, word, is_beginning = state
-        return score if is_beginning else score - self._letter_cost * len(word)
+        return score if is_beginning else score - self._unknown_cost(word)
 
     def final_bonus(self, state: State) -> float | None:
         score, context, word, _ = state
@@ -207,6 +209,9 @@ class WordScorer:
         _, context, word, _ = state
         return (0.0, self._close(context, word)[1] if word else context, "", True)
 
+    def _unknown_cost(self, word: str) -> float:
+        return self._letter_cost * min(len(word), COSTLY_LETTERS)
+
     def _close(self, context: Any, word: str) -> tuple[float, Any]:
         """The score of a complete word, and the context after it."""
         key = (context, word)
@@ -215,7 +220,7 @@ class WordScorer:
             log_prob, following = self._ngram.score(context, word)
             score = self._weight * log_prob + self._word_bonus
             if word not in self._ngram and word not in self._known:
-                score -= self._letter_cost * len(word)
+                score -= self._unknown_cost(word)
             if len(self._closed) >= _KEPT_SCORES:
                 self._closed.clear()
             found = self._closed[key] = (score, following)

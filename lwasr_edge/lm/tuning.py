@@ -33,7 +33,7 @@ GRID = {  # values in the order in which they are tried
     "word_bonus": (-0.5, 0.0, 0.5, 1.0, 1.5),
 }
 BEGIN = DecodingSettings(weight=0.3, word_bonus=0.5, unknown_letter_cost=3.0, blank_penalty=1.5)
-MAX_ROUNDS = 3
+MAX_ROUNDS = 2
 
 
 @dataclass(frozen=True)
