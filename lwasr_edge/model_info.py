@@ -185,6 +185,11 @@ class ModelInfo:
             raise ModelError(f"the model's {name} must be {kind}, got {value}: export it again")
 
     @property
+    def has_general_lm(self) -> bool:
+        """Whether the general language model, which is English, is used by default."""
+        return self.decoding is not None and self.language.lower().partition("-")[0] in ("en", "")
+
+    @property
     def frame_ms(self) -> float:
         """Length of one output frame in milliseconds."""
         return 1000.0 * self.samples_per_frame / self.sample_rate

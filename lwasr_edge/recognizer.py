@@ -275,7 +275,7 @@ class Recognizer:
         beam: int | BeamSearch | None,
         lm: LanguageModel | Source | Sequence[Source] | None,
     ) -> Decoder | None:
-        is_unused = lm is None or (isinstance(lm, str) and lm == "general" and self.info.decoding is None)
+        is_unused = lm is None or (isinstance(lm, str) and lm == "general" and not self.info.has_general_lm)
         if phrases is None and beam is None and is_unused:
             return None
         from lwasr_edge.decoding.decoder import make_decoder  # not loaded for greedy decoding

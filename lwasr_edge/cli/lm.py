@@ -17,7 +17,7 @@ from lwasr_edge.errors import LanguageModelError, OptionError, OutputError
 from lwasr_edge.files import check_output
 from lwasr_edge.validate import printable
 
-DEV_RECORDINGS = 400
+DEV_RECORDINGS = 160
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:

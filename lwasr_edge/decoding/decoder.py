@@ -87,7 +87,7 @@ def make_decoder(
     if phrases is not None and not isinstance(phrases, PhraseList):
         phrases = PhraseList(phrases)
     is_default = isinstance(lm, str) and lm == GENERAL
-    if is_default and (info.decoding is None or (phrases is not None and phrases.mode != "bias")):
+    if is_default and (not info.has_general_lm or (phrases is not None and phrases.mode != "bias")):
         lm = None
     if phrases is not None and phrases.mode == "one":
         if lm is not None:

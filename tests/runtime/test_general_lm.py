@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,20 @@ def test_it_is_the_default_where_the_model_has_weights(tuned: Recognizer, recogn
     assert recognizer.with_decoding(lm=LanguageModel("general", weight=0.4)).transcribe(UNSURE, 16_000).text == (
         "fourteen"
     )
+
+
+def test_other_languages_have_none(tmp_path: Path) -> None:
+    for language, text in (("de", "fours"), ("en-GB", "fourteen")):
+        path = tmp_path / f"{language}.onnx"
+        onnx.save(tiny_model.build_model(language=language, decoding=dataclasses.asdict(SETTINGS)), path)
+        assert Recognizer(path).transcribe(UNSURE, 16_000).text == text
+
+
+def test_it_can_be_pickled_and_shared_by_threads(tuned: Recognizer) -> None:
+    again = pickle.loads(pickle.dumps(tuned))
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda _: again.transcribe(UNSURE, 16_000).text, range(12)))
+    assert set(texts) == {"fourteen"}
 
 
 def test_streams_and_files_have_one_text(tuned: Recognizer) -> None:
