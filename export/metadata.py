@@ -1,4 +1,4 @@
-"""The metadata of a model file: the two `metadata_props` of model format 1 (docs/MODEL_FORMAT.md)."""
+"""The metadata of a model file: two `metadata_props`, and a JSON file beside it (docs/MODEL_FORMAT.md)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import dataclasses
 import datetime
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import helper
 
+from lwasr_edge.files import sha256_of
 from lwasr_edge.model_info import FORMAT_KEY, FORMAT_VERSION, MODEL_KEY, DecodingSettings
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.features import FRAME_DELAY
@@ -76,3 +78,31 @@ def write_metadata(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.Mod
     del proto.metadata_props[:]
     helper.set_model_props(proto, metadata)
     return proto
+
+
+def interface(proto: onnx.ModelProto, path: Path) -> dict[str, Any]:
+    """What a program must know of a model file, for languages whose onnxruntime shows no metadata (JavaScript).
+
+    Args:
+        proto: with its metadata.
+        path: where it was written.
+
+    Returns:
+        The file's name, size and SHA-256, the version of the model format, the fields of `describe`, and name, dtype
+        and shape of every input and output; a dimension without a fixed size is its name.
+    """
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    return {
+        "file": {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)},
+        "format": int(metadata[FORMAT_KEY]),
+        "model": json.loads(metadata[MODEL_KEY]),
+        "inputs": [_tensor(value) for value in proto.graph.input],
+        "outputs": [_tensor(value) for value in proto.graph.output],
+    }
+
+
+def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    tensor = value.type.tensor_type
+    shape = [dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return {"name": value.name, "dtype": dtype, "shape": shape}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import onnx
 from torch import nn
 
-from lwasr_edge.export.compress import save_model
+from lwasr_edge.export.compress import SUFFIX, save_model
 from lwasr_edge.export.graph import OPSET, store_as_float16, trace
-from lwasr_edge.export.metadata import Description, describe, write_metadata
+from lwasr_edge.export.metadata import Description, describe, interface, write_metadata
 from lwasr_edge.export.ort_format import convert, require_same
 from lwasr_edge.export.quantize import quantize, scales_of
 from lwasr_edge.export.report import Report, SherpaReport, inspect_graph, measure_speed
@@ -85,6 +86,7 @@ def export(
             kept = keep_float(exported, float_proto, float_path, metadata, sets, max_wer_loss)
         proto = stored(exported, float_proto, precision, kept)
         save_model(write_metadata(proto, metadata), output)
+        write_interface(proto, output)
         found: list[Agreement] = []
         if precision != "float32":
             found = agreements(float_path, output, sets)
@@ -104,6 +106,13 @@ def export(
         rtf=measure_speed(output),
         rounded=model.config.qat,
     )
+
+
+def write_interface(proto: onnx.ModelProto, path: Path) -> Path:
+    """Write `interface` beside a model file, under its name with .json for .onnx or .onnx.gz; return its path."""
+    output = path.with_name(path.name.removesuffix(SUFFIX).removesuffix(".onnx") + ".json")
+    output.write_text(json.dumps(interface(proto, path), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return output
 
 
 def stored(model: nn.Module, proto: onnx.ModelProto, precision: str, kept: Sequence[str] = ()) -> onnx.ModelProto:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from lwasr_edge.audio.samples import SampleBytes, StreamResampler, check_sample_rate, to_mono_float32
+from lwasr_edge.audio.mixing import Mixer
+from lwasr_edge.audio.samples import SampleBytes, StreamResampler, check_sample_rate, to_float32
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError, StreamError
 from lwasr_edge.streaming.speech_tracker import SpeechTracker
@@ -17,7 +18,7 @@ from lwasr_edge.validate import whole_number
 
 if TYPE_CHECKING:
     from lwasr_edge.decoding.decoder import Decoder
-    from lwasr_edge.events import Event
+    from lwasr_edge.events import EndReason, Event
     from lwasr_edge.model import Model
 
 SLICE_S = 5  # of a huge block at a time, so that its copies stay small
@@ -93,8 +94,9 @@ class Stream:
         """Recognise the next samples.
 
         Args:
-            samples: (N,) or (N, channels), N >= 0, at the stream's rate: int16, int32, or floats in [-1, 1]. Or bytes
-                of mono little-endian int16 samples; an odd byte at the end is kept for the next call.
+            samples: (N,) or (N, channels), N >= 0, at the stream's rate: int16, int32, or floats in [-1, 1]. Channels
+                are mixed, up to 0.1 s later; where they cancel, the loudest one is used. Or bytes of mono
+                little-endian int16 samples; an odd byte at the end is kept for the next call.
 
         Returns:
             The events they caused, in order of time; often none.
@@ -105,8 +107,9 @@ class Stream:
         """
         with self._lock:
             self._check_usable()
-            mono = to_mono_float32(self._bytes.samples(samples), first_sample=self._samples_accepted)
-            self._samples_accepted += len(mono)
+            floats = to_float32(self._bytes.samples(samples), first_sample=self._samples_accepted)
+            self._samples_accepted += len(floats)
+            mono = self._mixer.process(floats)
             events: list[Event] = []
             step = SLICE_S * self.sample_rate
             for start in range(0, len(mono), step):
@@ -127,7 +130,7 @@ class Stream:
             if self._flushed:
                 return []
             self._flushed = True
-            return self._tracker.accept(self._resampler.flush()) + self._tracker.finish("flush", self.time_s)
+            return self._end("flush")
 
     def skip(self, n_samples: int) -> list[Event]:
         """Skip samples that are missing, for example lost by a recorder.
@@ -148,7 +151,7 @@ class Stream:
         with self._lock:
             self._check_usable()
             n_samples = whole_number("n_samples", n_samples, 0)
-            events = self._tracker.accept(self._resampler.flush()) + self._tracker.finish("gap", self.time_s)
+            events = self._end("gap")
             self._restart(self._samples_accepted + n_samples)
             return events
 
@@ -183,6 +186,7 @@ class Stream:
         info = self._model.info
         self._resampler = StreamResampler(self.sample_rate, info.sample_rate)
         self._bytes = SampleBytes()
+        self._mixer = Mixer(self.sample_rate)
         self._tracker = SpeechTracker(
             self._model,
             self._chunking,
@@ -192,6 +196,12 @@ class Stream:
         )
         self._samples_accepted = at
         self._flushed = False
+
+    def _end(self, reason: EndReason) -> list[Event]:
+        """Recognise what is still in the mixer and the resampler, and end the current utterance."""
+        rest = [self._resampler.process(self._mixer.flush()), self._resampler.flush()]
+        events = [event for waveform in rest for event in self._tracker.accept(waveform)]
+        return events + self._tracker.finish(reason, self.time_s)
 
     def _check_usable(self, *, allow_flushed: bool = False) -> None:
         if self._closed:

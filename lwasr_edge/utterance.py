@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lwasr_edge.words import TimedToken
 
 
+MAX_LIMIT_S = 1e9
+
+
 @dataclass(frozen=True)
 class EndpointRules:
     """When an utterance ends. Silence begins where the sound of the last token ends, so that no voice activity model is
@@ -27,7 +30,7 @@ class EndpointRules:
     not ask for it would not expect.
 
     Raises:
-        OptionError: a limit that is not a positive, finite number of seconds.
+        OptionError: a limit that is not a positive number of seconds, at most `MAX_LIMIT_S`.
     """
 
     silence_before_speech_s: float | None = None  # nobody speaks: reported once, and again after the next speech
@@ -38,7 +41,9 @@ class EndpointRules:
         for rule in fields(self):
             value = getattr(self, rule.name)
             if value is not None:
-                seconds = number(rule.name, value, above=0, hint="give seconds, or None for no limit")
+                seconds = number(
+                    rule.name, value, maximum=MAX_LIMIT_S, above=0, hint="give seconds, or None for no limit"
+                )
                 object.__setattr__(self, rule.name, seconds)
 
     def in_frames(self, frame_ms: float) -> tuple[float, float, float]:

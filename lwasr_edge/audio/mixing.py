@@ -40,12 +40,16 @@ class Mixer:
             if self._channel > channels:
                 raise AudioError(f"channel must be a number from 1 to {channels}, got {self._channel}")
             return samples if samples.ndim == 1 else np.ascontiguousarray(samples[:, self._channel - 1])
-        if samples.ndim == 1 or samples.shape[1] == 1:
-            return samples.reshape(-1)
-        kept = samples if self._kept is None else np.concatenate([self._kept, samples])
-        ready = len(kept) // self._window * self._window
-        self._kept = kept[ready:]
-        return self._mixed(kept[:ready])
+        channels = samples.shape[1] if samples.ndim == 2 else 1
+        earlier = self.flush() if self._kept is not None and self._kept.shape[1] != channels else None
+        if channels == 1:
+            mixed = samples.reshape(-1)
+        else:
+            kept = samples if self._kept is None else np.concatenate([self._kept, samples])
+            ready = len(kept) // self._window * self._window
+            self._kept = kept[ready:]
+            mixed = self._mixed(kept[:ready])
+        return mixed if earlier is None else np.concatenate([earlier, mixed])
 
     def flush(self) -> np.ndarray:
         """Return the samples of the last, unfinished window."""

@@ -1,4 +1,4 @@
-"""Checks and conversion of samples to mono float32, and resampling of a stream."""
+"""Checks and conversion of samples to float32, and resampling of a stream."""
 
 from __future__ import annotations
 
@@ -29,22 +29,6 @@ def check_sample_rate(sample_rate: float, name: str = "sample_rate") -> int:
         limits = f"{MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ}"
         raise AudioError(f"{name} must be a whole number of Hz from {limits}, got {sample_rate}{hint}")
     return int(rate)
-
-
-def to_mono_float32(samples: np.ndarray, first_sample: int = 0) -> np.ndarray:
-    """Check a block of samples and convert it to mono float32: `to_float32`, then the mean of the channels.
-
-    Args:
-        samples, first_sample: as for `to_float32`.
-
-    Returns:
-        (N,) float32, integers scaled to [-1, 1]. The input itself if it already has this form.
-
-    Raises:
-        AudioError: as for `to_float32`.
-    """
-    floats = to_float32(samples, first_sample)
-    return floats if floats.ndim == 1 else floats.mean(axis=1, dtype=np.float32)
 
 
 def to_float32(samples: np.ndarray, first_sample: int = 0) -> np.ndarray:

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     if args.raw is not None:
         from lwasr_edge.cli.raw import RawInput, stdin_for_samples
 
-        samples = RawInput(stdin_for_samples(), recognizer.stream(args.raw, **settings), args.raw, args.channels or 1)
+        samples = RawInput(stdin_for_samples(), recognizer.stream(args.raw, **settings), args.channels or 1)
         say("listening to stdin; Ctrl-C or its end stops")
         with stopped_by_signals(samples.stop):
             show_events(samples, as_json=args.json, with_alternatives=args.nbest is not None)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from lwasr_edge.audio.mixing import Mixer
-from lwasr_edge.audio.samples import to_float32
 from lwasr_edge.cli.streams import binary_stdin
 
 if TYPE_CHECKING:
@@ -26,13 +24,11 @@ class RawInput:
     Args:
         file: to read samples from; half a sample at its end is ignored.
         stream: opened with their sample rate.
-        sample_rate: Hz.
-        channels: interleaved in the samples; they are mixed as those of a file, see `Mixer`.
+        channels: interleaved in the samples; the stream mixes them.
     """
 
-    def __init__(self, file: BinaryIO, stream: Stream, sample_rate: int = 16_000, channels: int = 1) -> None:
+    def __init__(self, file: BinaryIO, stream: Stream, channels: int = 1) -> None:
         self._channels = channels
-        self._mixer = Mixer(sample_rate)
         self._file = file
         self._stream = stream
         self._is_stopped = False
@@ -58,8 +54,7 @@ class RawInput:
             complete = len(data) // (2 * self._channels) * 2 * self._channels
             rest = data[complete:]
             frames = np.frombuffer(data[:complete], "<i2").astype(np.int16).reshape(-1, self._channels)
-            yield from self._stream.accept(self._mixer.process(to_float32(frames)))
-        yield from self._stream.accept(self._mixer.flush())
+            yield from self._stream.accept(frames)
         yield from self._stream.flush()
 
     def _read(self) -> bytes:

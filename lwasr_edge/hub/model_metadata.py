@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from lwasr_edge.errors import ModelError, OutputError
-from lwasr_edge.files import write_bytes
+from lwasr_edge.files import read_regular, sha256_of, write_bytes
 from lwasr_edge.hub.gzip_blocks import compressed
 from lwasr_edge.hub.model_check import Field, top_fields
 from lwasr_edge.hub.model_file import ORT_SUFFIX, source_of
-from lwasr_edge.model_info import MODEL_KEY, DecodingSettings, ModelInfo
+from lwasr_edge.model_info import MAX_METADATA, MODEL_KEY, DecodingSettings, ModelInfo
 
 _METADATA_PROPS = 14  # field of a model: entries with a key (field 1) and a value (field 2)
 
@@ -32,8 +33,22 @@ def write_decoding(path: Path, settings: DecodingSettings) -> None:
     changed = _with_value(data, MODEL_KEY, json.dumps(described, ensure_ascii=False))
     try:
         write_bytes(path, compressed(changed) if path.suffix == ".gz" else changed)
+        _renew_description(path, described)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _renew_description(path: Path, described: dict[str, Any]) -> None:
+    """Bring the JSON file that the export wrote beside the model up to date, if there is one."""
+    beside = path.with_name(path.name.removesuffix(".gz").removesuffix(".onnx") + ".json")
+    try:
+        content = json.loads(read_regular(beside, MAX_METADATA))
+    except (OSError, ValueError, RecursionError):
+        return
+    if isinstance(content, dict) and {"file", "model"} <= content.keys():
+        entry = {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        content = {**content, "file": entry, "model": described}
+        write_bytes(beside, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def _entries(data: bytes) -> list[tuple[str, str, int]]:

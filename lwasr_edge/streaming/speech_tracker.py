@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # In encoder frames of 40 ms.
 BEFORE_SPEECH = 12  # a word begins at most so long before its first token
-BEFORE_SOUND = 3  # audio of a segment before its sound begins
+BEFORE_SOUND = 11  # audio of a segment before its sound begins; with less, its first words have more errors
 AFTER_SOUND = 6  # audio of a segment after its sound
 DRAFT_AFTER = 10  # after the sound, a segment's text is decoded before its end is certain
 NO_TOKEN = 4  # ... if the live pass has found no token in so many frames after the sound
@@ -180,9 +180,10 @@ class SpeechTracker:
         """Open a segment if there is a first token; return the tokens."""
         tokens = self._tokens()
         if tokens and not self._segment.is_open:
-            earliest = max(tokens[0].frame - BEFORE_SPEECH, self._audio_from, self._audio.first_frame)
-            sound_from = self._activity.first_active(earliest, tokens[0].frame)
-            self._segment.open(earliest if sound_from is None else max(earliest, sound_from - BEFORE_SOUND))
+            earliest = max(self._audio_from, self._audio.first_frame)
+            from_frame = max(tokens[0].frame - BEFORE_SPEECH, earliest)
+            sound_from = self._activity.first_active(from_frame, tokens[0].frame)
+            self._segment.open(from_frame if sound_from is None else max(sound_from - BEFORE_SOUND, earliest))
         return tokens
 
     def _speech_end(self, last_token_frame: int) -> int:

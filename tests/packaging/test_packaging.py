@@ -95,7 +95,10 @@ def test_wheel_contains_the_default_model_and_its_card_but_no_checkpoints(wheel:
         names = {name.removeprefix("lwasr_edge/models/") for name in archive.namelist() if "/models/" in name}
     default = "en-base"
     assert json.loads((ROOT / "models" / default / "card.json").read_text(encoding="utf-8"))["default"]
-    assert names == {"__init__.py", *(f"{default}/{name}" for name in ("model.int8.onnx.gz", "card.md", "card.json"))}
+    assert names == {
+        "__init__.py",
+        *(f"{default}/{name}" for name in ("model.int8.onnx.gz", "model.int8.json", "card.md", "card.json")),
+    }
 
 
 def test_source_archive_contains_documents_and_every_model_that_has_a_card(built: Path) -> None:

@@ -23,6 +23,7 @@ from lwasr_edge.decoding.beam import PrefixBeamSearch
 from lwasr_edge.decoding.decoder import BeamDecoder
 from lwasr_edge.decoding.language_model import WordScorer
 from lwasr_edge.decoding.ngram import NGram
+from lwasr_edge.files import sha256_of
 from lwasr_edge.hub.model_metadata import write_decoding
 from lwasr_edge.model_info import DecodingSettings, ModelInfo
 from lwasr_edge.wer import word_errors
@@ -155,7 +156,12 @@ def test_writing_settings_keeps_the_graph(tuned_path: Path, model_path: Path, tm
     assert one.graph.SerializeToString() == other.graph.SerializeToString()
     assert Recognizer(path).info.decoding == SETTINGS
     assert [entry.key for entry in one.metadata_props] == [entry.key for entry in other.metadata_props]
+    described = {"file": {"path": path.name, "bytes": 1, "sha256": ""}, "format": 2, "model": {}, "inputs": [1]}
+    (tmp_path / "model.json").write_text(json.dumps(described))  # of the export
     write_decoding(path, dataclasses.replace(SETTINGS, weight=0.9))  # again: replaced
+    described = json.loads((tmp_path / "model.json").read_text())
+    assert described["file"] == {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    assert (described["model"]["decoding"]["weight"], described["inputs"]) == (0.9, [1])
     assert Recognizer(path).info.decoding == dataclasses.replace(SETTINGS, weight=0.9)
 
 

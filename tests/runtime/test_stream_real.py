@@ -168,7 +168,9 @@ def test_int16_gives_what_float_gives(real: Recognizer, speech: np.ndarray) -> N
     as_float = as_int16.astype(np.float32) / 32768
     words = recognise(real, blocks_of(as_int16, iter(lambda: 1000, None)))
     assert words == recognise(real, blocks_of(as_float, iter(lambda: 1000, None)))
-    assert words == recognise(real, [np.stack([as_int16, as_int16], axis=1)])  # stereo
+    stereo, inverted = np.stack([as_int16, as_int16], axis=1), np.stack([as_float, -as_float], axis=1)
+    assert words == recognise(real, blocks_of(stereo, iter(lambda: 777, None)))
+    assert words == recognise(real, blocks_of(inverted, iter(lambda: 777, None)))
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 399, 640])

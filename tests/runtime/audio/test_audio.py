@@ -17,7 +17,7 @@ import soundfile
 
 from lwasr_edge import AudioError, AudioFileNotFoundError, AudioFormatError, AudioWarning, LwasrError, load_audio
 from lwasr_edge.audio.reader import AudioReader
-from lwasr_edge.audio.samples import StreamResampler, check_sample_rate, to_mono_float32
+from lwasr_edge.audio.samples import StreamResampler, check_sample_rate, to_float32
 
 
 def sine(seconds: float, sample_rate: int, hz: float = 440.0) -> np.ndarray:
@@ -165,22 +165,18 @@ def test_a_single_number_is_refused() -> None:
 )
 def test_sample_types_are_scaled_alike(dtype: str, scale: float, tolerance: float) -> None:
     samples = sine(0.1, 16000)
-    mono = to_mono_float32((samples.astype(np.float64) * scale).astype(dtype))
+    mono = to_float32((samples.astype(np.float64) * scale).astype(dtype))
     assert mono.dtype == np.float32
     np.testing.assert_allclose(mono, samples, atol=2 * tolerance)
 
 
 def test_full_scale_integers_become_minus_one() -> None:
-    np.testing.assert_array_equal(to_mono_float32(np.array([-32768, 0, 16384], np.int16)), [-1.0, 0.0, 0.5])
-
-
-def test_channels_are_averaged() -> None:
-    np.testing.assert_array_equal(to_mono_float32(np.array([[100, 300], [-200, 0]], np.int16)) * 32768, [200.0, -100.0])
+    np.testing.assert_array_equal(to_float32(np.array([-32768, 0, 16384], np.int16)), [-1.0, 0.0, 0.5])
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 2), (1,), (1, 1)])
 def test_tiny_blocks_pass(shape: tuple[int, ...]) -> None:
-    assert to_mono_float32(np.zeros(shape, np.float32)).shape == (shape[0],)
+    assert to_float32(np.zeros(shape, np.float32)).shape == shape
 
 
 @pytest.mark.parametrize(
@@ -198,7 +194,7 @@ def test_tiny_blocks_pass(shape: tuple[int, ...]) -> None:
 )
 def test_samples_of_another_kind_are_refused(samples: object, message: str) -> None:
     with pytest.raises(AudioError, match=message):
-        to_mono_float32(samples)
+        to_float32(samples)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -212,7 +208,7 @@ def test_a_sample_that_is_not_finite_is_named(bad: float) -> None:
     with pytest.raises(AudioError, match="the given bytes: .* at sample 9000"):
         load_audio(encoded(samples, 16000, "WAV", "FLOAT"))
     with pytest.raises(AudioError, match="at sample 1009"):
-        to_mono_float32(np.array([0.0] * 9 + [bad]), first_sample=1000)
+        to_float32(np.array([0.0] * 9 + [bad]), first_sample=1000)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100.0, np.int64(48000), np.float32(48000), 192000])

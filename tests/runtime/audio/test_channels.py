@@ -57,6 +57,13 @@ def test_mixing_does_not_depend_on_the_blocks(block: int) -> None:
     np.testing.assert_array_equal(expected[:8000], samples[:8000])
 
 
+def test_the_number_of_channels_may_change() -> None:
+    mixer, samples = Mixer(RATE), voice(0.25)
+    blocks = [np.stack([samples, samples], 1), samples, np.stack([samples] * 3, 1), samples[:, None]]
+    mixed = np.concatenate([*map(mixer.process, blocks), mixer.flush()])
+    np.testing.assert_allclose(mixed, np.tile(samples, 4), atol=1e-7)
+
+
 def test_one_channel_alone() -> None:
     stereo = np.stack([voice(), np.zeros(2 * RATE, np.float32)], 1)
     np.testing.assert_array_equal(load_audio(stereo, RATE, channel=1), voice())

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import gzip
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from lwasr_edge.export import cli, pipeline
 from lwasr_edge.export.graph import trace
 from lwasr_edge.export.quantize import LARGEST_PAIR, quantize, scales_of
 from lwasr_edge.export.streaming import FullContextModel, StreamingModel, exported_model
+from lwasr_edge.files import sha256_of
 from lwasr_edge.hub.gzip_blocks import BLOCK_BYTES, compressed
 from lwasr_edge.model import Model
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
@@ -265,6 +267,8 @@ def test_compression_is_lossless(data: bytes, n_blocks: int) -> None:
     found = compressed(data)
     assert gzip.decompress(found) == data
     assert compressed(data) == found
+    member = zlib.decompressobj(16 + zlib.MAX_WBITS)  # programs in other languages read one member
+    assert member.decompress(found) == data and member.eof and not member.unused_data
 
 
 def test_quantised_weights_compress() -> None:
@@ -286,7 +290,14 @@ def test_the_command_writes_a_compressed_file_that_runs(
     assert cli.main([str(checkpoint), "-o", str(path), "--int8", "--name", "a"]) == 0
     assert "a third smaller" not in capsys.readouterr().out
     names = sorted(file.name for file in tmp_path.iterdir())
-    assert names == ["a.int8.onnx.gz", "a.int8.report.json", "a.safetensors"]
+    assert names == ["a.int8.json", "a.int8.onnx.gz", "a.int8.report.json", "a.safetensors"]
+    described = json.loads((tmp_path / "a.int8.json").read_text(encoding="utf-8"))
+    assert described["file"] == {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    assert described["model"] == json.loads(Model(path)._session.get_modelmeta().custom_metadata_map["lwasr.model"])
+    assert {"name": "waveform", "dtype": "float32", "shape": ["samples"]} in described["inputs"]
+    shapes = {row["name"].removeprefix("state_"): row["shape"] for row in described["inputs"][2:]}
+    assert shapes == {row["name"].removeprefix("next_"): row["shape"] for row in described["outputs"][4:]}
+    assert shapes == {name.removeprefix("state_"): list(s) for name, s in Model(path).state_shapes.items()}
     plain.write_bytes(gzip.decompress(path.read_bytes()))
     report = json.loads((tmp_path / "a.int8.report.json").read_text(encoding="utf-8"))
     assert (report["bytes"], report["unpacked_bytes"]) == (path.stat().st_size, plain.stat().st_size)
