@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lwasr_edge.decoding.mixture import Mixture
-from lwasr_edge.decoding.ngram import END, NGram
+from lwasr_edge.decoding.ngram import END, UNKNOWN, NGram
 from lwasr_edge.decoding.ngram_file import MAGIC, SUFFIX, MappedNGram
 from lwasr_edge.errors import LanguageModelError, OptionError
 from lwasr_edge.files import open_regular
@@ -218,6 +218,8 @@ class WordScorer:
         found = self._closed.get(key)
         if found is None:
             log_prob, following = self._ngram.score(context, word)
+            if word in self._known:  # a rare word of the user's is not rarer than an unknown one
+                log_prob = max(log_prob, self._ngram.score(context, UNKNOWN)[0])
             score = self._weight * log_prob + self._word_bonus
             if word not in self._ngram and word not in self._known:
                 score -= self._unknown_cost(word)
