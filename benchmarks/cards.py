@@ -40,6 +40,7 @@ from lwasr_edge.training.scoring.decode import transcribe_corpus
 from lwasr_edge.training.scoring.scores import score
 
 DEVICE_FILE = "model.int8.onnx.gz"
+DESCRIPTION_FILE = "model.int8.json"  # for programs in other languages
 MODES: dict[str, Callable[[Recognizer, Any], str]] = {  # name -> text of a waveform
     "files": lambda recognizer, waveform: recognizer.transcribe(waveform, RATE).text,
     "streams": stream_text,  # the finals of a stream with default options
@@ -144,13 +145,14 @@ def file_entry(path: Path) -> dict[str, Any]:
     return {"path": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
-def measured_wer(directory: Path, sets: dict[str, Path]) -> dict[str, Any]:
-    """WER of every set, form and mode."""
+def measured_wer(directory: Path, sets: dict[str, Path], known: dict[str, Any]) -> dict[str, Any]:
+    """WER of every set, form and mode; that of the checkpoint from ``known``, where it is the same checkpoint."""
     checkpoint, int8 = directory / "checkpoint.safetensors", directory / DEVICE_FILE
     result: dict[str, Any] = {}
     for name, manifest in sets.items():
         start = time.monotonic()
-        result[name] = {"torch_float32": torch_wer(checkpoint, manifest), "onnx_int8": onnx_wer(int8, manifest)}
+        of_torch = known.get(name, {}).get("torch_float32") or torch_wer(checkpoint, manifest)
+        result[name] = {"torch_float32": of_torch, "onnx_int8": onnx_wer(int8, manifest)}
         print(f"{directory.name} {name} {result[name]} ({time.monotonic() - start:.0f} s)", flush=True)
     return result
 
@@ -266,7 +268,9 @@ def main() -> None:
     parts = {part: known.get(part) for part in ("wer", "speed")}
     measured = known["measured"] if args.only and known else {}
     if args.only != "speed":
-        parts["wer"], measured["wer"] = measured_wer(args.directory, sets), measured_now(int8)
+        is_same = known.get("about", {}).get("checkpoint_sha256") == about["checkpoint_sha256"]
+        parts["wer"] = measured_wer(args.directory, sets, known["wer"] if is_same else {})
+        measured["wer"] = measured_now(int8)
     if args.only != "wer" or not known:
         parts["speed"] = {"machine": processor(), **speed(int8, next(iter(sets.values())))}
         measured["speed"] = measured_now(int8)
@@ -275,7 +279,7 @@ def main() -> None:
         "version": about.pop("version"),
         "default": about.pop("default"),
         "licence": about.pop("licence"),
-        "files": [file_entry(int8)],
+        "files": [file_entry(int8), file_entry(int8.with_name(DESCRIPTION_FILE))],
         **parts,
         "measured": measured,
         "about": about,
