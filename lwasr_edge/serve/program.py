@@ -116,13 +116,13 @@ Close = Callable[[float], Awaitable[Any]]
 async def _start_wyoming(
     service: Service, plan: Plan, at_end: Callable[[], object], closing: list[Close], addresses: list[str]
 ) -> None:
-    from lwasr_edge.serve import wyoming_server
+    from lwasr_edge.serve.wyoming.server import WyomingServer, parse_uri
 
     assert plan.wyoming is not None
-    host, _, _ = wyoming_server.parse_uri(plan.wyoming)
+    host, _, _ = parse_uri(plan.wyoming)
     if plan.zeroconf is not None and host is None:
         raise OptionError(f"--zeroconf announces a TCP server, got {plan.wyoming}: use tcp://0.0.0.0:10300")
-    server = wyoming_server.WyomingServer(service, plan.rules, ends_commands=plan.ends_commands)
+    server = WyomingServer(service, plan.rules, ends_commands=plan.ends_commands)
     addresses.append(await _listening(server.start(plan.wyoming, at_end), plan.wyoming))
     closing.append(server.close)
     log.info("wyoming: listening on %s", addresses[-1])
@@ -131,23 +131,24 @@ async def _start_wyoming(
 
 
 async def _start_http(service: Service, plan: Plan, closing: list[Close], addresses: list[str]) -> None:
-    from lwasr_edge.serve import http_server
+    from lwasr_edge.serve.http.app import Access
+    from lwasr_edge.serve.http.server import HttpServer, parse_address
 
     assert plan.http is not None
-    host, port = http_server.parse_address(plan.http)
+    host, port = parse_address(plan.http)
     if plan.token is None and not plan.is_open and not is_loopback(host):
         raise OptionError(
             f"--http {plan.http} can be reached by other machines and must have a token, got none: add --token-file "
             "FILE, or --no-token to let everybody use it"
         )
-    server = http_server.HttpServer(service, http_server.Access(plan.token, plan.origins), plan.rules)
+    server = HttpServer(service, Access(plan.token, plan.origins), plan.rules)
     addresses.append(await _listening(server.start(host, port), plan.http))
     closing.append(server.close)
     log.info("http: listening on http://%s", addresses[-1])
 
 
 async def _announce(plan: Plan, address: str, started: contextlib.AsyncExitStack) -> None:
-    from lwasr_edge.serve.announcement import announce
+    from lwasr_edge.serve.wyoming.announcement import announce
 
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     assert plan.zeroconf is not None

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lwasr_edge.serve")
 
-LATE_S = 0.5  # audio that waited so long for a worker: there are too many clients
-LATE_FOR_S = 5.0  # new clients are refused so long after it
+LATE_FOR_S = 5.0  # new streams are refused so long after audio waited for `late_s`
 FILE_NICENESS = 10  # of the threads for files: streams come first
 
 Result = TypeVar("Result")
@@ -108,7 +107,7 @@ class Service:
 
     def _after_waiting(self, since_s: float, function: Callable[[], Result]) -> Result:
         now_s = time.monotonic()
-        if now_s - since_s > LATE_S:
+        if now_s - since_s > self.limits.late_s:
             self._late_until_s = now_s + LATE_FOR_S
         return function()
 

@@ -36,6 +36,7 @@ class Limits:
     session_s: float = 14_400.0  # seconds from the beginning of a request to its end
     idle_s: float = 30.0  # seconds in which a client neither sends audio nor reads results
     message_kb: float = 4_096.0  # of one message with audio, in units of 1024 bytes
+    late_s: float = 0.5  # seconds of waiting for a worker thread, after which new streams are refused for a while
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -15,7 +15,7 @@ from served import LIMITS, SENTENCE, TEXTS, limited, pcm, run, served, until
 from speech import default_recognizer, own_utterances
 
 from lwasr_edge import OptionError, Recognizer
-from lwasr_edge.serve.wyoming_server import parse_uri
+from lwasr_edge.serve.wyoming.server import parse_uri
 
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk  # isort: skip
 from wyoming.audio import AudioChunk, AudioStart, AudioStop  # isort: skip

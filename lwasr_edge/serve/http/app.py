@@ -12,8 +12,8 @@ from aiohttp import web
 
 from lwasr_edge import __version__
 from lwasr_edge.errors import LimitError, LwasrError
-from lwasr_edge.serve.http_stream import stream_socket
-from lwasr_edge.serve.http_transcriptions import create_transcription, served_models
+from lwasr_edge.serve.http.stream import stream_socket
+from lwasr_edge.serve.http.transcriptions import create_transcription, served_models
 
 if TYPE_CHECKING:
     from lwasr_edge.serve.service import Service

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http import HttpProcessingError
 
-from lwasr_edge.errors import AudioError, LimitError, OptionError
-from lwasr_edge.serve.openai_forms import verbose_json
+from lwasr_edge.errors import AudioError, LimitError, LwasrError, OptionError
+from lwasr_edge.serve.http.openai_forms import verbose_json
 from lwasr_edge.validate import shown
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def create_transcription(request: web.Request, service: Service) -> web.St
     """Receive a file, transcribe it, and answer in the form that was asked for.
 
     Raises:
-        LwasrError: what the client has to change, or a limit; see `http_app` for the status.
+        LwasrError: what the client has to change, or a limit; see `app` for the status.
     """
     declared = request.content_length
     if declared is not None and declared > service.limits.upload_bytes + MAX_PARTS * MAX_FIELD_BYTES:
@@ -120,9 +121,9 @@ async def _read_form(request: web.Request, service: Service, file: IO[bytes]) ->
                 form.granularities.append(await _text(part, service))
             elif part.name:
                 form.values[part.name] = await _text(part, service)
-    except (ValueError, AssertionError, web.HTTPException) as error:
-        if isinstance(error, (AudioError, OptionError, LimitError)):
-            raise
+    except LwasrError:
+        raise
+    except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
         raise OptionError(f"the request must be valid multipart/form-data: {error}") from error
     raise OptionError(f"a request must have at most {MAX_PARTS} fields, got more")
 

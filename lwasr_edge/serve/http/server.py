@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from lwasr_edge.errors import OptionError
-from lwasr_edge.serve.http_app import Access, make_app
+from lwasr_edge.serve.http.app import Access, make_app
 
 if TYPE_CHECKING:
     from lwasr_edge.serve.service import Service

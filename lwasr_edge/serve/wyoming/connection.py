@@ -18,7 +18,7 @@ from lwasr_edge.errors import AudioError, LimitError, LwasrError
 from lwasr_edge.events import Event, Final
 from lwasr_edge.serve.pcm import PcmFormat
 from lwasr_edge.serve.session import Session, open_session
-from lwasr_edge.serve.wyoming_protocol import describe, read_event
+from lwasr_edge.serve.wyoming.protocol import describe, read_event
 from lwasr_edge.utterance import EndpointRules
 from lwasr_edge.validate import shown
 

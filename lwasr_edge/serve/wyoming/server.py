@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from wyoming.event import async_get_stdin, async_get_stdout
 
 from lwasr_edge.errors import LimitError, OptionError
-from lwasr_edge.serve.wyoming_connection import WyomingConnection
-from lwasr_edge.serve.wyoming_protocol import MAX_HEADER_BYTES
+from lwasr_edge.serve.wyoming.connection import WyomingConnection
+from lwasr_edge.serve.wyoming.protocol import MAX_HEADER_BYTES
 
 if TYPE_CHECKING:
     from lwasr_edge.serve.service import Service
