@@ -294,6 +294,26 @@ def test_uploads_that_vanish_leave_nothing(recognizer: Recognizer) -> None:
     run(scenario())
 
 
+def test_a_client_that_does_not_read_is_disconnected(recognizer: Recognizer) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="response_format"\r\n\r\nsrt\r\n--b\r\n'
+    body += b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + wav("\u2581one") + b"\r\n--b--\r\n"
+    head = "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+
+    async def scenario() -> None:
+        async with served(recognizer, limited(idle_s=0.2)) as it:
+            object.__setattr__(it.service.forms, "srt", lambda transcript: "x" * 20_000_000)
+            host, port = it.http.split(":")
+            descriptors = open_descriptors()
+            _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+            writer.transport.pause_reading()
+            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            await until(lambda: open_descriptors() == descriptors + 2, "both ends are open")
+            await until(lambda: open_descriptors() <= descriptors + 1, "the server's end is closed")
+            writer.transport.abort()
+
+    run(scenario())
+
+
 def test_connections_without_a_request(recognizer: Recognizer) -> None:
     """They are closed after `idle_s`; beyond a limit, new ones are refused at once."""
 

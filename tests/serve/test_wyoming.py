@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from conftest import speak
-from served import LIMITS, SENTENCE, TEXTS, limited, pcm, run, served, until
+from served import LIMITS, SENTENCE, TEXTS, limited, open_descriptors, pcm, run, served, until
 from speech import default_recognizer, own_utterances
 
 from lwasr_edge import OptionError, Recognizer
@@ -180,7 +181,7 @@ def test_addresses_that_are_refused(uri: str) -> None:
         (b'{"type": "audio-chunk", "data_length": 9999999999999}\n', "size", "data_length must be at most"),
         (b'{"type": "audio-chunk", "data_length": 4}\nxxxx', "invalid", "an event must be a line of JSON"),
         (b"a" * 200_000, "size", "the header of an event must have at most"),
-        (b'{"type": "audio-start", "data": {"rate": 16000}}\n', "invalid", "width"),
+        (b'{"type": "audio-start", "data": {"rate": 16000}}\n', "invalid", "got no width"),
         (b'{"type": "audio-start", "data": {"rate": 5, "width": 2, "channels": 1}}\n', "invalid", "rate must be"),
         (b'{"type": "audio-start", "data": {"rate": "x", "width": 2, "channels": 1}}\n', "invalid", "rate must be"),
         (b'{"type": "audio-start", "data": {"rate": 16000, "width": 9, "channels": 1}}\n', "invalid", "width must be"),
@@ -237,6 +238,22 @@ def test_a_silent_client_is_closed(recognizer: Recognizer) -> None:
             await client.write_event(AudioStart(16_000, 2, 1).event())
             assert (await error_of(client)).code == "idle"
             await until(lambda: it.service.open_streams == 0, "the stream is closed")
+
+    run(scenario())
+
+
+def test_a_client_that_does_not_read_is_disconnected(recognizer: Recognizer) -> None:
+    async def scenario() -> None:
+        async with served(recognizer, limited(idle_s=0.2)) as it:
+            host, port = it.wyoming.removeprefix("tcp://").split(":")
+            descriptors = open_descriptors()
+            _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+            writer.transport.pause_reading()
+            text = json.dumps({"text": "x" * 60_000}).encode()
+            writer.write(b'{"type": "ping", "data_length": %d}\n%b' % (len(text), text) * 400)
+            await until(lambda: open_descriptors() == descriptors + 2, "both ends are open")
+            await until(lambda: open_descriptors() <= descriptors + 1, "the server's end is closed")
+            writer.transport.abort()
 
     run(scenario())
 
@@ -338,10 +355,6 @@ def test_hundreds_of_clients_that_vanish_leave_nothing(recognizer: Recognizer) -
         writer.close()
 
     async def scenario() -> None:
-        import threading
-
-        from served import open_descriptors
-
         async with served(recognizer, limited(clients=200)) as it:
             host, port = it.wyoming.removeprefix("tcp://").split(":")
             await transcript_of(it.wyoming, pcm("\u2581two", 0.1))

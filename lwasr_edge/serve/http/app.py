@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ log = logging.getLogger("lwasr_edge.serve")
 STATUS_OF_REASON = {"files": 429, "size": 413, "audio": 413, "idle": 408}
 RETRY_AFTER_S = 2
 PREFLIGHT_S = 3600
+READ_TIMES = 4  # times `idle_s`, in which a response must be read
 OPEN_PATHS = ("/health",)  # answer without a token
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -118,9 +120,27 @@ def _middleware(service: Service, access: Access) -> Any:
             response.headers["WWW-Authenticate"] = "Bearer"
         else:
             response = await _answered(request, handler)
-        return _with_origin(response, request)
+        await _send(_with_origin(response, request), request, READ_TIMES * service.limits.idle_s)
+        return response
 
     return middleware
+
+
+async def _send(response: web.StreamResponse, request: web.Request, patience_s: float) -> None:
+    """Send a response; a client that does not read it is disconnected."""
+
+    async def send() -> None:
+        await response.prepare(request)
+        await response.write_eof()
+
+    if response.prepared:  # a WebSocket
+        return
+    try:
+        await asyncio.wait_for(send(), patience_s)
+    except asyncio.TimeoutError:
+        log.info("http: a response must be read within %g s: the client was disconnected", patience_s)
+        if request.transport is not None:
+            request.transport.abort()
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

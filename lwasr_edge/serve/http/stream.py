@@ -61,6 +61,8 @@ async def stream_socket(request: web.Request, service: Service, rules: EndpointR
         await client.end_with(error)
     except (ConnectionError, RuntimeError) as error:  # the latter is aiohttp's for a socket that is closing
         log.debug("stream: a client is gone: %s", error)
+    if client.reads_nothing and request.transport is not None:
+        request.transport.abort()  # closing would wait until everything is sent
     return socket
 
 
@@ -73,6 +75,7 @@ class _StreamClient:
         self._socket = socket
         self._settings = settings
         self._session: Session | None = None
+        self.reads_nothing = False
 
     async def run(self) -> None:
         """Recognise until the client sends "end", closes or vanishes, or the service stops."""
@@ -138,7 +141,7 @@ class _StreamClient:
         code = WSCloseCode.UNSUPPORTED_DATA
         if isinstance(error, LimitError):
             code = CLOSE_CODES.get(error.reason, WSCloseCode.TRY_AGAIN_LATER)
-        with contextlib.suppress(ConnectionError, RuntimeError, LimitError):
+        with contextlib.suppress(ConnectionError, RuntimeError):
             await self._send({"kind": "error", "message": str(error)})
             await self._close(code, str(error))
 
@@ -146,7 +149,7 @@ class _StreamClient:
         """Send one JSON message.
 
         Raises:
-            LimitError: the client does not read.
+            ConnectionError: the client is gone, or does not read.
         """
         await self._in_time(self._socket.send_str(json.dumps(value, ensure_ascii=False)))
 
@@ -159,7 +162,8 @@ class _StreamClient:
         try:
             await asyncio.wait_for(sending, idle_s)
         except asyncio.TimeoutError:
-            raise LimitError(f"results must be read within {idle_s:g} s", "idle") from None
+            self.reads_nothing = True
+            raise ConnectionError(f"results must be read within {idle_s:g} s") from None
 
 
 def parse_settings(given: Mapping[str, Any], rules: EndpointRules, language: str) -> tuple[PcmFormat, dict[str, Any]]:

@@ -91,10 +91,9 @@ class WyomingConnection:
     async def _handle(self, message: Message) -> None:
         kind = message.type
         if AudioChunk.is_type(kind):
-            await self._chunk(AudioChunk.from_event(message))
+            await self._chunk(_format(message), message.payload or b"")
         elif AudioStart.is_type(kind):
-            start = AudioStart.from_event(message)
-            await self._start(PcmFormat(start.rate, start.width, start.channels))
+            await self._start(_format(message))
         elif AudioStop.is_type(kind):
             await self._stop()
         elif Transcribe.is_type(kind):
@@ -128,16 +127,15 @@ class WyomingConnection:
             max_utterance_s=self._rules.max_utterance_s,
         )
 
-    async def _chunk(self, chunk: AudioChunk) -> None:
+    async def _chunk(self, form: PcmFormat, data: bytes) -> None:
         if self._is_answered:
             return
-        form = PcmFormat(chunk.rate, chunk.width, chunk.channels)
         if self._session is None:  # some clients send no audio-start
             await self._start(form)
         assert self._session is not None
         if form != self._session.form:
             raise AudioError(f"audio must keep its format, got {form} after {self._session.form}: send audio-stop")
-        async for event in self._session.accept(chunk.audio):
+        async for event in self._session.accept(data):
             await self._show(event)
             if self._ends_commands and isinstance(event, Final):
                 await self._answer()
@@ -200,3 +198,15 @@ class WyomingConnection:
             await asyncio.wait_for(async_write_event(message, self._writer), idle_s)
         except asyncio.TimeoutError:
             raise LimitError(f"results must be read within {idle_s:g} s", "idle") from None
+
+
+def _format(message: Message) -> PcmFormat:
+    """The format of audio-start or audio-chunk.
+
+    Raises:
+        AudioError: it is missing or invalid.
+    """
+    missing = [name for name in ("rate", "width", "channels") if name not in message.data]
+    if missing:
+        raise AudioError(f"{message.type} must have rate, width and channels, got no {missing[0]}")
+    return PcmFormat(message.data["rate"], message.data["width"], message.data["channels"])

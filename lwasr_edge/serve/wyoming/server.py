@@ -114,6 +114,8 @@ async def _closed(writer: asyncio.StreamWriter, patience_s: float) -> None:
     writer.close()
     try:
         await asyncio.wait_for(writer.wait_closed(), patience_s)
+    except NotImplementedError:  # standard output; everything was sent before
+        return
     except (OSError, asyncio.TimeoutError):
         writer.transport.abort()
     except asyncio.CancelledError:
