@@ -54,7 +54,7 @@ class Service:
         self._log_transcripts = log_transcripts
         self._late_until_s = 0.0
         self._abandoned = threading.Event()  # the time for files after `stop` is over
-        cores = usable_cores()
+        self._cores = cores = usable_cores()
         self._stream_pool = ThreadPoolExecutor(cores, thread_name_prefix="lwasr-stream")
         self._file_pool = ThreadPoolExecutor(
             min(cores, limits.files), thread_name_prefix="lwasr-file", initializer=_lower_priority
@@ -71,7 +71,7 @@ class Service:
             raise self._refused("stopping", "the service is stopping: try again later")
         if self.open_streams >= self.limits.clients:
             raise self._refused("clients", f"streams must be at most {self.limits.clients}: try again later")
-        if time.monotonic() < self._late_until_s:
+        if self.open_streams >= self._cores and time.monotonic() < self._late_until_s:
             raise self._refused("late", "the service has as many streams as it can recognise in time: try again later")
         self.open_streams += 1
         self.metrics.open_streams.inc()
@@ -121,9 +121,11 @@ class Service:
         given_up = threading.Event()
         run = asyncio.get_running_loop().run_in_executor(self._file_pool, partial(self._transcribe, file, given_up))
         try:
-            return await run
-        finally:
+            return await asyncio.shield(run)
+        except asyncio.CancelledError:
             given_up.set()
+            await asyncio.wait({run})  # it reads the caller's file
+            raise
 
     def _transcribe(self, file: BinaryIO, given_up: threading.Event) -> Transcript:
         reasons: list[str] = []

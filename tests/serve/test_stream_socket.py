@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from typing import Any
@@ -93,6 +94,10 @@ def test_floats_and_a_stream_without_endpoints(recognizer: Recognizer) -> None:
             assert finals(await events_of(it, data, query="?format=float")) == TEXTS
             assert finals(await events_of(it, data, query="?format=float&endpoint=false")) == [" ".join(TEXTS)]
             assert await events_of(it, b"") == []
+            address = f"{it.url}/v1/stream?endpoint=false&rate=1000&width=1"
+            async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
+                await socket.send_bytes(b"\x80" * 601_000)
+                assert await refusal_of(socket) == (1008, "audio must have at most 600 s, got more: reconnect")
 
     run(scenario())
 
@@ -194,6 +199,9 @@ def test_a_service_that_is_late_refuses_new_streams(recognizer: Recognizer) -> N
         async with served(recognizer, limited(late_s=0.3)) as it, aiohttp.ClientSession(it.url) as session:
             release = threading.Event()
             cores = it.service._stream_pool._max_workers
+            others = contextlib.ExitStack()  # as many streams as there are threads
+            for _ in range(cores):
+                others.enter_context(it.service.stream_slot("test"))
             busy = [asyncio.ensure_future(it.service.run_for_stream(release.wait)) for _ in range(cores)]
             waiting = asyncio.ensure_future(it.service.run_for_stream(lambda: None))
             await asyncio.sleep(0.5)
@@ -202,6 +210,8 @@ def test_a_service_that_is_late_refuses_new_streams(recognizer: Recognizer) -> N
             async with session.ws_connect("/v1/stream") as socket:
                 code, message = await refusal_of(socket)
                 assert (code, "in time" in message) == (1013, True)
+            others.close()  # a stall of the machine is no reason to refuse the only stream
+            assert finals(await events_of(it, pcm("\u2581two", 0.1))) == ["two"]
 
     run(scenario())
 

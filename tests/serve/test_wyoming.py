@@ -284,6 +284,10 @@ def test_the_service_ends_commands(recognizer: Recognizer) -> None:
                 await client.read_event()  # transcript-stop
                 await client.write_event(AudioChunk(16_000, 2, 1, pcm("\u2581four", 1.0)).event())  # ignored
                 await client.write_event(AudioStop().event())
+            await client.write_event(AudioStart(16_000, 2, 1).event())
+            await client.write_event(AudioChunk(16_000, 2, 1, pcm(9.0)).event())
+            assert await answer(client) == ("", ["transcript"])  # nobody speaks
+            await client.write_event(AudioStop().event())
             await client.write_event(Describe().event())
             assert Info.is_type((await client.read_event()).type)
 

@@ -47,8 +47,6 @@ class Access:
         origin = request.headers.get("Origin")
         if origin is None or "*" in self.origins or origin in self.origins:
             return None
-        if origin in (f"http://{request.host}", f"https://{request.host}"):  # a page of the same server
-            return None
         return f"the web page {origin[:200]!r} may not use this service: start it with --allow-origin"
 
     def has_token(self, request: web.BaseRequest) -> bool:

@@ -19,6 +19,7 @@ from lwasr_edge.utterance import EndpointRules
 from lwasr_edge.validate import shown
 
 if TYPE_CHECKING:
+    from lwasr_edge.events import Event
     from lwasr_edge.serve.service import Service
 
 log = logging.getLogger("lwasr_edge.serve")
@@ -74,7 +75,7 @@ class _StreamClient:
         self._rules = rules
         self._socket = socket
         self._settings = settings
-        self._session: Session | None = None
+        self._session: Session[str] | None = None
         self.reads_nothing = False
 
     async def run(self) -> None:
@@ -91,7 +92,7 @@ class _StreamClient:
             while (data := await self._next_audio()) is not None:
                 session = await self._opened()
                 async for event in session.accept(data):
-                    await self._send(self._service.forms.event(event))
+                    await self._send(event)
         except LimitError as error:
             if error.reason == "stopping":
                 await self._finish()
@@ -124,17 +125,17 @@ class _StreamClient:
             else:
                 raise ConnectionError("closed")
 
-    async def _opened(self) -> Session:
+    async def _opened(self) -> Session[str]:
         if self._session is None:
             language = self._service.recognizer.info.language or "en"
             form, settings = parse_settings(self._settings, self._rules, language)
-            self._session = await open_session(self._service, form, **settings)
+            self._session = await open_session(self._service, form, self._json, **settings)
         return self._session
 
     async def _finish(self) -> None:
         if self._session is not None:
             for event in await self._session.finish():
-                await self._send(self._service.forms.event(event))
+                await self._send(event)
 
     async def end_with(self, error: LwasrError) -> None:
         """Tell the client what was wrong, and close."""
@@ -142,16 +143,19 @@ class _StreamClient:
         if isinstance(error, LimitError):
             code = CLOSE_CODES.get(error.reason, WSCloseCode.TRY_AGAIN_LATER)
         with contextlib.suppress(ConnectionError, RuntimeError):
-            await self._send({"kind": "error", "message": str(error)})
+            await self._send(json.dumps({"kind": "error", "message": str(error)}))
             await self._close(code, str(error))
 
-    async def _send(self, value: object) -> None:
-        """Send one JSON message.
+    def _json(self, event: Event) -> str:
+        return json.dumps(self._service.forms.event(event), ensure_ascii=False)
+
+    async def _send(self, text: str) -> None:
+        """Send one message.
 
         Raises:
             ConnectionError: the client is gone, or does not read.
         """
-        await self._in_time(self._socket.send_str(json.dumps(value, ensure_ascii=False)))
+        await self._in_time(self._socket.send_str(text))
 
     async def _close(self, code: int, reason: str) -> None:
         short = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()

@@ -89,7 +89,7 @@ async def create_transcription(request: web.Request, service: Service) -> web.St
             form.check(info.name, info.language or "en")
             transcript = await service.transcribe(file)
             result = "ok"
-            return _response(form, transcript, service)
+            return await asyncio.to_thread(_response, form, transcript, service)  # hours of words
         except asyncio.TimeoutError:
             raise LimitError(f"an upload must end within {service.limits.session_s:g} s", "idle") from None
         finally:

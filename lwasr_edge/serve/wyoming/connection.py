@@ -63,7 +63,7 @@ class WyomingConnection:
         self._reader = reader
         self._writer = writer
         self._request = Transcribe()
-        self._session: Session | None = None
+        self._session: Session[Event] | None = None
         self._slot = contextlib.ExitStack()  # of the session
         self._texts: list[str] = []
         self._is_answered = False  # before audio-stop
@@ -115,7 +115,7 @@ class WyomingConnection:
             raise AudioError("audio-start must come after audio-stop, got two of it")
         self._is_answered = False
         self._slot.enter_context(self._service.stream_slot("wyoming"))
-        self._session = await open_session(self._service, form, endpoint=self._endpoint())
+        self._session = await open_session(self._service, form, lambda event: event, endpoint=self._endpoint())
 
     def _endpoint(self) -> EndpointRules:
         if not self._ends_commands:
