@@ -190,8 +190,9 @@ class Service:
         finally:
             if not task.done():
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+                await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # or asyncio reports that nobody has asked for it
         if self._stopped in done:
             raise LimitError("the service is stopping", "stopping")
         idle_s = patience * self.limits.idle_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import re
 import threading
@@ -257,7 +258,7 @@ def test_the_log_has_transcripts_only_if_asked(recognizer: Recognizer, caplog: p
     assert " ".join(TEXTS) in caplog.text
 
 
-def test_uploads_that_vanish_leave_nothing(recognizer: Recognizer) -> None:
+def test_uploads_that_vanish_leave_nothing(recognizer: Recognizer, caplog: pytest.LogCaptureFixture) -> None:
     head = (
         b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
@@ -289,6 +290,8 @@ def test_uploads_that_vanish_leave_nothing(recognizer: Recognizer) -> None:
             await until(lambda: len(asyncio.all_tasks()) <= tasks, "all tasks have ended")
             await until(lambda: open_descriptors() <= descriptors, "all files and sockets are closed")
             assert threading.active_count() <= threads + 8  # asyncio's own writers
+            gc.collect()
+            assert "never retrieved" not in caplog.text
             assert await text() == "two"
 
     run(scenario())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import threading
 from typing import Any
@@ -16,7 +17,7 @@ from served import SENTENCE, TEXTS, Served, limited, open_descriptors, pcm, run,
 from lwasr_edge import Recognizer
 from lwasr_edge.cli.listen import event_to_dict
 
-import aiohttp  # isort: skip
+import aiohttp.web  # isort: skip
 
 END = {"type": "end"}
 
@@ -262,7 +263,9 @@ def test_a_stop_of_the_service_gives_the_last_words(recognizer: Recognizer) -> N
     run(scenario())
 
 
-def test_hundreds_of_clients_that_vanish_leave_nothing(recognizer: Recognizer) -> None:
+def test_hundreds_of_clients_that_vanish_leave_nothing(
+    recognizer: Recognizer, caplog: pytest.LogCaptureFixture
+) -> None:
     audio = pcm(0.1, "\u2581one")
 
     async def vanish(it: Served, number: int) -> None:
@@ -288,6 +291,9 @@ def test_hundreds_of_clients_that_vanish_leave_nothing(recognizer: Recognizer) -
             await until(lambda: len(asyncio.all_tasks()) <= tasks, "all tasks have ended")
             await until(lambda: open_descriptors() <= descriptors, "all sockets are closed")
             assert threading.active_count() <= threads + 2
+            gc.collect()
+            assert not [held for held in gc.get_objects() if isinstance(held, aiohttp.web.WebSocketResponse)]
+            assert "never retrieved" not in caplog.text
             assert finals(await events_of(it, pcm("\u2581two", 0.1))) == ["two"]
 
     run(scenario())

@@ -35,7 +35,6 @@ CLOSE_CODES = {
     "session": WSCloseCode.POLICY_VIOLATION,
 }
 MAX_REASON_BYTES = 120  # of a close frame
-PING_S = 20.0  # clients that vanish without a word are found so
 
 
 async def stream_socket(request: web.Request, service: Service, rules: EndpointRules) -> web.StreamResponse:
@@ -47,7 +46,7 @@ async def stream_socket(request: web.Request, service: Service, rules: EndpointR
     settings = dict(request.query)
     parse_settings(settings, rules, service.recognizer.info.language or "en")  # refused before the handshake
     limits = service.limits
-    socket = web.WebSocketResponse(max_msg_size=limits.message_bytes, heartbeat=PING_S, compress=False, timeout=5.0)
+    socket = web.WebSocketResponse(max_msg_size=limits.message_bytes, compress=False, timeout=5.0)
     if not socket.can_prepare(request).ok:
         raise web.HTTPUpgradeRequired(text="/v1/stream must be opened as a WebSocket, got another request")
     await socket.prepare(request)
