@@ -120,12 +120,7 @@ class Service:
         """
         given_up = threading.Event()
         run = asyncio.get_running_loop().run_in_executor(self._file_pool, partial(self._transcribe, file, given_up))
-        try:
-            return await asyncio.shield(run)
-        except asyncio.CancelledError:
-            given_up.set()
-            await asyncio.wait({run})  # it reads the caller's file
-            raise
+        return await to_its_end(run, given_up.set)
 
     def _transcribe(self, file: BinaryIO, given_up: threading.Event) -> Transcript:
         reasons: list[str] = []
@@ -230,6 +225,21 @@ class _Upload:
     def seekable(self) -> bool:
         """Whether the position can be changed."""
         return True
+
+
+async def to_its_end(run: asyncio.Future[Result], at_cancel: Callable[[], object] = lambda: None) -> Result:
+    """Await what a thread does with a file of the caller: a cancelled caller goes on when the thread has ended.
+
+    Args:
+        run: the future of the thread's work.
+        at_cancel: called when the caller is cancelled.
+    """
+    try:
+        return await asyncio.shield(run)
+    except asyncio.CancelledError:
+        at_cancel()
+        await asyncio.wait({run})
+        raise
 
 
 def _lower_priority() -> None:

@@ -13,6 +13,7 @@ from aiohttp.http import HttpProcessingError
 
 from lwasr_edge.errors import AudioError, LimitError, LwasrError, OptionError
 from lwasr_edge.serve.http.openai_forms import verbose_json
+from lwasr_edge.serve.service import to_its_end
 from lwasr_edge.validate import shown
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ async def _save(part: BodyPartReader, service: Service, file: IO[bytes]) -> None
         size += len(chunk)
         if size > service.limits.upload_bytes:
             raise _too_large(service)
-        await asyncio.shield(asyncio.to_thread(file.write, chunk))
+        await to_its_end(asyncio.ensure_future(asyncio.to_thread(file.write, chunk)))
     file.seek(0)
 
 
