@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import io
 import re
@@ -172,6 +173,24 @@ def test_limits_of_uploads(recognizer: Recognizer) -> None:
                 await create(file=("a.wav", wav("\u2581one")), model="tiny")
             assert busy.value.response.headers["Retry-After"] == "2"
             assert (await create(file=("a.wav", wav("\u2581one", 0.1)), model="tiny")).text == "one"
+
+    run(scenario())
+
+
+def test_an_upload_that_trickles_in(recognizer: Recognizer) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"x"
+            await asyncio.sleep(0.05)
+
+    async def scenario() -> None:
+        async with served(recognizer, limited(idle_s=0.3)) as it, aiohttp.ClientSession(it.url) as session:
+            form = aiohttp.FormData()
+            form.add_field("file", trickle(), filename="a.wav")
+            with contextlib.suppress(aiohttp.ClientError):  # the connection may be closed while the client sends
+                async with session.post("/v1/audio/transcriptions", data=form) as response:
+                    assert response.status == 408
+            await until(lambda: it.service.open_files == 0, "the upload has ended", timeout_s=5)
 
     run(scenario())
 

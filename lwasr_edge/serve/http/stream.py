@@ -55,8 +55,6 @@ async def stream_socket(request: web.Request, service: Service, rules: EndpointR
         await asyncio.wait_for(client.run(), limits.session_s)
     except asyncio.TimeoutError:
         await client.end_with(LimitError(f"a stream must end within {limits.session_s:g} s: reconnect", "session"))
-    except LimitError as error:
-        await client.end_with(error)
     except LwasrError as error:
         await client.end_with(error)
     except (ConnectionError, RuntimeError) as error:  # the latter is aiohttp's for a socket that is closing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ GRANULARITIES = ("segment", "word")
 OTHER_NAMES = ("default", "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")  # that clients have built in
 MAX_FIELD_BYTES = 65_536
 MAX_PARTS = 64
+MIN_BYTES_PER_S = 1_000  # after `idle_s`: slow uploads must not keep others out
 LANGUAGE_NAMES = {"en": "english"}
 
 
@@ -131,13 +133,15 @@ async def _read_form(request: web.Request, service: Service, file: IO[bytes]) ->
 
 async def _save(part: BodyPartReader, service: Service, file: IO[bytes]) -> None:
     """Write an uploaded file; the disk may be slow, so a thread writes."""
-    size = 0
+    size, began_s = 0, time.monotonic()
     file.seek(0)
     file.truncate()
     while chunk := await service.next_of(part.read_chunk(1 << 16)):
         size += len(chunk)
         if size > service.limits.upload_bytes:
             raise _too_large(service)
+        if time.monotonic() - began_s > service.limits.idle_s + size / MIN_BYTES_PER_S:
+            raise service.refused("idle", f"an upload must have at least {MIN_BYTES_PER_S} bytes/s, got fewer")
         await to_its_end(asyncio.ensure_future(asyncio.to_thread(file.write, chunk)))
     file.seek(0)
 
