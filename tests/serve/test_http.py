@@ -10,9 +10,11 @@ import re
 import threading
 import wave
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from conftest import speak
+from locations import ROOT
 from served import SENTENCE, TEXTS, Served, limited, open_descriptors, pcm, run, served, until
 from speech import default_recognizer, own_utterances
 
@@ -394,3 +396,25 @@ def test_real_speech() -> None:
             assert found.text == recognizer.transcribe(utterance.path).text
 
     run(scenario())
+
+
+@pytest.mark.skipif(not (ROOT / "docs" / "serve.md").is_file(), reason="needs the checkout, not an install")
+def test_the_code_of_the_page_runs(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "speech.raw").write_bytes(pcm(*SENTENCE))
+    (tmp_path / "meeting.mp3").write_bytes(wav(*SENTENCE))
+    monkeypatch.chdir(tmp_path)
+
+    async def scenario() -> None:
+        async with served(recognizer) as it:
+            for block in blocks:
+                await asyncio.to_thread(exec, block.replace("127.0.0.1:8080", it.http), {})
+
+    run(scenario())
+    assert len(blocks) == 2
+    *events, text = capsys.readouterr().out.splitlines()
+    assert [line.removeprefix("final ") for line in events if line.startswith("final")] == TEXTS
+    assert text == " ".join(TEXTS)
