@@ -13,6 +13,7 @@
     ├── CatalogError (OSError)                 a model that cannot be fetched or stored
     │   └── ChecksumError                      its SHA-256 is not the one in its card
     ├── StreamError (RuntimeError)             a stream used after its end, or by two threads
+    ├── LimitError (RuntimeError)              a limit of a service (`lwasr serve`) that a client has reached
     ├── OutputError (OSError)                  a result that cannot be written
     ├── MissingExtraError (ImportError)        an optional dependency that is not installed
     ├── CheckpointError (ValueError)           training: a checkpoint that cannot be read or does not fit
@@ -73,6 +74,19 @@ class ChecksumError(CatalogError):
 
 class StreamError(LwasrError, RuntimeError):
     """A stream was used after its end, or from a thread that does not own it."""
+
+
+class LimitError(LwasrError, RuntimeError):
+    """A client has reached a limit of a service.
+
+    Args:
+        message: what the limit is.
+        reason: one word for programs: "clients", "late", "files", "size", "audio", "idle", "stopping".
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class OutputError(LwasrError, OSError):

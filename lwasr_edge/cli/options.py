@@ -97,10 +97,20 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
     Raises:
         OptionError: an option without the option that it depends on; and whatever `Recognizer` raises.
     """
+    from lwasr_edge.recognizer import Recognizer
+
+    return Recognizer(args.model, threads=args.threads, **decoding_options(args))
+
+
+def decoding_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments `phrases`, `beam` and `lm` of a `Recognizer`; reads the phrase list.
+
+    Raises:
+        OptionError: as `open_recognizer`.
+    """
     from lwasr_edge.decoding.beam import BeamSearch
     from lwasr_edge.decoding.language_model import GENERAL, LanguageModel
     from lwasr_edge.decoding.phrases import PhraseList
-    from lwasr_edge.recognizer import Recognizer
 
     phrase_options = _given(mode=args.phrase_mode, min_confidence=args.min_confidence, bonus=args.phrase_bonus)
     if args.phrases is None and phrase_options:
@@ -116,13 +126,11 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
     else:
         lm = None if args.no_lm else GENERAL
     beam_options = _given(width=args.beam, nbest=args.nbest)
-    return Recognizer(
-        args.model,
-        threads=args.threads,
-        phrases=phrases,
-        beam=BeamSearch(**beam_options) if beam_options else None,
-        lm=lm,
-    )
+    return {
+        "phrases": phrases,
+        "beam": BeamSearch(**beam_options) if beam_options else None,
+        "lm": lm,
+    }
 
 
 def _check_mode(args: argparse.Namespace, mode: PhraseMode) -> None:

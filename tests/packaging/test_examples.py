@@ -115,6 +115,19 @@ def pcm(*spoken: str | float) -> bytes:
     return (speak(*spoken) * 32767).astype("<i2").tobytes()
 
 
+def test_gpio(home: Path) -> None:
+    pytest.importorskip("gpiozero")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "gpio.py"), "17", "One two", "three"],
+        env=environment({**os.environ, "GPIOZERO_PIN_FACTORY": "mock"}, home),
+        input=pcm(0.3, "\u2581one", 0.1, "\u2581two", 1.2, "\u2581four", 1.2, "\u2581three"),  # up to the last sample
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == "one two: pin 17 is on\nthree: pin 17 is off\n"
+
+
 def test_endpoints(home: Path, tones: Path) -> None:
     found = [re.split(r"  +", line) for line in run("endpoints.py", tones, home=home).splitlines()]
     assert [(name, reason, text) for name, _, _, reason, text in found] == [

@@ -27,7 +27,7 @@ RUNTIME_LAYERS = [
     {"stream"},
     {"recognizer"},
     {"__init__"},
-    {"__pyinstaller", "bench"},
+    {"__pyinstaller", "bench", "serve"},
     {"lm"},
     {"cli"},
     {"__main__"},
@@ -46,6 +46,7 @@ TRAINING_LAYERS = [
 LAYERS = [*RUNTIME_LAYERS, *TRAINING_LAYERS, {"export"}]
 
 HEAVY = ["torch", "onnx", "sounddevice", "sentencepiece", "safetensors", "matplotlib", "tqdm", "scipy"]
+HEAVY += ["aiohttp", "wyoming", "zeroconf", "prometheus_client", "asyncio"]
 
 
 def modules_after(code: str) -> set[str]:

@@ -1,0 +1,1 @@
+"""HTTP: WebSocket /v1/stream, POST /v1/audio/transcriptions, models, health and metrics."""

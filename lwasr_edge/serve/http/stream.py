@@ -1,0 +1,229 @@
+"""The WebSocket /v1/stream: samples in, events as JSON out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from lwasr_edge.errors import AudioError, LimitError, LwasrError, OptionError
+from lwasr_edge.serve.pcm import PcmFormat
+from lwasr_edge.serve.session import Session, open_session
+from lwasr_edge.utterance import EndpointRules
+from lwasr_edge.validate import shown
+
+if TYPE_CHECKING:
+    from lwasr_edge.events import Event
+    from lwasr_edge.serve.service import Service
+
+log = logging.getLogger("lwasr_edge.serve")
+
+SETTINGS = ("format", "rate", "width", "channels", "hop_ms", "right_context_ms", "silence_s", "endpoint", "language")
+FORMATS = ("pcm", "float")
+# Other reasons: 1013, "try again later".
+CLOSE_CODES = {
+    "stopping": WSCloseCode.GOING_AWAY,
+    "size": WSCloseCode.MESSAGE_TOO_BIG,
+    "audio": WSCloseCode.POLICY_VIOLATION,
+    "idle": WSCloseCode.POLICY_VIOLATION,
+    "session": WSCloseCode.POLICY_VIOLATION,
+}
+MAX_REASON_BYTES = 120  # of a close frame
+
+
+async def stream_socket(request: web.Request, service: Service, rules: EndpointRules) -> web.StreamResponse:
+    """Serve one client of /v1/stream.
+
+    Raises:
+        LwasrError: before the WebSocket is open, for invalid settings in the address.
+    """
+    settings = dict(request.query)
+    parse_settings(settings, rules, service.recognizer.info.language or "en")  # refused before the handshake
+    limits = service.limits
+    socket = web.WebSocketResponse(max_msg_size=limits.message_bytes, compress=False, timeout=5.0)
+    if not socket.can_prepare(request).ok:
+        raise web.HTTPUpgradeRequired(text="/v1/stream must be opened as a WebSocket, got another request")
+    await socket.prepare(request)
+    client = _StreamClient(service, rules, socket, settings)
+    try:
+        await asyncio.wait_for(client.run(), limits.session_s)
+    except asyncio.TimeoutError:
+        await client.end_with(LimitError(f"a stream must end within {limits.session_s:g} s: reconnect", "session"))
+    except LwasrError as error:
+        await client.end_with(error)
+    except (ConnectionError, RuntimeError) as error:  # the latter is aiohttp's for a socket that is closing
+        log.debug("stream: a client is gone: %s", error)
+    if client.reads_nothing and request.transport is not None:
+        request.transport.abort()  # closing would wait until everything is sent
+    return socket
+
+
+class _StreamClient:
+    def __init__(
+        self, service: Service, rules: EndpointRules, socket: web.WebSocketResponse, settings: dict[str, Any]
+    ) -> None:
+        self._service = service
+        self._rules = rules
+        self._socket = socket
+        self._settings = settings
+        self._session: Session[str] | None = None
+        self.reads_nothing = False
+
+    async def run(self) -> None:
+        """Recognise until the client sends "end", closes or vanishes, or the service stops."""
+        with self._service.stream_slot("websocket"):
+            try:
+                await self._recognise()
+            finally:
+                if self._session is not None:
+                    self._session.close()
+
+    async def _recognise(self) -> None:
+        try:
+            while (data := await self._next_audio()) is not None:
+                session = await self._opened()
+                async for event in session.accept(data):
+                    await self._send(event)
+        except LimitError as error:
+            if error.reason == "stopping":
+                await self._finish()
+            raise
+        await self._finish()
+        await self._close(WSCloseCode.OK, "")
+
+    async def _next_audio(self) -> bytes | None:
+        """The next bytes; None at the end. Settings may come before the first of them.
+
+        Raises:
+            AudioError: a message of another kind.
+            LimitError: see `Service.next_of`; or the message is too large.
+            ConnectionError: the client is gone, or has closed without "end".
+        """
+        while True:
+            message: WSMessage = await self._service.next_of(self._socket.receive())
+            if message.type is WSMsgType.BINARY:
+                return bytes(message.data)
+            if message.type is WSMsgType.TEXT:
+                wanted = _json_object(message.data)
+                if wanted == {"type": "end"}:
+                    return None
+                if self._session is not None:
+                    raise AudioError(f'text after audio must be {{"type": "end"}}, got {shown(message.data)}')
+                self._settings |= {name: value for name, value in wanted.items() if name != "type"}
+                await self._opened()
+            elif message.type is WSMsgType.ERROR:
+                raise ConnectionError(str(message.data))
+            else:
+                raise ConnectionError("closed")
+
+    async def _opened(self) -> Session[str]:
+        if self._session is None:
+            language = self._service.recognizer.info.language or "en"
+            form, settings = parse_settings(self._settings, self._rules, language)
+            self._session = await open_session(self._service, form, self._json, **settings)
+        return self._session
+
+    async def _finish(self) -> None:
+        if self._session is not None:
+            for event in await self._session.finish():
+                await self._send(event)
+
+    async def end_with(self, error: LwasrError) -> None:
+        """Tell the client what was wrong, and close."""
+        code = WSCloseCode.UNSUPPORTED_DATA
+        if isinstance(error, LimitError):
+            code = CLOSE_CODES.get(error.reason, WSCloseCode.TRY_AGAIN_LATER)
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            await self._send(json.dumps({"kind": "error", "message": str(error)}))
+            await self._close(code, str(error))
+
+    def _json(self, event: Event) -> str:
+        return json.dumps(self._service.forms.event(event), ensure_ascii=False)
+
+    async def _send(self, text: str) -> None:
+        """Send one message.
+
+        Raises:
+            ConnectionError: the client is gone, or does not read.
+        """
+        await self._in_time(self._socket.send_str(text))
+
+    async def _close(self, code: int, reason: str) -> None:
+        short = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
+        await self._in_time(self._socket.close(code=code, message=short))
+
+    async def _in_time(self, sending: Any) -> None:
+        idle_s = self._service.limits.idle_s
+        try:
+            await asyncio.wait_for(sending, idle_s)
+        except asyncio.TimeoutError:
+            self.reads_nothing = True
+            raise ConnectionError(f"results must be read within {idle_s:g} s") from None
+
+
+def parse_settings(given: Mapping[str, Any], rules: EndpointRules, language: str) -> tuple[PcmFormat, dict[str, Any]]:
+    """The format of the samples, and the options of `Recognizer.stream`.
+
+    Args:
+        given: texts of an address, or values of JSON.
+        rules: default end-points.
+        language: of the model.
+
+    Raises:
+        OptionError, AudioError: an unknown setting, or an invalid value.
+    """
+    unknown = set(given) - set(SETTINGS)
+    if unknown:
+        raise OptionError(f"settings must be among {', '.join(SETTINGS)}, got {shown(min(unknown))}")
+    form = given.get("format", "pcm")
+    if form not in FORMATS:
+        raise AudioError(
+            f"format must be pcm or float, got {shown(form)}: decode it first, or post files to "
+            "/v1/audio/transcriptions"
+        )
+    wanted = given.get("language", language)
+    if str(wanted).lower().replace("_", "-").partition("-")[0] != language:
+        raise OptionError(f"language must be {language}, got {shown(wanted)}")
+    numbers = {
+        name: _number(name, given[name])
+        for name in ("rate", "width", "channels", "hop_ms", "right_context_ms", "silence_s")
+        if name in given
+    }
+    is_float = form == "float"
+    width = numbers.get("width", 4 if is_float else 2)
+    pcm = PcmFormat(numbers.get("rate", 16_000), width, numbers.get("channels", 1), is_float)
+    if "silence_s" in numbers:
+        rules = replace(rules, silence_after_speech_s=numbers["silence_s"])
+    endpoint = str(given.get("endpoint", True)).lower()
+    if endpoint not in ("true", "false"):
+        raise OptionError(f"endpoint must be true or false, got {shown(given['endpoint'])}")
+    settings: dict[str, Any] = {"endpoint": rules if endpoint == "true" else None}
+    settings |= {name: numbers[name] for name in ("hop_ms", "right_context_ms") if name in numbers}
+    return pcm, settings
+
+
+def _number(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise OptionError(f"{name} must be a number, got {shown(value)}") from None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise AudioError(f"text must be a JSON object, got {shown(text)}: send samples as binary messages")
+    return value
