@@ -1,0 +1,98 @@
+"""From the tagger's log-probabilities to one mark and one spelling of each word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lwasr_edge.written.tagger import COMMA, FULL_STOP, LOWER, NO_MARK, QUESTION, TITLE, UPPER, Tagger
+
+MARKS = {NO_MARK: "", COMMA: ",", FULL_STOP: ".", QUESTION: "?"}
+LAST_END = 0.1  # probability of a sentence's end from which the last word of all has a full stop
+# Of a pause before the next word, in nats: sentences end at pauses, and rarely without one.
+LONG_PAUSE_S, NATS_PER_PAUSE_S, MAX_PAUSE_NATS = 0.3, 3.0, 2.5
+ALWAYS_CAPITAL = frozenset(
+    [
+        "i",
+        "i'm",
+        "i'll",
+        "i've",
+        "i'd",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "january",
+        "february",
+        "april",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ]
+)
+
+
+def choose_marks(log_probs: np.ndarray, pauses_s: Sequence[float] | None = None) -> list[int]:
+    """The mark after each word.
+
+    Args:
+        log_probs: (T, 4) of the marks.
+        pauses_s: T - 1 pauses between the words, in seconds; None if they are not known.
+    """
+    if not len(log_probs):
+        return []
+    scores = log_probs.copy()
+    if pauses_s is not None:
+        bonus = np.clip((np.array([*pauses_s, 0.0]) - LONG_PAUSE_S) * NATS_PER_PAUSE_S, 0.0, MAX_PAUSE_NATS)
+        scores[:, FULL_STOP:] += bonus[:, None]
+        scores[:, COMMA] += 0.5 * bonus
+    marks: list[int] = scores.argmax(axis=1).tolist()
+    ends = np.exp(scores[-1] - np.logaddexp.reduce(scores[-1]))[FULL_STOP:]
+    marks[-1] = FULL_STOP + int(ends.argmax()) if ends.sum() >= LAST_END else NO_MARK
+    return marks
+
+
+def choose_cases(words: Sequence[str], marks: Sequence[int], log_probs: np.ndarray) -> list[int]:
+    """The capitals of each word: the first one, and those after a full stop, have them.
+
+    Args:
+        words: T words in lower case.
+        marks: T of `choose_marks`.
+        log_probs: (T, 3) of the cases.
+    """
+    cases: list[int] = log_probs.argmax(axis=1).tolist()
+    for index, word in enumerate(words):
+        if cases[index] == LOWER and (index == 0 or marks[index - 1] == FULL_STOP or word in ALWAYS_CAPITAL):
+            cases[index] = TITLE
+    return cases
+
+
+def tag(tagger: Tagger, words: list[str], pauses_s: Sequence[float] | None = None) -> tuple[list[int], list[int]]:
+    """Marks and cases of words in lower case; see `choose_marks`."""
+    marks_log_probs, case_log_probs = tagger.log_probs(words)
+    marks = choose_marks(marks_log_probs, pauses_s)
+    return marks, choose_cases(words, marks, case_log_probs)
+
+
+def spelled(word: str, case: int, spellings: dict[str, str]) -> str:
+    """A word with its capitals.
+
+    Args:
+        word: in lower case.
+        case: LOWER, TITLE or UPPER.
+        spellings: words with capitals inside.
+    """
+    if case != LOWER and word in spellings:
+        return spellings[word]
+    if case == UPPER:
+        head, apostrophe, tail = word.rpartition("'")
+        return f"{head.upper()}'{tail}" if apostrophe and head else word.upper()
+    return word[:1].upper() + word[1:] if case == TITLE else word
