@@ -17,7 +17,11 @@ NAMED_SCALES = frozenset(("million", "billion", "trillion"))  # written as words
 OH = frozenset(("oh", "o"))  # zero in times, years and digit by digit
 NUMBER_WORDS = frozenset((*ONES, *TEENS, *TENS, *SCALES, "hundred"))
 _ORDINALS = {
-    **dict(zip(("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"), _ONES_NAMES[1:9])),
+    **dict(
+        zip(
+            ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"), _ONES_NAMES[1:9], strict=True
+        )
+    ),
     "ninth": "nine",
     "twelfth": "twelve",
     **{f"{name}th": name for name in (*TEENS, "hundred", *SCALES) if name != "twelve"},
@@ -71,9 +75,18 @@ def below_hundred(words: Sequence[str], start: int, *, minimum: int = 0) -> tupl
     return found if found[0] >= minimum else None
 
 
+def one_word(words: Sequence[str], start: int) -> int | None:
+    """A number from 1 to 99 of one word."""
+    word = words[start] if start < len(words) else ""
+    return TENS.get(word) or TEENS.get(word) or ONES.get(word) or None
+
+
 def cardinal(words: Sequence[str], start: int) -> Number | None:
     """The longest whole number at an index, with "and" inside it and "a" for one: "a hundred and five"."""
     has_article = words[start] == "a" and start + 1 < len(words) and words[start + 1] in ("hundred", *SCALES)
+    if words[start] == "hundred" and start and words[start - 1] == "the":  # "the hundred and twenty"
+        rest = below_hundred(words, _after_and(words, start + 1), minimum=1)
+        return Number(Decimal(100 + rest[0]), rest[1], rest[1] - start) if rest else None
     total, limit, position = 0, 10**15, start
     scale = ""
     while True:
@@ -84,7 +97,7 @@ def cardinal(words: Sequence[str], start: int) -> Number | None:
         value, end = group
         size_name = words[end] if end < len(words) and words[end] in SCALES else ""
         size = SCALES.get(size_name, 1)
-        if size >= limit or (size == 1 and value >= limit) or value == 0 and (total or size_name):
+        if size >= limit or (size == 1 and value >= limit) or (value == 0 and (total or size_name)):
             break
         scale = size_name if not total and size_name in NAMED_SCALES else ""
         total, limit, position = total + value * size, size, end + bool(size_name)
@@ -136,6 +149,8 @@ def decimal_digits(words: Sequence[str], start: int) -> tuple[str, int]:
     """The digits after a point, and the index after them: "one four", or "fourteen"; empty if there are none."""
     digits, end = "", start
     while end < len(words) and (words[end] in ONES or words[end] in OH):
+        if digits and list(words[end + 1 : end + 2]) == ["point"]:
+            break  # "one point two, one point three"
         digits += str(ONES.get(words[end], 0))
         end += 1
     if not digits and (found := below_hundred(words, start, minimum=10)):

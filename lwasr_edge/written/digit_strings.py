@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from lwasr_edge.written.cardinals import NUMBER_WORDS, OH, ONES, TEENS, TENS, below_hundred, cardinal
@@ -49,7 +50,7 @@ def _mixed(words: Sequence[str], start: int) -> tuple[str, int] | None:
     has_run = False
     for _ in range(MAX_MIXED_CHUNKS):
         singles, end = _singles(words, index)
-        if end < len(words) and words[end] == "hundred" and singles:
+        if end < len(words) and words[end] == "hundred" and digits in ("", "1") and singles:
             digits, index = digits + singles + "00", end + 1
             has_run = True
         elif singles:
@@ -66,7 +67,7 @@ def _is_counting(words: Sequence[str], start: int, digits: str) -> bool:
     """ "One two three", "three two one": counting, unless a code is named."""
     if len(digits) > 5 or (start and words[start - 1] in _NAMED_CODES):
         return False
-    steps = {int(after) - int(before) for before, after in zip(digits, digits[1:], strict=False)}
+    steps = {int(after) - int(before) for before, after in itertools.pairwise(digits)}
     return steps in ({1}, {-1})
 
 
@@ -88,12 +89,17 @@ def formatted(digits: str) -> str:
 def letter_and_number(words: Sequence[str], start: int) -> Pieces | None:
     """ "b twelve" is B12, "m p three" MP3; "five g" 5G."""
     end = start
-    while end < len(words) and end < start + 3 and words[end] in _LETTERS:
-        end += 1
-    if words[start] == "mp":
+    if words[start] in _LETTERS and not (start and len(words[start - 1]) == 1):
         end = start + 1
+    if words[start] == "mp" or list(words[start : start + 2]) == ["m", "p"]:
+        end = start + len(words[start : start + 2]) - (words[start] == "mp")
     if end > start:
         following = cardinal(words, end) if end < len(words) else None
+        if words[start] in "qh" and end < len(words) and words[end] in ("one", "two", "three", "four"):
+            return piece(2, f"{words[start].upper()}{ONES[words[end]]}")
+        after = words[following.end] if following is not None and following.end < len(words) else ""
+        if after.endswith("s") and after not in ("is", "was", "has", "as"):  # "plan b three days later"
+            return None
         is_last = following is None or following.end == len(words) or words[following.end] not in NUMBER_WORDS
         if following is not None and following.value < 1000 and not following.has_article and is_last:
             letters = "".join(words[start:end]).upper()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from lwasr_edge.written.cardinals import NUMBER_WORDS, OH, SCALES, TENS
-from lwasr_edge.written.clock import is_address, pair_of_numbers, relative_time, time_of_day
+from lwasr_edge.written.cardinals import NUMBER_WORDS, OH, SCALES
+from lwasr_edge.written.clock import half_day, is_address, pair_of_numbers, relative_time, time_of_day
 from lwasr_edge.written.digit_strings import digit_string, letter_and_number
 from lwasr_edge.written.pieces import Piece, Pieces, count_words, piece
 from lwasr_edge.written.quantities import numbered, quantity
@@ -23,8 +23,10 @@ _IDIOMS = {
     ("covid", "nineteen"): "COVID-19",
     ("four", "by", "four"): "4x4",
     ("seven", "eleven"): "7-Eleven",
+    ("c", "o", "two"): "CO2",
+    ("co", "two"): "CO2",
 }
-_STARTS = frozenset((*NUMBER_WORDS, *OH, *MONTHS, *SCALES, *TENS, "double", "triple", "treble", "a", "minus", "negative"))
+_STARTS = frozenset((*NUMBER_WORDS, *OH, *MONTHS, "double", "triple", "treble", "a", "minus", "negative"))
 _ORDINAL_ENDS = ("th", "first", "second", "third")
 
 
@@ -52,7 +54,7 @@ def write_numbers(words: Sequence[str], breaks: Collection[int] = ()) -> list[Pi
 
 
 def _may_start(word: str) -> bool:
-    return word in _STARTS or len(word) == 1 or word.endswith(_ORDINAL_ENDS) or word in ("point", "covid", "mp")
+    return word in _STARTS or len(word) == 1 or word.endswith(_ORDINAL_ENDS) or word in ("point", "covid", "mp", "co")
 
 
 def _match(words: Sequence[str], index: int) -> Pieces | None:
@@ -76,7 +78,9 @@ def _idiom(words: Sequence[str], start: int) -> Pieces | None:
 def _address(words: Sequence[str], start: int) -> Pieces | None:
     """A pair of numbers before a street: "one twenty three main street"."""
     found = pair_of_numbers(words, start)
-    return found if found and is_address(words, start + count_words(found)) else None
+    if found is None or half_day(words, start + count_words(found)):
+        return None
+    return found if is_address(words, start + count_words(found)) else None
 
 
 def _counted_year(words: Sequence[str], start: int) -> Pieces | None:
@@ -85,7 +89,7 @@ def _counted_year(words: Sequence[str], start: int) -> Pieces | None:
     if found is None:
         return None
     following = words[start + count_words(found)] if start + count_words(found) < len(words) else ""
-    return None if following in ("dollars", "pounds", "euros", "percent", *NUMBER_WORDS) else found
+    return None if following in ("dollars", "pounds", "euros", "percent", "hundred", *SCALES) else found
 
 
 def _pair(words: Sequence[str], start: int) -> Pieces | None:

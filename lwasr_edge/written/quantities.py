@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from lwasr_edge.written.cardinals import (
     NAMED_SCALES,
+    NUMBER_WORDS,
     Number,
     below_hundred,
-    cardinal,
     decimal_digits,
     number,
     ordinal,
@@ -33,7 +33,8 @@ UNITS = frozenset(
 }
 _SPANS = frozenset(("year", "month", "week", "day"))
 _NEGATIVE = frozenset(("minus", "negative"))
-_JOINS = frozenset(("to", "or", "and"))
+_BEFORE_ADDRESS = frozenset(("", "at", "to", "is", "of", "from", "near", "address"))
+_JOINS = frozenset(("to", "or", "and", "by"))
 
 
 def quantity(words: Sequence[str], start: int) -> Pieces | None:
@@ -59,6 +60,8 @@ def _plain(words: Sequence[str], start: int, found: Number) -> Pieces | None:
     if found.is_indefinite or (found.has_article and found.value < 1000 and found.n_words == 2):
         return None
     is_named = (before in LABELS and (before, found.value) != ("number", 1)) or is_address(words, found.end)
+    if found.is_small and before not in LABELS:
+        is_named = is_named and before in _BEFORE_ADDRESS
     after_feet = before == "foot" and start > 1 and number(words, start - 2) is not None
     if found.is_small and not (is_named or after_feet or (following in UNITS and found.value != 1)):
         return None
@@ -115,13 +118,15 @@ def _range(words: Sequence[str], start: int, found: Number) -> Pieces | None:
     if join == "and" and before != "between":
         return None
     other = number(words, found.end + 1)
-    if other is None or other.has_article or other.value < found.value:
+    if other is None or other.has_article or (other.value < found.value and join != "by"):
         return None
-    if other.n_words > 1 and not other.scale and not other.decimals and other.value >= 100:
+    if other.n_words == 2 and words[other.end - 1] in ("hundred", "thousand") and join in ("or", "to"):
         return tuple(Piece(1, word) for word in words[start : other.end])  # "two or three hundred"
     following = words[other.end] if other.end < len(words) else ""
     rest = list(words[other.end : other.end + 2])
-    is_measured = following in UNITS or following in _CURRENCY_WORDS or rest[:1] == ["percent"] or rest == ["per", "cent"]
+    is_measured = (
+        following in UNITS or following in _CURRENCY_WORDS or rest[:1] == ["percent"] or rest == ["per", "cent"]
+    )
     is_time = following in ("am", "pm", "o'clock") or rest in (["a", "m"], ["p", "m"])
     if other.is_small and not (is_measured or is_time):
         return None
@@ -141,7 +146,7 @@ def _negative(words: Sequence[str], start: int) -> Pieces | None:
 
 
 def _ends_number(words: Sequence[str], end: int) -> bool:
-    return cardinal(words[:end], end - 1) is not None
+    return words[end - 1] in NUMBER_WORDS
 
 
 def _fraction(words: Sequence[str], start: int) -> Pieces | None:

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
-from lwasr_edge.written.cardinals import ONES, OH, TEENS, TENS, below_hundred, cardinal, ordinal, with_suffix
+from lwasr_edge.written.cardinals import (
+    OH,
+    ONES,
+    TEENS,
+    TENS,
+    Number,
+    below_hundred,
+    cardinal,
+    one_word,
+    ordinal,
+    with_suffix,
+)
 from lwasr_edge.written.pieces import Piece, Pieces, piece
 
 MONTHS = {
@@ -19,6 +31,7 @@ _BEFORE_DATE = frozenset(
 _SUBJECTS = frozenset(
     ("i", "you", "he", "she", "it", "we", "they", "who", "that", "which", "there", "what", "one", "will", "would")
 ) | {"to", "must", "can", "could", "should", "not", "people"}
+_AFTER_LONE_DAY = frozenset(("", "at", "and", "to", "through"))
 _DECADES = {f"{name[:-1]}ies": value for name, value in TENS.items()} | {"tens": 10, "hundreds": 0}
 _BEFORE_YEAR = frozenset(
     ("in", "since", "by", "until", "till", "of", "year", "from", "during", "before", "after", "around", "early", "late")
@@ -63,6 +76,9 @@ def year_or_decade(words: Sequence[str], start: int) -> Pieces | None:
     if found_year is None:
         return None
     digits, end = found_year
+    next_year = below_hundred(words, end, minimum=10)
+    if next_year is not None and next_year[0] == int(digits[2:]) + 1 and word != "two":
+        return piece(next_year[1] - start, f"{digits}-{next_year[0]}")
     if word == "two":
         is_year = before in _BEFORE_YEAR or (digits != "2000" and end - start > 2)
         return piece(end - start, digits) if is_year and _is_year(words, end) else None
@@ -80,9 +96,17 @@ def date(words: Sequence[str], start: int) -> Pieces | None:
     if words[start] in MONTHS:
         return _month_first(words, start)
     day = ordinal(words, start)
-    if day is None or not 1 <= day.value <= 31 or list(words[day.end : day.end + 1]) != ["of"]:
+    if day is None:
+        return _day_first(words, start)
+    if not 1 <= day.value <= 31:
         return None
+    if list(words[day.end : day.end + 1]) != ["of"]:
+        is_day = start > 1 and list(words[start - 2 : start]) == ["on", "the"]
+        following = words[day.end] if day.end < len(words) else ""
+        return piece(day.n_words, with_suffix(int(day.value))) if is_day and following in _AFTER_LONE_DAY else None
     month = words[day.end + 1] if day.end + 1 < len(words) else ""
+    if month in ("this", "the", "next", "last") and list(words[day.end + 2 : day.end + 3]) == ["month"]:
+        return piece(day.n_words, with_suffix(int(day.value)))
     if month not in MONTHS:
         return None
     pieces = (
@@ -94,11 +118,31 @@ def date(words: Sequence[str], start: int) -> Pieces | None:
     return (*pieces, Piece(found[1] - day.end - 2, found[0])) if found else pieces
 
 
+def _day_first(words: Sequence[str], start: int) -> Pieces | None:
+    """ "9 December 2018"."""
+    day = below_hundred(words, start, minimum=1)
+    month = words[day[1]] if day is not None and day[1] < len(words) else ""
+    if day is None or day[0] > 31 or month not in MONTHS:
+        return None
+    found = year(words, day[1] + 1)
+    before = words[start - 1] if start else ""
+    if found is None and (month in _VERBS or before not in _BEFORE_DATE):
+        return None
+    pieces = (Piece(day[1] - start, str(day[0])), Piece(1, MONTHS[month]))
+    return (*pieces, Piece(found[1] - day[1] - 1, found[0])) if found else pieces
+
+
+def _is_day_and_year(words: Sequence[str], start: int) -> bool:
+    """ "Twelve twenty eighteen" after a month: the 12th, 2018, not 1220."""
+    day = one_word(words, start)
+    return day is not None and day <= 31 and year(words, start + 1) is not None
+
+
 def _month_first(words: Sequence[str], start: int) -> Pieces | None:
     before, month = words[start - 1] if start else "", Piece(1, MONTHS[words[start]])
     is_verb = words[start] in _VERBS and before in _SUBJECTS
     found = year(words, start + 1)
-    if found and not is_verb:
+    if found and not is_verb and not _is_day_and_year(words, start + 1):
         return month, Piece(found[1] - start - 1, found[0])
     has_article = start + 1 < len(words) and words[start + 1] == "the"
     at = start + 1 + has_article
@@ -109,6 +153,8 @@ def _month_first(words: Sequence[str], start: int) -> Pieces | None:
         text = with_suffix(int(day.value))
     else:
         day = cardinal(words, at) if at < len(words) and not has_article and not is_verb else None
+        if day is not None and _is_day_and_year(words, at):
+            day = Number(Decimal(one_word(words, at) or 0), at + 1, 1)
         if day is None or not 1 <= day.value <= 31 or day.has_article:
             return None
         following = words[day.end] if day.end < len(words) else ""

@@ -100,10 +100,9 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         OptionError: it cannot be read.
     """
-    openers = {".xz": lzma.open, ".gz": gzip.open}
+    unpack = {".xz": lzma.decompress, ".gz": gzip.decompress}.get(path.suffix, bytes)
     try:
-        with openers.get(path.suffix, open)(path, "rb") as file:
-            return split_lines(file.read().decode("utf-8-sig"))
+        return split_lines(unpack(path.read_bytes()).decode("utf-8-sig"))
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise OptionError(f"{path} must be text in UTF-8, plain, .gz or .xz, got {error}: name another") from error
 
