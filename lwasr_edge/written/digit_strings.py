@@ -95,7 +95,7 @@ def letter_and_number(words: Sequence[str], start: int) -> Pieces | None:
         end = start + len(words[start : start + 2]) - (words[start] == "mp")
     if end > start:
         following = cardinal(words, end) if end < len(words) else None
-        if words[start] in "qh" and end < len(words) and words[end] in ("one", "two", "three", "four"):
+        if words[start] in ("q", "h") and end < len(words) and words[end] in ("one", "two", "three", "four"):
             return piece(2, f"{words[start].upper()}{ONES[words[end]]}")
         after = words[following.end] if following is not None and following.end < len(words) else ""
         if after.endswith("s") and after not in ("is", "was", "has", "as"):  # "plan b three days later"

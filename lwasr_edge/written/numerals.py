@@ -68,8 +68,9 @@ def _match(words: Sequence[str], index: int) -> Pieces | None:
 
 def _idiom(words: Sequence[str], start: int) -> Pieces | None:
     for length in (3, 2):
-        text = _IDIOMS.get(tuple(words[start : start + length]))
-        if text:
+        spoken = tuple(words[start : start + length])
+        text = _IDIOMS.get(spoken)
+        if text and len(spoken) == length:
             following = words[start + length] if start + length < len(words) else ""
             return None if following in NUMBER_WORDS else piece(length, text)
     return None

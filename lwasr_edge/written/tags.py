@@ -9,6 +9,7 @@ import numpy as np
 from lwasr_edge.written.tagger import COMMA, FULL_STOP, LOWER, NO_MARK, QUESTION, TITLE, UPPER, Tagger
 
 MARKS = {NO_MARK: "", COMMA: ",", FULL_STOP: ".", QUESTION: "?"}
+AFTER_QUESTION = 0.2  # probability of a capital from which a word after a question mark has one: "Where? said he."
 LAST_END = 0.1  # probability of a sentence's end from which the last word of all has a full stop
 # Of a pause before the next word, in nats: sentences end at pauses, and rarely without one.
 LONG_PAUSE_S, NATS_PER_PAUSE_S, MAX_PAUSE_NATS = 0.3, 3.0, 2.5
@@ -60,18 +61,31 @@ def choose_marks(log_probs: np.ndarray, pauses_s: Sequence[float] | None = None)
     return marks
 
 
-def choose_cases(words: Sequence[str], marks: Sequence[int], log_probs: np.ndarray) -> list[int]:
-    """The capitals of each word: the first one, and those after a full stop, have them.
+def choose_cases(
+    words: Sequence[str], marks: Sequence[int], log_probs: np.ndarray, mark_log_probs: np.ndarray
+) -> list[int]:
+    """The capitals of each word: the first one, and those after the end of a sentence, have them.
+
+    Elsewhere the probability of a capital is that under the condition that no sentence begins there:
+    P(capital) = P(begins) + (1 - P(begins)) P(capital | does not begin).
 
     Args:
         words: T words in lower case.
         marks: T of `choose_marks`.
         log_probs: (T, 3) of the cases.
+        mark_log_probs: (T, 4) of the marks.
     """
     cases: list[int] = log_probs.argmax(axis=1).tolist()
+    begins = np.exp(mark_log_probs[:-1, FULL_STOP:]).sum(axis=1).clip(0.0, 0.999)
+    capital = 1.0 - np.exp(log_probs[:, LOWER])
+    inside = (capital[1:] - begins) / (1.0 - begins)
     for index, word in enumerate(words):
-        if cases[index] == LOWER and (index == 0 or marks[index - 1] == FULL_STOP or word in ALWAYS_CAPITAL):
+        before = marks[index - 1] if index else FULL_STOP
+        is_first = before == FULL_STOP or (before == QUESTION and capital[index] > AFTER_QUESTION)
+        if cases[index] == LOWER and (is_first or word in ALWAYS_CAPITAL):
             cases[index] = TITLE
+        elif cases[index] == TITLE and not is_first and word not in ALWAYS_CAPITAL and inside[index - 1] < 0.5:
+            cases[index] = LOWER
     return cases
 
 
@@ -79,7 +93,10 @@ def tag(tagger: Tagger, words: list[str], pauses_s: Sequence[float] | None = Non
     """Marks and cases of words in lower case; see `choose_marks`."""
     marks_log_probs, case_log_probs = tagger.log_probs(words)
     marks = choose_marks(marks_log_probs, pauses_s)
-    return marks, choose_cases(words, marks, case_log_probs)
+    for index in range(len(words) - 1):  # the letters of an acronym
+        if len(words[index]) == 1 == len(words[index + 1]) and words[index + 1] not in "ai":
+            marks[index] = NO_MARK
+    return marks, choose_cases(words, marks, case_log_probs, marks_log_probs)
 
 
 def spelled(word: str, case: int, spellings: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lwasr_edge.words import Word, join_words
 from lwasr_edge.written.cardinals import NUMBER_WORDS, OH, ONES
@@ -18,7 +19,7 @@ from lwasr_edge.written.pieces import Piece
 from lwasr_edge.written.tagger import COMMA, FULL_STOP, LOWER, Tagger, packaged_tagger
 from lwasr_edge.written.tags import MARKS, spelled, tag
 
-MAX_ACRONYM = 5  # letters; longer runs are names that somebody spells
+MAX_ACRONYM = 6  # letters; longer runs are names that somebody spells
 _PLAIN = re.compile(r"[a-z']+")
 _AS_IT_IS = "\0"  # for the rules: a word that has its spelling already, from a list of phrases
 _TITLES = {"mister": "Mr.", "missus": "Mrs.", "doctor": "Dr."}
@@ -29,6 +30,11 @@ class WrittenWord(Word):
     """A written word, with its punctuation; it may contain a space, as in "$5 million"."""
 
     words: tuple[Word, ...]  # the recognised ones that it stands for, at least one
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: text, times, confidence, and n_words, the number of recognised words."""
+        described = {name: getattr(self, name) for name in ("text", "start_s", "end_s", "confidence")}
+        return {**described, "n_words": len(self.words)}
 
 
 def write(words: Sequence[Word], tagger: Tagger | None = None) -> tuple[WrittenWord, ...]:

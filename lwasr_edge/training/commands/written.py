@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +17,14 @@ import torch
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import check_output, write_bytes, write_file
-from lwasr_edge.training.written.batches import FILLERS, Encoded, Vocabulary
+from lwasr_edge.training.written.batches import FILLERS, Encoded
+from lwasr_edge.training.written.corpus import Corpus, read_texts
 from lwasr_edge.training.written.fit import FitOptions, fit
 from lwasr_edge.training.written.network import TaggerNetwork, WordTable
 from lwasr_edge.training.written.scores import Count, best_bias, score, texts
-from lwasr_edge.training.written.sentences import Tagged, emphasised, read_lines, share_of, spellings, tag_line
 from lwasr_edge.written.tagger import Tagger, TaggerConfig
 
-TUNING, MEASURING = 0.015, 0.03  # shares of the lines of each file
 MAX_TUNING_TEXTS = 100  # of each file
-
-
-@dataclass
-class Corpus:
-    """One file, divided by line."""
-
-    name: str
-    train: list[Encoded] = field(default_factory=list)
-    tuning: list[Tagged] = field(default_factory=list)
-    measuring: list[Tagged] = field(default_factory=list)
-
-
-def read_corpus(path: Path, vocabulary: Vocabulary, written: dict[str, str], *, is_held_out: bool = False) -> Corpus:
-    """Read a file of sentences.
-
-    Args:
-        path: one sentence a line.
-        vocabulary: gets the words of the training part.
-        written: gets the words with capitals inside.
-        is_held_out: all of it is for measuring.
-    """
-    lines = read_lines(path)
-    ordinary = emphasised(lines)
-    corpus = Corpus(path.name.partition(".")[0])
-    learned: list[Tagged] = []
-    for line in lines:
-        sentence = tag_line(line, ordinary)
-        share = share_of(line)
-        if sentence is None:
-            continue
-        if is_held_out or TUNING <= share < TUNING + MEASURING:
-            corpus.measuring.append(sentence)
-        elif share < TUNING:
-            corpus.tuning.append(sentence)
-        else:
-            learned.append(sentence)
-            corpus.train.append(vocabulary.encode(sentence))
-    written.update(spellings(iter(learned)))
-    return corpus
 
 
 def shares(corpora: list[Corpus], weights: dict[str, float]) -> list[tuple[list[Encoded], float]]:
@@ -79,21 +38,20 @@ def shares(corpora: list[Corpus], weights: dict[str, float]) -> list[tuple[list[
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Train, tune, write the tagger and its report."""
     torch.manual_seed(args.seed)
-    vocabulary, written = Vocabulary(), dict[str, str]()
-    corpora = [read_corpus(path, vocabulary, written) for path in args.texts]
-    held_out = [read_corpus(path, Vocabulary(), {}, is_held_out=True) for path in args.held_out]
+    read = read_texts(args.texts, args.held_out, args.output.with_name(args.output.name + ".text.pt"))
+    corpora, numbers = read.corpora, {word: number for number, word in enumerate(read.vocabulary)}
     used = shares(corpora, dict(args.share))
     if not used:
         raise OptionError("TEXT must hold sentences that end in a full stop or question mark, got none: name others")
     config = TaggerConfig()
-    network = TaggerNetwork(config, WordTable.of(list(vocabulary.numbers), config))
-    fillers = np.array([vocabulary.numbers[word] for word in FILLERS if word in vocabulary.numbers] or [-2])
+    network = TaggerNetwork(config, WordTable.of(read.vocabulary, config))
+    fillers = np.array([numbers[word] for word in FILLERS if word in numbers] or [-2])
     options = FitOptions(args.epochs, args.minutes, args.learning_rate, args.seed)
     state_file = args.output.with_name(args.output.name + ".state.pt")
     progress = fit(network, used, fillers, options, state_file)
     tuning = [texts(corpus.tuning)[:MAX_TUNING_TEXTS] for corpus in corpora if corpus.tuning]
-    bias = best_bias(Tagger(network.arrays(written, [0.0] * 4)), tuning)
-    arrays = network.arrays(written, bias)
+    bias = best_bias(Tagger(network.arrays(read.spellings, [0.0] * 4)), tuning)
+    arrays = network.arrays(read.spellings, bias)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub has no names
     write_bytes(args.output, buffer.getvalue())
@@ -103,7 +61,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         "bytes": len(buffer.getvalue()),
         "mark_bias": bias,
         "held_out_lines": {one.name: described(score(tagger, texts(one.measuring))) for one in corpora},
-        "held_out_files": {one.name: described(score(tagger, texts(one.measuring))) for one in held_out},
+        "held_out_files": {one.name: described(score(tagger, texts(one.measuring))) for one in read.held_out},
     }
     write_file(args.output.with_name(args.output.name + ".json"), json.dumps(report, indent=1) + "\n")
     return report

@@ -63,7 +63,7 @@ def score(tagger: Tagger, joined: Sequence[Tagged]) -> dict[str, Count]:
     for text in joined:
         mark_log_probs, case_log_probs = tagger.log_probs(text.words)
         marks = choose_marks(mark_log_probs)
-        cases = np.array(choose_cases(text.words, marks, case_log_probs))
+        cases = np.array(choose_cases(text.words, marks, case_log_probs, mark_log_probs))
         found, wanted = np.array(marks), np.array(text.marks)
         for mark in (FULL_STOP, QUESTION):
             counts["ends"].add(found == mark, wanted == mark)

@@ -123,8 +123,8 @@ def emphasised(lines: list[str]) -> frozenset[str]:
 def tag_line(line: str, ordinary: frozenset[str] = frozenset()) -> Tagged | None:
     """The words and tags of a line; None if it does not end a sentence or has no usable length.
 
-    Semicolons, colons and dashes count as commas, exclamation marks as full stops (as commas before a word in lower
-    case: "I will!" said he). Quotation marks and brackets are dropped.
+    Semicolons and colons count as commas, exclamation marks as full stops (as commas before a word in lower case: "I
+    will!" said he). Quotation marks, brackets and dashes are dropped.
 
     Args:
         line: one or more sentences.
@@ -135,7 +135,7 @@ def tag_line(line: str, ordinary: frozenset[str] = frozenset()) -> Tagged | None
         return None
     text = _MONEY.sub(lambda match: f"{match[2]} {match[3]} {_CURRENCY[match[1]]}", text)
     text = _CLOCK.sub(lambda match: match[1] if match[2] == "00" else f"{match[1]}:{match[2]}", text)
-    tokens = _DASH.sub(" , ", text).split()
+    tokens = _DASH.sub(" ", text).split()
     if len(tokens) > MAX_WORDS or _last_is_abbreviation(tokens[-1]):
         return None
     tagged = Tagged()
@@ -146,7 +146,7 @@ def tag_line(line: str, ordinary: frozenset[str] = frozenset()) -> Tagged | None
         for part in re.split(r"[-/]", match["core"]):
             _add_part(tagged, part, ordinary)
         following = next((c for following in tokens[index + 1 : index + 3] for c in following if c.isalnum()), "")
-        mark = _mark(match["core"], match["after"], following)
+        mark = _mark(match["core"], match["after"] if match["core"] else token, following)
         if tagged.words and mark > tagged.marks[-1]:
             tagged.marks[-1] = mark
     if not tagged.words or len(tagged.words) > MAX_WORDS:
@@ -203,7 +203,7 @@ def _mark(core: str, after: str, following: str) -> int:
     """
     if "?" in after:
         return QUESTION
-    ends = "!" in after or ("." in after and core.lower() not in _ABBREVIATIONS and len(core) > 1)
+    ends = "!" in after or ("." in after and core.lower() not in _ABBREVIATIONS and len(core) != 1)
     if ends and not following.islower():
         return FULL_STOP
     return COMMA if set(after) & set(",;:!") or "..." in after else NO_MARK
