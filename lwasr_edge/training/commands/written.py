@@ -56,10 +56,12 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub has no names
     write_bytes(args.output, buffer.getvalue())
     tagger = Tagger(arrays)
+    alone = {one.name: described(score(tagger, texts(one.measuring, n_words=1))) for one in corpora}
     report = {
         "training": {"steps": progress.steps, "words": progress.n_words, "minutes": round(progress.elapsed_s / 60, 1)},
         "bytes": len(buffer.getvalue()),
         "mark_bias": bias,
+        "sentences": alone,
         "held_out_lines": {one.name: described(score(tagger, texts(one.measuring))) for one in corpora},
         "held_out_files": {one.name: described(score(tagger, texts(one.measuring))) for one in read.held_out},
     }

@@ -42,13 +42,13 @@ class Count:
         return {"f1": round(self.f1, 4), "precision": round(precision, 4), "recall": round(recall, 4), "n": self.wanted}
 
 
-def texts(sentences: Sequence[Tagged], seed: int = 0) -> list[Tagged]:
-    """Join sentences, in shuffled order, to texts of `TEXT_WORDS` words or little more."""
+def texts(sentences: Sequence[Tagged], seed: int = 0, n_words: int = TEXT_WORDS) -> list[Tagged]:
+    """Join sentences, in shuffled order, to texts of `n_words` words or little more; 1 leaves each by itself."""
     order = list(sentences)
     random.Random(seed).shuffle(order)
     joined = [Tagged()]
     for sentence in order:
-        if len(joined[-1].words) >= TEXT_WORDS:
+        if len(joined[-1].words) >= n_words:
             joined.append(Tagged())
         joined[-1].words += sentence.words
         joined[-1].marks += sentence.marks
