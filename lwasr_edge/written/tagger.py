@@ -10,16 +10,20 @@ The weights are made by `lwasr-train written`, whose network (training/written/n
 from __future__ import annotations
 
 import functools
+import importlib.resources
 import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lwasr_edge.errors import ModelError
 from lwasr_edge.written.features import word_rows
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # `importlib.resources.abc` from Python 3.11 on
 
 NO_MARK, COMMA, FULL_STOP, QUESTION = range(4)
 LOWER, TITLE, UPPER = range(3)
@@ -79,8 +83,11 @@ class Tagger:
             raise ModelError(f"tagger must be a file of lwasr-train written, got {error!r}: make it again") from error
 
     @classmethod
-    def load(cls, path: Path = WEIGHTS) -> Tagger:
+    def load(cls, path: Path | Traversable = WEIGHTS) -> Tagger:
         """Read a tagger's file.
+
+        Args:
+            path: of a regular file, or of one in a zip file.
 
         Raises:
             ModelError: it cannot be read or is no tagger.
@@ -139,8 +146,8 @@ class Tagger:
 
 @functools.cache
 def packaged_tagger() -> Tagger:
-    """The tagger of the package, read once."""
-    return Tagger.load()
+    """The tagger of the package, read once; also where the package is in a zip file."""
+    return Tagger.load(importlib.resources.files("lwasr_edge.written") / WEIGHTS.name)
 
 
 def weight_shapes(config: TaggerConfig) -> dict[str, tuple[int, ...]]:

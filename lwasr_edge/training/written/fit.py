@@ -21,7 +21,7 @@ from lwasr_edge.written.tagger import N_CASES, N_MARKS
 
 WARM_UP = 0.03  # share of the training in which the learning rate rises
 SAVE_EVERY_S = 60.0
-DROPOUT, WORD_DROPOUT = 0.1, 0.04
+WORD_DROPOUT = 0.04  # other dropout is of no use where a text is read only two or three times
 MAX_GRADIENT = 1.0
 
 
@@ -63,7 +63,7 @@ def fit(
     Raises:
         CheckpointError: the state is of another network or damaged.
     """
-    optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     progress = _restore(state_file, network, optimizer)
     n_words = sum(share * sum(len(one.word_ids) for one in sentences) for sentences, share in corpora)
     network.train()
@@ -105,7 +105,7 @@ def loss_of(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def _step(network: TaggerNetwork, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-    loss = loss_of(network(batch.word_ids, dropout=DROPOUT, word_dropout=WORD_DROPOUT), batch)
+    loss = loss_of(network(batch.word_ids, word_dropout=WORD_DROPOUT), batch)
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)

@@ -45,14 +45,14 @@ class Layer(nn.Module):
         self.linear = nn.Linear(width, 2 * width)
         nn.init.normal_(self.conv.weight, std=config.kernel**-0.5)
 
-    def forward(self, x: Tensor, mask: Tensor, dropout: float) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, T, D) and (B, T, 1) to (B, T, D)."""
         kernel, width = self.conv.weight.shape
         y = (self.norm(x) * mask).transpose(1, 2)
         weight = self.conv.weight.T.unsqueeze(1)  # (D, 1, kernel)
         y = F.conv1d(y, weight, padding=kernel // 2 * self.dilation, dilation=self.dilation, groups=width)
         y = F.glu(self.linear(y.transpose(1, 2)), dim=-1)
-        return x + F.dropout(y, dropout, self.training)
+        return x + y
 
 
 class TaggerNetwork(nn.Module):
@@ -75,12 +75,11 @@ class TaggerNetwork(nn.Module):
         nn.init.normal_(self.words.weight, std=0.3)
         nn.init.normal_(self.ngrams.weight, std=0.6)
 
-    def forward(self, word_ids: Tensor, *, dropout: float = 0.0, word_dropout: float = 0.0) -> Tensor:
+    def forward(self, word_ids: Tensor, *, word_dropout: float = 0.0) -> Tensor:
         """Logits of a batch.
 
         Args:
             word_ids: (B, T) indices into the vocabulary; -1 after the end of a sequence.
-            dropout: of the layers.
             word_dropout: share of the batch's words that are known by their n-grams alone, as words that are not in
                 the training text.
 
@@ -96,7 +95,7 @@ class TaggerNetwork(nn.Module):
         rest = F.embedding(self.table.ngrams[used], padded).sum(1) / self.table.counts[used]
         x = F.embedding(inverse, torch.cat([known, rest], 1)) * mask
         for layer in self.layers:
-            x = layer(x, mask, dropout)
+            x = layer(x, mask)
         logits: Tensor = self.head(self.norm(x))
         return logits
 
