@@ -17,13 +17,8 @@ NAMED_SCALES = frozenset(("million", "billion", "trillion"))  # written as words
 OH = frozenset(("oh", "o"))  # zero in times, years and digit by digit
 NUMBER_WORDS = frozenset((*ONES, *TEENS, *TENS, *SCALES, "hundred"))
 _ORDINALS = {
-    **dict(
-        zip(
-            ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"), _ONES_NAMES[1:9], strict=True
-        )
-    ),
-    "ninth": "nine",
-    "twelfth": "twelve",
+    **{"first": "one", "second": "two", "third": "three", "fourth": "four", "fifth": "five", "sixth": "six"},
+    **{"seventh": "seven", "eighth": "eight", "ninth": "nine", "twelfth": "twelve"},
     **{f"{name}th": name for name in (*TEENS, "hundred", *SCALES) if name != "twelve"},
     **{f"{name[:-1]}ieth": name for name in TENS},
 }

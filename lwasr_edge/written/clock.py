@@ -25,7 +25,6 @@ _NO_STREET = frozenset(
     ("at", "in", "on", "of", "to", "for", "and", "or", "the", "a", "am", "pm", "is", "was", "by", "from", "with")
 ) | {"wheel"}
 _PRICES = (95, 99)
-_RELATIVE = frozenset(("to", "past", "after", "before", "till", "of"))
 
 
 def half_day(words: Sequence[str], start: int) -> Pieces | None:

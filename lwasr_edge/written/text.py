@@ -51,11 +51,23 @@ def write(words: Sequence[Word], tagger: Tagger | None = None) -> tuple[WrittenW
     Raises:
         ModelError: the package's tagger cannot be read.
     """
-    if not words:
-        return ()
-    tagger = tagger or packaged_tagger()
-    lower = [word.text.lower() for word in words]
     pauses_s = [after.start_s - before.end_s for before, after in itertools.pairwise(words)]
+    return _write(words, tagger or packaged_tagger(), pauses_s) if words else ()
+
+
+def write_text(text: str, tagger: Tagger | None = None) -> str:
+    """Write recognised text as people do, without times.
+
+    Args:
+        text: words in lower case, separated by spaces.
+        tagger: None for that of the package.
+    """
+    words = [Word(word, 0.0, 0.0, 1.0) for word in text.split()]
+    return join_words(_write(words, tagger or packaged_tagger(), None)) if words else ""
+
+
+def _write(words: Sequence[Word], tagger: Tagger, pauses_s: Sequence[float] | None) -> tuple[WrittenWord, ...]:
+    lower = [word.text.lower() for word in words]
     marks, cases = tag(tagger, lower, pauses_s)
     rule_words = [word.text if _PLAIN.fullmatch(word.text) else _AS_IT_IS for word in words]
     written: list[WrittenWord] = []
@@ -74,16 +86,6 @@ def write(words: Sequence[Word], tagger: Tagger | None = None) -> tuple[WrittenW
             WrittenWord(text, group[0].start_s, group[-1].end_s, _mean(one.confidence for one in group), group)
         )
     return tuple(written)
-
-
-def write_text(text: str, tagger: Tagger | None = None) -> str:
-    """Write recognised text as people do, without times.
-
-    Args:
-        text: words in lower case, separated by spaces.
-        tagger: None for that of the package.
-    """
-    return join_words(write([Word(word, 0.0, 0.0, 1.0) for word in text.split()], tagger))
 
 
 def _plain_word(

@@ -93,6 +93,8 @@ def test_a_long_pause_ends_a_sentence() -> None:
     without = np.log(np.array([[0.6, 0.2, 0.15, 0.05], [0.1, 0.1, 0.7, 0.1]], np.float32))
     assert choose_marks(without, [0.1])[0] == 0
     assert choose_marks(without, [1.5])[0] == 2
+    likely = np.log(np.array([[0.3, 0.1, 0.5, 0.1], [0.1, 0.1, 0.7, 0.1]], np.float32))
+    assert [choose_marks(likely, pauses)[0] for pauses in (None, [0.2], [0.0])] == [2, 2, 0]
     assert choose_marks(without[:0]) == []
 
 
