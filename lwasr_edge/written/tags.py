@@ -10,10 +10,10 @@ from lwasr_edge.written.tagger import COMMA, FULL_STOP, LOWER, NO_MARK, QUESTION
 
 MARKS = {NO_MARK: "", COMMA: ",", FULL_STOP: ".", QUESTION: "?"}
 AFTER_QUESTION = 0.2  # probability of a capital from which a word after a question mark has one: "Where? said he."
-LAST_END = 0.1  # probability of a sentence's end from which the last word of all has a full stop
+LAST_END = 0.03  # probability of a sentence's end from which the last word of all has a full stop
 # Sentences end at pauses, and rarely without one: nats for the end of a sentence by the pause before the next word, s.
 # Half of them count for a comma. The text of the training has no pauses; these were chosen on recordings, by eye.
-PAUSES_S, PAUSE_NATS = (0.0, 0.15, 0.3, 1.2), (-1.0, 0.0, 0.0, 2.5)
+PAUSES_S, PAUSE_NATS = (0.0, 0.15, 0.3, 0.6, 1.2), (-1.0, 0.0, 0.0, 1.0, 3.5)
 ALWAYS_CAPITAL = frozenset(
     [
         "i",
