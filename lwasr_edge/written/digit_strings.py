@@ -9,6 +9,7 @@ from lwasr_edge.written.cardinals import NUMBER_WORDS, OH, ONES, TEENS, TENS, be
 from lwasr_edge.written.pieces import Pieces, piece
 
 MAX_MIXED_CHUNKS = 12
+MIN_INTERNATIONAL = 8  # digits
 PHONE_LENGTHS = (7, 10, 11)
 _REPEATS = {"double": 2, "triple": 3, "treble": 3}
 _NAMED_CODES = frozenset(("number", "code", "pin", "extension", "password", "room", "is", "dial", "call"))
@@ -18,13 +19,17 @@ _AFTER_NUMBERS = {"d": "D", "g": "G", "k": "K"}
 
 def digit_string(words: Sequence[str], start: int) -> Pieces | None:
     """Three digits or more in a row, or a phone number with a few numbers of two digits."""
+    if words[start] == "plus":
+        singles, end = _singles(words, start + 1)
+        return piece(end - start, f"+{singles}") if len(singles) >= MIN_INTERNATIONAL else None
     singles, end = _singles(words, start)
     if end < len(words) and words[end] in ("hundred", "thousand", "million", "billion"):
         singles, end = singles[:-1], end - 1
     mixed = _mixed(words, start)
     if mixed is not None and mixed[1] > end:
         return piece(mixed[1] - start, formatted(mixed[0]))
-    if len(singles) < 3 or _is_counting(words, start, singles):
+    is_named = start > 0 and words[start - 1] in _NAMED_CODES - {"is", "number"}
+    if len(singles) < (2 if is_named else 3) or _is_counting(words, start, singles):
         return None
     return piece(end - start, formatted(singles))
 

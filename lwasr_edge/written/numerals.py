@@ -26,7 +26,7 @@ _IDIOMS = {
     ("c", "o", "two"): "CO2",
     ("co", "two"): "CO2",
 }
-_STARTS = frozenset((*NUMBER_WORDS, *OH, *MONTHS, "double", "triple", "treble", "a", "minus", "negative"))
+_STARTS = frozenset((*NUMBER_WORDS, *OH, *MONTHS, "double", "triple", "treble", "a", "minus", "negative", "plus"))
 _ORDINAL_ENDS = ("th", "first", "second", "third")
 
 

@@ -32,6 +32,7 @@ UNITS = frozenset(
     *("horsepower", "mph", "yen", "rupees", "francs", "bucks", "cents", "pence", "percentage", "pounds", "knots"),
 }
 _SPANS = frozenset(("year", "month", "week", "day"))
+_MEASURES = _SPANS | {"hour", "minute", "mile", "foot", "meter", "metre", "page", "bedroom", "star"}
 _NEGATIVE = frozenset(("minus", "negative"))
 _BEFORE_ADDRESS = frozenset(("", "at", "to", "is", "of", "from", "near", "address"))
 _JOINS = frozenset(("to", "or", "and", "by"))
@@ -49,7 +50,7 @@ def quantity(words: Sequence[str], start: int) -> Pieces | None:
     return (
         _money(words, start, found)
         or _percent(words, found)
-        or _age(words, found)
+        or _age(words, start, found)
         or _range(words, start, found)
         or _plain(words, start, found)
     )
@@ -98,12 +99,16 @@ def _percent(words: Sequence[str], found: Number) -> Pieces | None:
     return piece(found.n_words + n_words, f"{found.digits()}%") if n_words else None
 
 
-def _age(words: Sequence[str], found: Number) -> Pieces | None:
+def _age(words: Sequence[str], start: int, found: Number) -> Pieces | None:
+    """ "A 25-year-old", "25 years old"; and "a ten-year plan", with its number in words below ten."""
     span, old = (*words[found.end : found.end + 2], "", "")[:2]
     if found.scale or found.has_article:
         return None
     if span in _SPANS and old in ("old", "olds"):
         return piece(found.n_words + 2, f"{found.digits()}-{span}-{old}")
+    if span in _MEASURES and start and words[start - 1] == "a" and old and old not in ("and", "or", "to", "of"):
+        value = words[start] if found.is_small else found.digits()
+        return piece(found.n_words + 1, f"{value}-{span}") if found.value != 1 else None
     if span.removesuffix("s") in _SPANS and span.endswith("s") and old == "old":
         return piece(found.n_words, found.digits())
     return None

@@ -69,9 +69,11 @@ def year_or_decade(words: Sequence[str], start: int) -> Pieces | None:
         return piece(2, f"{TEENS.get(word, 20)}{_DECADES[following]:02d}s")
     if word == "two" and following == "thousands":
         return piece(2, "2000s")
-    if word in TEENS and following == "hundred" and before in _BEFORE_YEAR and TEENS[word] > 10:
+    if word in TEENS and following == "hundred" and TEENS[word] > 10:
         found = cardinal(words, start)
-        return piece(found.end - start, str(found.value)) if found is not None and _is_year(words, found.end) else None
+        has_rest = found is not None and found.value % 100 != 0 and TEENS[word] > 12
+        is_named = found is not None and (has_rest or before in _BEFORE_YEAR) and _is_year(words, found.end)
+        return piece(found.n_words, str(found.value)) if found is not None and is_named else None
     found_year = year(words, start)
     if found_year is None:
         return None
@@ -88,7 +90,8 @@ def year_or_decade(words: Sequence[str], start: int) -> Pieces | None:
 def _is_year(words: Sequence[str], end: int) -> bool:
     """Whether the next word is not what a number counts."""
     following = words[end] if end < len(words) else ""
-    return following not in _QUANTIFIED and (not following.endswith("s") or following in _NO_PLURALS)
+    is_plural = following.endswith("s") and not following.endswith(("ss", "us", "is")) and following not in _NO_PLURALS
+    return following not in _QUANTIFIED and not is_plural
 
 
 def date(words: Sequence[str], start: int) -> Pieces | None:
