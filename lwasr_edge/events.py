@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
     from lwasr_edge.decoding.decoder import Alternative
+    from lwasr_edge.written.text import WrittenWord
 
 # Silence; maximum length; the stream was flushed; the audio that follows is missing.
 EndReason = Literal["endpoint", "length", "flush", "gap"]
@@ -75,6 +77,18 @@ class Final:
     def text(self) -> str:
         """All words as text."""
         return join_words(self.words)
+
+    @property
+    def written(self) -> str:
+        """The text as people write it, in English: capitals, punctuation, digits."""
+        return join_words(self.written_words)
+
+    @cached_property
+    def written_words(self) -> tuple[WrittenWord, ...]:
+        """The words of `written` with their times; computed at the first use, in about a millisecond."""
+        from lwasr_edge.written.text import write  # not loaded before it is used
+
+        return write(self.words)
 
 
 Event = Partial | Final

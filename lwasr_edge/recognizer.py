@@ -12,7 +12,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from lwasr_edge.audio.reader import AudioReader
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lwasr_edge.model_info import ModelInfo
     from lwasr_edge.stream import Stream
     from lwasr_edge.streaming.segment import SegmentText
+    from lwasr_edge.written.text import WrittenWord
 
 Progress = Callable[[float, float], object]  # seconds done, seconds in total; False stops
 
@@ -52,14 +53,34 @@ class Transcript:
         """All words, separated by spaces; empty for silence."""
         return join_words(self.words)
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON: text, duration_s, model, words, and alternatives if there are any."""
+    @property
+    def written(self) -> str:
+        """The text as people write it, in English: capitals, punctuation, digits."""
+        return join_words(self.written_words)
+
+    @cached_property
+    def written_words(self) -> tuple[WrittenWord, ...]:
+        """The words of `written` with their times; computed at the first use."""
+        from lwasr_edge.written.text import write  # not loaded before it is used
+
+        return write(self.words)
+
+    def to_dict(self, *, written: bool = False) -> dict[str, Any]:
+        """For JSON: text, duration_s, model, words, and alternatives if there are any.
+
+        Args:
+            written: also "written", the text as people write it, and "written_words" with the number of recognised
+                words that each one stands for.
+        """
         described: dict[str, Any] = {
             "text": self.text,
             "duration_s": self.duration_s,
             "model": self.model,
             "words": [asdict(word) for word in self.words],
         }
+        if written:
+            described["written"] = self.written
+            described["written_words"] = [word.to_dict() for word in self.written_words]
         if self.alternatives:
             described["alternatives"] = [asdict(alternative) for alternative in self.alternatives]
         return described

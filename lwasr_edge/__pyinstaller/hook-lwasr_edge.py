@@ -1,8 +1,9 @@
-"""What PyInstaller cannot see: modules that are imported by name, the packaged model and language model."""
+"""What PyInstaller cannot see: modules that are imported by name, and the packaged models."""
 
 import lwasr_edge
 from lwasr_edge.hub.catalog import packaged_models_dir
 from lwasr_edge.hub.packaged import PACKAGED_MODEL, packaged_path
+from lwasr_edge.written.tagger import WEIGHTS
 
 hiddenimports = sorted({f"lwasr_edge.{module}" for module in lwasr_edge._MODULE_OF.values()})
 excludedimports = ["lwasr_edge.training", "lwasr_edge.export", "torch"]  # for training and export alone
@@ -12,3 +13,4 @@ datas = [
     for path in (packaged_models_dir() / PACKAGED_MODEL).glob(pattern)
 ]
 datas.append((str(packaged_path("decoding/general.lm")), "lwasr_edge/decoding"))
+datas.append((str(WEIGHTS), "lwasr_edge/written"))

@@ -14,7 +14,9 @@ from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
     add_model_options,
+    add_written_option,
     count,
+    is_english,
     not_negative,
     open_recognizer,
     positive,
@@ -72,6 +74,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--silence-s", type=positive, metavar="S", help="silence after speech that ends an utterance (default: 0.8)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per event and line")
+    add_written_option(parser, "finished utterances are written in a terminal, as recognised elsewhere")
     add_model_options(parser)
     add_decoding_options(parser)
     parser.set_defaults(run=run)
@@ -96,18 +99,21 @@ def run(args: argparse.Namespace) -> int:
             "devices"
         )
     recognizer = open_recognizer(args)
+    if args.written is None:
+        args.written = not args.json and is_english(recognizer) and is_terminal(sys.stdout)
+    shown = {"as_json": args.json, "with_alternatives": args.nbest is not None, "written": args.written}
     if args.raw is not None:
         from lwasr_edge.cli.raw import RawInput, stdin_for_samples
 
         samples = RawInput(stdin_for_samples(), recognizer.stream(args.raw, **settings), args.channels or 1)
         say("listening to stdin; Ctrl-C or its end stops")
         with stopped_by_signals(samples.stop):
-            show_events(samples, as_json=args.json, with_alternatives=args.nbest is not None)
+            show_events(samples, **shown)
         return 0
     listener = recognizer.listen(args.device, **settings)
     with listener, stopped_by_signals(listener.stop):
         say(f"listening to {listener.device.name!r}; Ctrl-C stops")
-        show_events(listener, as_json=args.json, with_alternatives=args.nbest is not None, listener=listener)
+        show_events(listener, **shown, listener=listener)
     return 0
 
 
@@ -126,12 +132,17 @@ def list_devices() -> int:
 
 
 def show_events(
-    events: Iterable[Event], *, as_json: bool, with_alternatives: bool = False, listener: Listener | None = None
+    events: Iterable[Event],
+    *,
+    as_json: bool,
+    with_alternatives: bool = False,
+    written: bool = False,
+    listener: Listener | None = None,
 ) -> None:
     """Print events as they arrive; after an utterance, its alternatives if wanted, and a warning of lost audio."""
     from lwasr_edge.events import Final
 
-    line = LiveLine()
+    line = LiveLine(written=written)
     overflows_reported = 0
 
     def report_losses() -> None:
@@ -143,7 +154,7 @@ def show_events(
     try:
         for event in events:
             if as_json:
-                print(json_text(event_to_dict(event)), flush=True)
+                print(json_text(event_to_dict(event, written=written)), flush=True)
             else:
                 line.show(event)
                 if with_alternatives and isinstance(event, Final):
@@ -164,9 +175,14 @@ def lost_audio(listener: Listener) -> str:
 
 
 class LiveLine:
-    """The current utterance on one terminal line, finished ones above it; without a terminal, only finished ones."""
+    """The current utterance on one terminal line, finished ones above it; without a terminal, only finished ones.
 
-    def __init__(self) -> None:
+    Args:
+        written: finished utterances as people write them.
+    """
+
+    def __init__(self, *, written: bool = False) -> None:
+        self._written = written
         self._is_terminal = is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
 
     def show(self, event: Event) -> None:
@@ -175,7 +191,7 @@ class LiveLine:
 
         if isinstance(event, Final):
             self.clear()
-            print(event.text, flush=True)
+            print(event.written if self._written else event.text, flush=True)
         elif self._is_terminal:
             width = shutil.get_terminal_size().columns - 1
             text = event.text
@@ -190,8 +206,8 @@ class LiveLine:
             sys.stdout.flush()
 
 
-def event_to_dict(event: Event) -> object:
-    """An event for JSON: its kind, text, words, and times."""
+def event_to_dict(event: Event, *, written: bool = False) -> object:
+    """An event for JSON: its kind, text, words, and times; of a final, also as people write it if `written`."""
     from lwasr_edge.events import Final
 
     fields: dict[str, Any]
@@ -200,6 +216,9 @@ def event_to_dict(event: Event) -> object:
         if event.heard is not None:
             fields["heard"] = event.heard
             fields["alternatives"] = [asdict(alternative) for alternative in event.alternatives]
+        if written:
+            fields["written"] = event.written
+            fields["written_words"] = [word.to_dict() for word in event.written_words]
     else:
         fields = {"kind": "partial", "stable_text": event.stable_text, "time_s": event.time_s}
     return rounded({**fields, "text": event.text, "words": [asdict(word) for word in event.words]})

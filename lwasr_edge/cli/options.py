@@ -91,6 +91,21 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_written_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --written and --no-written; `default` says when it is on."""
+    parser.add_argument(
+        "--written",
+        action=argparse.BooleanOptionalAction,
+        help="write English text as people do: capitals, punctuation and digits; or the words as they were "
+        f"recognised, in lower case (default: {default})",
+    )
+
+
+def is_english(recognizer: Recognizer) -> bool:
+    """Whether the words of a model can be written."""
+    return recognizer.info.language.lower().partition("-")[0] in ("en", "")
+
+
 def open_recognizer(args: argparse.Namespace) -> Recognizer:
     """Create the recogniser that --model, --threads and the decoding options describe.
 

@@ -64,26 +64,31 @@ def _wrap(text: str) -> list[str]:
     return lines
 
 
-def to_srt(transcript: Transcript) -> str:
+def shown_words(transcript: Transcript, *, written: bool) -> tuple[Word, ...]:
+    """The words as people write them, or as they were recognised."""
+    return transcript.written_words if written else transcript.words
+
+
+def to_srt(transcript: Transcript, *, written: bool = False) -> str:
     """SubRip: numbered cues, comma before the milliseconds."""
     return "".join(
         f"{number}\n{clock(cue.start_s, ',')} --> {clock(cue.end_s, ',')}\n" + "\n".join(cue.lines) + "\n\n"
-        for number, cue in enumerate(make_cues(transcript.words), 1)
+        for number, cue in enumerate(make_cues(shown_words(transcript, written=written)), 1)
     )
 
 
-def to_vtt(transcript: Transcript) -> str:
+def to_vtt(transcript: Transcript, *, written: bool = False) -> str:
     """WebVTT: a header, then cues; `&`, `<` and `>` are escaped."""
     cues = "".join(
         f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}\n" + escape("\n".join(cue.lines)) + "\n\n"
-        for cue in make_cues(transcript.words)
+        for cue in make_cues(shown_words(transcript, written=written))
     )
     return "WEBVTT\n\n" + cues
 
 
-def to_text(transcript: Transcript) -> str:
+def to_text(transcript: Transcript, *, written: bool = False) -> str:
     """The text and a line feed."""
-    return transcript.text + "\n"
+    return (transcript.written if written else transcript.text) + "\n"
 
 
 def alternatives_to_text(alternatives: Iterable[Alternative]) -> str:
@@ -91,16 +96,17 @@ def alternatives_to_text(alternatives: Iterable[Alternative]) -> str:
     return "".join(f"    {one.confidence:.2f}  {one.text or '(none of the phrases)'}\n" for one in alternatives)
 
 
-def to_json(transcript: Transcript, file: str | None = None) -> str:
+def to_json(transcript: Transcript, file: str | None = None, *, written: bool = False) -> str:
     """One JSON object on one line: the `file`, if given for stdout, and the fields of `Transcript.to_dict`."""
     named = {} if file is None else {"file": file}
-    return json_text(rounded({**named, **transcript.to_dict()}), for_stdout=file is not None) + "\n"
+    return json_text(rounded({**named, **transcript.to_dict(written=written)}), for_stdout=file is not None) + "\n"
 
 
-def to_words(transcript: Transcript) -> str:
+def to_words(transcript: Transcript, *, written: bool = False) -> str:
     """One line per word: start, end, confidence and text, separated by tabs."""
     return "".join(
-        f"{word.start_s:.3f}\t{word.end_s:.3f}\t{word.confidence:.3f}\t{word.text}\n" for word in transcript.words
+        f"{word.start_s:.3f}\t{word.end_s:.3f}\t{word.confidence:.3f}\t{word.text}\n"
+        for word in shown_words(transcript, written=written)
     )
 
 
@@ -109,7 +115,7 @@ class OutputFormat:
     """One way to write a transcript."""
 
     suffix: str
-    write: Callable[[Transcript], str]
+    write: Callable[..., str]  # (transcript, *, written=False)
 
 
 FORMATS = {

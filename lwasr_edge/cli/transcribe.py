@@ -20,14 +20,16 @@ from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
     add_model_options,
+    add_written_option,
     count,
+    is_english,
     open_recognizer,
     positive,
 )
 from lwasr_edge.cli.outputs import check_text_output
 from lwasr_edge.cli.progress import ProgressLine
 from lwasr_edge.cli.signals import InterruptiblePipe, Interruption
-from lwasr_edge.cli.streams import binary_stdin, say
+from lwasr_edge.cli.streams import binary_stdin, is_terminal, say
 from lwasr_edge.cli.subtitles import FORMATS, alternatives_to_text, to_json
 from lwasr_edge.errors import AudioError, AudioWarning, OptionError, OutputError
 from lwasr_edge.files import split_lines, write_file
@@ -81,6 +83,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="N|each",
         help="transcribe channel N alone, or each one: with one speaker per channel (default: the mean of all)",
     )
+    add_written_option(parser, "written in subtitles and in a terminal, both in JSON, as recognised elsewhere")
     add_model_options(parser)
     add_decoding_options(parser)
     parser.set_defaults(run=run, format="text")
@@ -97,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
         if job.output is not None:
             check_text_output(job.output, [*args.files, args.model, args.phrases, *(args.lm or [])])
     recognizer = open_recognizer(args)
+    if args.written is None:
+        args.written = is_english(recognizer) and is_written_by_default(args, jobs)
     failed = False
     with Interruption() as interruption:
         for number, job in enumerate(jobs, 1):
@@ -118,6 +123,13 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_ERROR if failed else 0
 
 
+def is_written_by_default(args: argparse.Namespace, jobs: list[Job]) -> bool:
+    """Whether people read the output: subtitles, and text in a terminal. Programs match the words of other text."""
+    if args.format == "text":
+        return jobs[0].output is None and is_terminal(sys.stdout)
+    return args.format != "words"
+
+
 def write_transcripts(transcripts: list[Transcript], job: Job, args: argparse.Namespace, *, prefix: bool) -> None:
     """Write the transcripts of one recording to its file or to stdout, there with the recording's name if `prefix`."""
     written = rendered(transcripts, job.file if job.output is None else None, args)
@@ -131,14 +143,14 @@ def write_transcripts(transcripts: list[Transcript], job: Job, args: argparse.Na
 def rendered(transcripts: list[Transcript], file: str | None, args: argparse.Namespace) -> str:
     """The transcripts in the form that the user wants: one, or one of each channel."""
     if args.channel == EACH:
-        return write_channels(args.format, transcripts, file)
+        return write_channels(args.format, transcripts, file, written=args.written)
     (transcript,) = transcripts
     if args.format == "json":
-        return to_json(transcript, file=file)
-    written = FORMATS[args.format].write(transcript)
+        return to_json(transcript, file=file, written=args.written)
+    output = FORMATS[args.format].write(transcript, written=args.written)
     if args.nbest is not None and args.format == "text":
-        written += alternatives_to_text(transcript.alternatives)
-    return written
+        output += alternatives_to_text(transcript.alternatives)
+    return output
 
 
 def report_stop(transcripts: list[Transcript], job: Job, n_left: int) -> None:

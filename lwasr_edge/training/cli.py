@@ -19,12 +19,13 @@ COMMANDS = {  # name -> module under lwasr_edge.training, help
     "adapt": ("commands.adapt", "step 2: students learn from transcripts by CTC"),
     "average": ("commands.average", "average a model's weights before and after further training"),
     "blank-penalty": ("commands.blank_penalty", "tune the blank penalty on held-out speech, to recover deleted words"),
+    "written": ("commands.written", "train the tagger that writes capitals and punctuation"),
     "evaluate": ("commands.evaluate", "greedy WER and CER"),
     "compare": ("study.compare", "train by every method at the same cost: a table and plots"),
     "search": ("study.search", "find layers, widths and precision that fit a size and a speed"),
     "plan": ("study.plan", "estimate what reference, students and training from scratch cost here"),
 }
-RESUMABLE = {"represent", "adapt", "reference", "compare", "search"}
+RESUMABLE = {"represent", "written", "adapt", "reference", "compare", "search"}
 # Spellings of 0.1.0, accepted for one more version.
 RENAMED_COMMANDS = {"calibrate": "blank-penalty"}
 RENAMED_OPTIONS = {

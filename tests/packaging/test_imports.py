@@ -21,6 +21,7 @@ RUNTIME_LAYERS = [
     {"native", "validate"},
     {"files"},
     {"chunking", "model_info", "wer", "words"},
+    {"written"},
     {"audio", "events", "hub"},
     {"decoding", "microphone", "model", "utterance"},
     {"streaming"},
@@ -34,7 +35,7 @@ RUNTIME_LAYERS = [
 ]
 TRAINING_LAYERS = [
     {"training.__init__"},
-    {"training.model", "training.data"},
+    {"training.model", "training.data", "training.written"},
     {"training.compress"},
     {"training.loop", "training.scoring"},
     {"training.options"},

@@ -94,6 +94,6 @@ def test_the_hook_of_pyinstaller() -> None:
     (folder,) = get_hook_dirs()
     hook = runpy.run_path(str(Path(folder) / "hook-lwasr_edge.py"))
     assert "lwasr_edge.recognizer" in hook["hiddenimports"]
-    assert {Path(source).name: target for source, target in hook["datas"]} == dict.fromkeys(
-        ("model.int8.onnx.gz", "card.json", "card.md"), "lwasr_edge/models/en-base"
-    ) | {"general.lm": "lwasr_edge/decoding"}
+    model = dict.fromkeys(("model.int8.onnx.gz", "card.json", "card.md"), "lwasr_edge/models/en-base")
+    others = {"general.lm": "lwasr_edge/decoding", "tagger.npz": "lwasr_edge/written"}
+    assert {Path(source).name: target for source, target in hook["datas"]} == {**model, **others}
