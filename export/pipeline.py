@@ -12,7 +12,6 @@ from pathlib import Path
 import onnx
 from torch import nn
 
-from lwasr_edge.export.compress import SUFFIX, save_model
 from lwasr_edge.export.graph import OPSET, store_as_float16, trace
 from lwasr_edge.export.metadata import Description, describe, interface, write_metadata
 from lwasr_edge.export.ort_format import convert, require_same
@@ -41,6 +40,7 @@ from lwasr_edge.export.verify import (
     synthetic_recordings,
 )
 from lwasr_edge.files import sha256_of
+from lwasr_edge.hub.gzip_blocks import compressed
 from lwasr_edge.model import Model
 from lwasr_edge.model_info import MODEL_KEY
 from lwasr_edge.training.model.acoustic_model import AcousticModel
@@ -121,9 +121,15 @@ def with_left_context(model: AcousticModel, most_frames: int) -> AcousticModel:
     return shorter
 
 
+def save_model(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a model, as gzip if the name ends in ".gz"."""
+    data = proto.SerializeToString()
+    path.write_bytes(compressed(data) if path.suffix == ".gz" else data)
+
+
 def write_interface(proto: onnx.ModelProto, path: Path) -> Path:
     """Write `interface` beside a model file, under its name with .json for .onnx or .onnx.gz; return its path."""
-    output = path.with_name(path.name.removesuffix(SUFFIX).removesuffix(".onnx") + ".json")
+    output = path.with_name(path.name.removesuffix(".gz").removesuffix(".onnx") + ".json")
     output.write_text(json.dumps(interface(proto, path), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return output
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import speak
 
 from lwasr_edge import EndpointRules, Recognizer
-from lwasr_edge.cli.listen import event_to_dict
+from lwasr_edge.cli.commands.listen import event_to_dict
 from lwasr_edge.cli.subtitles import to_srt, to_vtt
 from lwasr_edge.serve.program import Plan, running
 from lwasr_edge.serve.settings import Forms, Limits

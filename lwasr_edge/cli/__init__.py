@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    from lwasr_edge.cli import bench, info, listen, lm, models, serve, transcribe
+    from lwasr_edge.cli.commands import bench, info, listen, lm, models, serve, transcribe
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(

@@ -17,7 +17,7 @@ from locations import ROOT
 from served import pcm, run
 
 from lwasr_edge.cli import build_parser, main
-from lwasr_edge.cli.serve import chosen_limits
+from lwasr_edge.cli.commands.serve import chosen_limits
 from lwasr_edge.serve.http.server import parse_address
 from lwasr_edge.serve.program import is_loopback
 
@@ -147,7 +147,7 @@ def test_without_the_extra(model_path: Path) -> None:
 def test_a_token_from_a_file_and_from_the_environment(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lwasr_edge.cli.serve import read_token
+    from lwasr_edge.cli.commands.serve import read_token
 
     path = tmp_path / "token"
     path.write_text("from-the-file\n", encoding="utf-8")

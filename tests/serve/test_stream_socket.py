@@ -15,7 +15,7 @@ from conftest import speak
 from served import SENTENCE, TEXTS, Served, limited, open_descriptors, pcm, run, served, until
 
 from lwasr_edge import Recognizer
-from lwasr_edge.cli.listen import event_to_dict
+from lwasr_edge.cli.commands.listen import event_to_dict
 
 import aiohttp.web  # isort: skip
 

@@ -224,7 +224,7 @@ def test_too_little_memory_is_not_a_bug(
     def exhaust(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("lwasr_edge.cli.transcribe.plan_jobs", exhaust)
+    monkeypatch.setattr("lwasr_edge.cli.commands.transcribe.plan_jobs", exhaust)
     status, _, err = run(capsys, "transcribe", "a.wav")
     assert status == 2
     assert err.startswith("lwasr: error: not enough memory")
@@ -234,7 +234,7 @@ def test_too_little_memory_is_not_a_bug(
 def test_a_bug_asks_for_a_report(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lwasr_edge.cli.transcribe.plan_jobs", lambda *_: 1 / 0)
+    monkeypatch.setattr("lwasr_edge.cli.commands.transcribe.plan_jobs", lambda *_: 1 / 0)
     status, _, err = run(capsys, "transcribe", "a.wav")
     assert status == 1
     assert err.startswith("lwasr: error: unexpected ZeroDivisionError: division by zero: please report it")
@@ -244,7 +244,7 @@ def test_ctrl_c(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lwasr_edge.cli.transcribe.plan_jobs", interrupt)
+    monkeypatch.setattr("lwasr_edge.cli.commands.transcribe.plan_jobs", interrupt)
     assert run(capsys, "transcribe", "a.wav") == (130, "", "")
 
 

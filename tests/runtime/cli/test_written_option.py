@@ -12,7 +12,7 @@ from conftest import speak
 
 from lwasr_edge import Final, Partial, Word
 from lwasr_edge.cli import main
-from lwasr_edge.cli.listen import event_to_dict, show_events
+from lwasr_edge.cli.commands.listen import event_to_dict, show_events
 from lwasr_edge.cli.options import is_english
 
 TEXT, WRITTEN = "one fourteen two", "One 14 two."

@@ -26,7 +26,7 @@ from lwasr_edge import (
     list_devices,
 )
 from lwasr_edge.cli import main
-from lwasr_edge.cli.listen import lost_audio, stopped_by_signals
+from lwasr_edge.cli.commands.listen import lost_audio, stopped_by_signals
 from lwasr_edge.microphone import listener as microphone
 from lwasr_edge.model import ChunkResult, Model
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lwasr_edge.cli.command import install_line
-from lwasr_edge.cli.listen import event_to_dict
+from lwasr_edge.cli.commands.listen import event_to_dict
 from lwasr_edge.cli.options import (
     Commands,
     add_decoding_options,
