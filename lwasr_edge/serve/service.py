@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lwasr_edge.serve")
 
 LATE_FOR_S = 5.0  # new streams are refused so long after audio waited for `late_s`
+LOG_EVERY_S = 60.0  # one refusal for each reason: a flood of clients must not fill the log
 FILE_NICENESS = 10  # of the threads for files: streams come first
 
 Result = TypeVar("Result")
@@ -53,6 +54,7 @@ class Service:
         self._stopped: asyncio.Future[None] | None = None
         self._log_transcripts = log_transcripts
         self._late_until_s = 0.0
+        self._logged_s: dict[str, float] = {}  # reason of a refusal -> when it was logged
         self._abandoned = threading.Event()  # the time for files after `stop` is over
         self._cores = cores = usable_cores()
         self._stream_pool = ThreadPoolExecutor(cores, thread_name_prefix="lwasr-stream")
@@ -156,6 +158,10 @@ class Service:
 
     def _refused(self, reason: str, message: str) -> LimitError:
         self.metrics.refused.labels(reason).inc()
+        now_s = time.monotonic()
+        if now_s - self._logged_s.get(reason, -LOG_EVERY_S) >= LOG_EVERY_S:
+            self._logged_s[reason] = now_s
+            log.warning("refused (%s): %s; /metrics counts all of them", reason, message)
         return LimitError(message, reason)
 
     def log_text(self, source: str, text: str) -> None:

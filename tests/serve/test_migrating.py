@@ -74,13 +74,18 @@ def listen(recognizer: Recognizer, device: object = None, endpoint: EndpointRule
     yield FakeListener(recognizer, endpoint or EndpointRules())
 
 
+@pytest.fixture(scope="module")
+def default() -> Recognizer:
+    """The default model."""
+    return default_recognizer()
+
+
 @pytest.mark.parametrize(("section", "calls"), sections().items() if PAGE.is_file() else [])
-def test_calls_run(section: str, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    recognizer = default_recognizer()
-    expected = recognizer.transcribe(SPEECH_16K)
+def test_calls_run(section: str, calls: list[str], default: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = default.transcribe(SPEECH_16K)
     assert isinstance(expected, Transcript)
     monkeypatch.setattr(Recognizer, "listen", listen)
-    names = page_names() | {"Recognizer": sharing(recognizer)}
+    names = page_names() | {"Recognizer": sharing(default)}
     n_calls = 0
     for call in calls:
         if call in NO_CALLS or call.startswith("lwasr"):

@@ -112,7 +112,7 @@ def _middleware(service: Service, access: Access) -> Any:
         if request.method == "OPTIONS" and "Origin" in request.headers:
             return _with_origin(web.Response(status=204), request, preflight=True)
         if request.path not in OPEN_PATHS and not access.has_token(request):
-            service.refused("token", "no token")
+            service.refused("token", "a request had no valid token")
             message = "the request must have the header Authorization: Bearer TOKEN, with the token of --token"
             response = error_response(401, message, "invalid_api_key")
             response.headers["WWW-Authenticate"] = "Bearer"

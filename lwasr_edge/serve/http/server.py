@@ -51,7 +51,7 @@ class HttpServer:
         server = self._runner.server
         assert server is not None
         if len(server.connections) >= self._service.limits.connections:
-            self._service.refused("connections", "")
+            self._service.refused("connections", "too many connections")
             return _Refusal()
         return server()
 

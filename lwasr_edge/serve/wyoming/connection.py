@@ -183,7 +183,7 @@ class WyomingConnection:
         return self._request.language or self._service.recognizer.info.language or "en"
 
     async def _refuse(self, text: str, code: str) -> None:
-        log.info("wyoming: %s", text)
+        log.debug("wyoming: %s", text)
         with contextlib.suppress(LimitError, OSError):
             await self._write(Error(text=text, code=code).event())
 

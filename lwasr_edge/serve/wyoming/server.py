@@ -87,7 +87,7 @@ class WyomingServer:
 
     def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= self._service.limits.connections:
-            self._service.refused("connections", "")
+            self._service.refused("connections", "too many connections")
             writer.transport.abort()
             return
         self._task(self._serve(reader, writer))
