@@ -93,20 +93,19 @@ def torch_wer(checkpoint: Path, manifest: Path) -> dict[str, float]:
 
 
 def onnx_wer(model: Path, manifest: Path) -> dict[str, float]:
-    """WER (%) of a model file in the runtime: as files, like `lwasr transcribe`, and as default streams."""
+    """WER (%) of a model file in the runtime: as files, like `lwasr transcribe`, greedy too, and as default streams."""
     recognizer = Recognizer(model)
-    recognizers = {"": recognizer}
+    ways = {mode: (recognizer, text_of) for mode, text_of in MODES.items()}
     if recognizer.info.decoding is not None:
-        recognizers[GREEDY] = recognizer.with_decoding(lm=None)
+        ways["files" + GREEDY] = recognizer.with_decoding(lm=None), MODES["files"]
     corpus = load_corpus(read_manifest(manifest))
-    hypotheses: dict[str, list[str]] = {mode + decoding: [] for mode in MODES for decoding in recognizers}
+    hypotheses: dict[str, list[str]] = {way: [] for way in ways}
     for index in tqdm(range(len(corpus.utterances)), desc=f"{model.name} {manifest.stem}", unit="file", mininterval=2):
         waveform = corpus.waveform(index)
-        for mode, text_of in MODES.items():
-            for decoding, one in recognizers.items():
-                hypotheses[mode + decoding].append(text_of(one, waveform))
+        for way, (one, text_of) in ways.items():
+            hypotheses[way].append(text_of(one, waveform))
     references = [utterance.text for utterance in corpus.utterances]
-    return {mode: wer(references, texts) for mode, texts in hypotheses.items()}
+    return {way: wer(references, texts) for way, texts in hypotheses.items()}
 
 
 def speed(model: Path, manifest: Path) -> dict[str, dict[str, float]]:
