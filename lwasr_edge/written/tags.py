@@ -10,36 +10,15 @@ from lwasr_edge.written.tagger import COMMA, FULL_STOP, LOWER, NO_MARK, QUESTION
 
 MARKS = {NO_MARK: "", COMMA: ",", FULL_STOP: ".", QUESTION: "?"}
 AFTER_QUESTION = 0.2  # probability of a capital from which a word after a question mark has one: "Where? said he."
+MAX_ANSWER = 3  # words of an utterance that is always a sentence: "no" is an answer, not the beginning of one
 LAST_END = 0.03  # probability of a sentence's end from which the last word of all has a full stop
 # Sentences end at pauses, and rarely without one: nats for the end of a sentence by the pause before the next word, s.
-# Half of them count for a comma. The text of the training has no pauses; these were chosen on recordings, by eye.
-PAUSES_S, PAUSE_NATS = (0.0, 0.15, 0.3, 0.6, 1.2), (-1.0, 0.0, 0.0, 1.0, 3.5)
+# Half of them count for a comma, up to a limit. Text for training has no pauses: these were chosen on recordings, by eye.
+PAUSES_S, PAUSE_NATS = (0.0, 0.15, 0.3, 0.6, 1.2), (-2.0, -1.0, -0.25, 1.0, 3.5)
+MAX_COMMA_NATS = 0.5
 ALWAYS_CAPITAL = frozenset(
-    [
-        "i",
-        "i'm",
-        "i'll",
-        "i've",
-        "i'd",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "january",
-        "february",
-        "april",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    ]
-)
+    ("i", "i'm", "i'll", "i've", "i'd", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+) | {"january", "february", "april", "june", "july", "august", "september", "october", "november", "december"}
 
 
 def choose_marks(log_probs: np.ndarray, pauses_s: Sequence[float] | None = None) -> list[int]:
@@ -53,12 +32,13 @@ def choose_marks(log_probs: np.ndarray, pauses_s: Sequence[float] | None = None)
         return []
     scores = log_probs.copy()
     if pauses_s is not None:
-        bonus = np.interp([*pauses_s, PAUSES_S[1]], PAUSES_S, PAUSE_NATS).astype(np.float32)
+        bonus = np.interp([*pauses_s, PAUSES_S[2]], PAUSES_S, PAUSE_NATS).astype(np.float32)
         scores[:, FULL_STOP:] += bonus[:, None]
-        scores[:, COMMA] += 0.5 * bonus
+        scores[:, COMMA] += np.minimum(0.5 * bonus, MAX_COMMA_NATS)
     marks: list[int] = scores.argmax(axis=1).tolist()
     ends = np.exp(scores[-1] - np.logaddexp.reduce(scores[-1]))[FULL_STOP:]
-    marks[-1] = FULL_STOP + int(ends.argmax()) if ends.sum() >= LAST_END else NO_MARK
+    is_end = ends.sum() >= LAST_END or len(marks) <= MAX_ANSWER
+    marks[-1] = FULL_STOP + int(ends.argmax()) if is_end else NO_MARK
     return marks
 
 

@@ -24,7 +24,8 @@ from lwasr_edge.training.written.network import TaggerNetwork, WordTable
 from lwasr_edge.training.written.scores import Count, best_bias, score, texts
 from lwasr_edge.written.tagger import Tagger, TaggerConfig
 
-MAX_TUNING_TEXTS = 100  # of each file
+MAX_TUNING_TEXTS = 200  # of each file, of one to three sentences
+MAX_MEASURED = 2000  # sentences of each file
 
 
 def shares(corpora: list[Corpus], weights: dict[str, float]) -> list[tuple[list[Encoded], float]]:
@@ -49,21 +50,23 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     options = FitOptions(args.epochs, args.minutes, args.learning_rate, args.seed)
     state_file = args.output.with_name(args.output.name + ".state.pt")
     progress = fit(network, used, fillers, options, state_file)
-    tuning = [texts(corpus.tuning)[:MAX_TUNING_TEXTS] for corpus in corpora if corpus.tuning]
+    tuning = [texts(corpus.tuning, n_words=30)[:MAX_TUNING_TEXTS] for corpus in corpora if corpus.tuning]
     bias = best_bias(Tagger(network.arrays(read.spellings, [0.0] * 4)), tuning)
     arrays = network.arrays(read.spellings, bias)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub has no names
     write_bytes(args.output, buffer.getvalue())
     tagger = Tagger(arrays)
-    alone = {one.name: described(score(tagger, texts(one.measuring, n_words=1))) for one in corpora}
+    measured = [(one, one.measuring[:MAX_MEASURED]) for one in (*corpora, *read.held_out)]
+    alone = {one.name: described(score(tagger, texts(lines, n_words=1))) for one, lines in measured}
+    joined = {one.name: described(score(tagger, texts(lines))) for one, lines in measured}
     report = {
         "training": {"steps": progress.steps, "words": progress.n_words, "minutes": round(progress.elapsed_s / 60, 1)},
         "bytes": len(buffer.getvalue()),
         "mark_bias": bias,
+        "held_out_files": [one.name for one in read.held_out],
         "sentences": alone,
-        "held_out_lines": {one.name: described(score(tagger, texts(one.measuring))) for one in corpora},
-        "held_out_files": {one.name: described(score(tagger, texts(one.measuring))) for one in read.held_out},
+        "running_text": joined,
     }
     write_file(args.output.with_name(args.output.name + ".json"), json.dumps(report, indent=1) + "\n")
     return report
@@ -103,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
     """Carry out `lwasr-train written`."""
     check_output(args.output)
     report = train(args)
-    for kind in ("held_out_lines", "held_out_files"):
+    for kind in ("sentences", "running_text"):
         for name, scores in report[kind].items():
             figures = "  ".join(f"{what} {score['f1']:.3f}" for what, score in scores.items())
             print(f"{kind.replace('_', ' ')}  {name:12}  {figures}")

@@ -87,6 +87,7 @@ def fit(
         if time.monotonic() - saved_at > SAVE_EVERY_S:
             saved_at = time.monotonic()
             _save(state_file, network, optimizer, progress)
+    _save(state_file, network, optimizer, progress)
     network.eval()
     return progress
 

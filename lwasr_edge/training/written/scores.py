@@ -77,6 +77,8 @@ def score(tagger: Tagger, joined: Sequence[Tagged]) -> dict[str, Count]:
 def best_bias(tagger: Tagger, corpora: Sequence[Sequence[Tagged]]) -> list[float]:
     """The bias of the marks' log-probabilities with the highest F1 of ends and commas, averaged over corpora.
 
+    The last word of a text has the mark of `choose_marks`, whatever the bias, and is not counted.
+
     Args:
         tagger: without a bias.
         corpora: texts of each.
@@ -88,9 +90,10 @@ def best_bias(tagger: Tagger, corpora: Sequence[Sequence[Tagged]]) -> list[float
         for corpus in log_probs:
             counts = Count(), Count()
             for scores, wanted in corpus:
-                found = (scores + np.array([0.0, comma, end, end], np.float32)).argmax(axis=1)
-                counts[0].add(found >= FULL_STOP, wanted >= FULL_STOP)
-                counts[1].add(found == COMMA, wanted == COMMA)
+                found = (scores[:-1] + np.array([0.0, comma, end, end], np.float32)).argmax(axis=1)
+                for mark in (FULL_STOP, QUESTION):
+                    counts[0].add(found == mark, wanted[:-1] == mark)
+                counts[1].add(found == COMMA, wanted[:-1] == COMMA)
             total += counts[0].f1 + counts[1].f1
         return total
 

@@ -31,7 +31,7 @@ _EDGES = re.compile(r"^(?P<before>[^\w$\u00a3\u20ac#+]*)(?P<core>.*?)(?P<after>[
 _ACRONYM = re.compile(r"[A-Z]{2,5}")
 _SPOKEN = {"mr": "mister", "mrs": "missus", "dr": "doctor"}
 _ABBREVIATIONS = frozenset(
-    [
+    (
         "mr",
         "mrs",
         "ms",
@@ -50,30 +50,11 @@ _ABBREVIATIONS = frozenset(
         "vs",
         "no",
         "vol",
-        "fig",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-        "messrs",
-        "mdlle",
-        "mme",
-        "esq",
-        "etc",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-    ]
-)
+    )
+) | {
+    *("fig", "inc", "ltd", "co", "corp", "messrs", "mdlle", "mme", "esq", "etc", "jan", "feb", "mar", "apr", "jun"),
+    *("jul", "aug", "sep", "sept", "oct", "nov", "dec"),
+}
 _END = re.compile(r"[.!?][\"')\]]*$")
 
 

@@ -74,7 +74,8 @@ def test_finals_and_transcripts_are_written_and_their_text_stays() -> None:
 
 
 def test_words_in_a_spelling_of_their_own_keep_it() -> None:
-    assert [one.text for one in write(timed("turn on Café 21 McLight one"))][2:5] == ["Café", "21", "McLight"]
+    written = [one.text.rstrip(",") for one in write(timed("turn on Café 21 McLight one"))]
+    assert written[2:5] == ["Café", "21", "McLight"]
     assert write_text("LIGHTS ON") == "LIGHTS ON."
 
 
@@ -94,7 +95,7 @@ def test_a_long_pause_ends_a_sentence() -> None:
     assert choose_marks(without, [0.1])[0] == 0
     assert choose_marks(without, [1.5])[0] == 2
     likely = np.log(np.array([[0.3, 0.1, 0.5, 0.1], [0.1, 0.1, 0.7, 0.1]], np.float32))
-    assert [choose_marks(likely, pauses)[0] for pauses in (None, [0.2], [0.0])] == [2, 2, 0]
+    assert [choose_marks(likely, pauses)[0] for pauses in (None, [0.4], [0.0])] == [2, 2, 0]
     assert choose_marks(without[:0]) == []
 
 
