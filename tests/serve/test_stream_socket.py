@@ -292,7 +292,7 @@ def test_hundreds_of_clients_that_vanish_leave_nothing(
             await until(lambda: open_descriptors() <= descriptors, "all sockets are closed")
             assert threading.active_count() <= threads + 2
             gc.collect()
-            assert not [held for held in gc.get_objects() if isinstance(held, aiohttp.web.WebSocketResponse)]
+            assert not [held for held in gc.get_objects() if type(held) is aiohttp.web.WebSocketResponse]
             assert "never retrieved" not in caplog.text
             assert finals(await events_of(it, pcm("\u2581two", 0.1))) == ["two"]
 
