@@ -13,7 +13,8 @@ AFTER_QUESTION = 0.2  # probability of a capital from which a word after a quest
 MAX_ANSWER = 3  # words of an utterance that is always a sentence: "no" is an answer, not the beginning of one
 LAST_END = 0.03  # probability of a sentence's end from which the last word of all has a full stop
 # Sentences end at pauses, and rarely without one: nats for the end of a sentence by the pause before the next word, s.
-# Half of them count for a comma, up to a limit. Text for training has no pauses: these were chosen on recordings, by eye.
+# Half of them count for a comma, up to a limit. The text of the training has no pauses: these were chosen by eye, on
+# recordings.
 PAUSES_S, PAUSE_NATS = (0.0, 0.15, 0.3, 0.6, 1.2), (-2.0, -1.0, -0.25, 1.0, 3.5)
 MAX_COMMA_NATS = 0.5
 ALWAYS_CAPITAL = frozenset(

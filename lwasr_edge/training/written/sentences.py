@@ -52,8 +52,8 @@ _ABBREVIATIONS = frozenset(
         "vol",
     )
 ) | {
-    *("fig", "inc", "ltd", "co", "corp", "messrs", "mdlle", "mme", "esq", "etc", "jan", "feb", "mar", "apr", "jun"),
-    *("jul", "aug", "sep", "sept", "oct", "nov", "dec"),
+    *("vol", "fig", "inc", "ltd", "co", "corp", "messrs", "mdlle", "mme", "esq", "etc", "jan", "feb", "mar", "apr"),
+    *("jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"),
 }
 _END = re.compile(r"[.!?][\"')\]]*$")
 
