@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from locations import ROOT
+from locations import BENCHMARKS, ROOT
 from served import pcm, run
 
 from lwasr_edge.cli import build_parser, main
@@ -175,3 +175,14 @@ def test_addresses() -> None:
     assert parse_address("[::1]:80") == ("::1", 80)
     assert parse_address("8080") == parse_address(":8080") == ("127.0.0.1", 8080)
     assert is_loopback("127.0.0.1") and is_loopback("localhost") and not is_loopback("0.0.0.0")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="needs the checkout, not an install")
+def test_the_load_program(model_path: Path) -> None:
+    program = [sys.executable, str(BENCHMARKS / "speed" / "serve_load.py")]
+    options = ["--seconds", "1", "--first", "2", "--last", "2", "--max-clients", "1", "--model", str(model_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([*program, *options], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "2 clients" in ended.stdout and "0 failed" in ended.stdout

@@ -118,6 +118,7 @@ def test_floats_and_a_stream_without_endpoints(recognizer: Recognizer) -> None:
         ("silence_s=-1", "silence_after_speech_s must be"),
         ("sample_rate=16000", "settings must be among format, rate"),
         ("hop_ms=33", "hop_ms must be"),
+        ("right_context_ms=10000", "right_context_ms must be at most 16 times hop_ms, got 10000 and 320"),
     ],
 )
 def test_invalid_settings(recognizer: Recognizer, query: str, message: str) -> None:
@@ -144,6 +145,9 @@ def test_malformed_messages(recognizer: Recognizer, caplog: pytest.LogCaptureFix
             ("", ["[1]"]),
             ("", [pcm(0.1), '{"rate": 8000}']),
             ("", ["[" * 100_000]),
+            ("", ['{"right_context_ms": 1%s}' % ("0" * 400)]),
+            ("", ['{"rate": 1%s}' % ("0" * 400)]),
+            ("", ['{"format": [], "hop_ms": {}}']),
             ("?format=float", [infinite]),
         ]:
             async with (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from lwasr_edge.chunking import STREAM_HOP_MS
 from lwasr_edge.errors import AudioError, LimitError, LwasrError, OptionError
 from lwasr_edge.serve.pcm import PcmFormat
 from lwasr_edge.serve.session import Session, open_session
@@ -34,6 +35,7 @@ CLOSE_CODES = {
     "idle": WSCloseCode.POLICY_VIOLATION,
     "session": WSCloseCode.POLICY_VIOLATION,
 }
+MAX_OVERLAP = 16  # right context / hop
 MAX_REASON_BYTES = 120  # of a close frame
 
 
@@ -205,7 +207,20 @@ def parse_settings(given: Mapping[str, Any], rules: EndpointRules, language: str
         raise OptionError(f"endpoint must be true or false, got {shown(given['endpoint'])}")
     settings: dict[str, Any] = {"endpoint": rules if endpoint == "true" else None}
     settings |= {name: numbers[name] for name in ("hop_ms", "right_context_ms") if name in numbers}
+    _check_cost(numbers.get("hop_ms", STREAM_HOP_MS), numbers.get("right_context_ms", 0))
     return pcm, settings
+
+
+def _check_cost(hop_ms: Any, right_context_ms: Any) -> None:
+    """Refuse a client that would take a processor for itself: every hop, all of the right context is recognised again.
+
+    Raises:
+        OptionError: the right context is too long for the hop.
+    """
+    are_numbers = isinstance(hop_ms, (int, float)) and isinstance(right_context_ms, (int, float))
+    if are_numbers and right_context_ms > MAX_OVERLAP * hop_ms:
+        got = f"{shown(right_context_ms)} and {shown(hop_ms)}"
+        raise OptionError(f"right_context_ms must be at most {MAX_OVERLAP} times hop_ms, got {got}")
 
 
 def _number(name: str, value: Any) -> Any:
