@@ -38,7 +38,7 @@ def output(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def in_a_terminal(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setattr(f"lwasr_edge.cli.{command}.is_terminal", lambda stream: True)
+    monkeypatch.setattr(f"lwasr_edge.cli.commands.{command}.is_terminal", lambda stream: True)
 
 
 def test_text_is_written_in_a_terminal_alone(

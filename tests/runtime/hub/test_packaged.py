@@ -23,7 +23,8 @@ from lwasr_edge.hub.catalog import default_model, find_model, installed_models
 def zipped(path: Path, *, model: Path | None) -> Path:
     """The package in a zip file that runs `lwasr`."""
     with zipfile.ZipFile(path, "w") as file:
-        for source in (ROOT / "lwasr_edge").rglob("*.py"):
+        sources = [path for suffix in ("py", "lm", "npz") for path in (ROOT / "lwasr_edge").rglob(f"*.{suffix}")]
+        for source in sources:
             file.write(source, source.relative_to(ROOT))
         file.writestr("__main__.py", "import sys\nfrom lwasr_edge.cli import main\nsys.exit(main())\n")
         for source in [] if model is None else model.iterdir():

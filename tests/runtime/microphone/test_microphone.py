@@ -586,6 +586,6 @@ def test_the_live_line(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "10")
     fake.unplugs = True
-    assert main(["listen", "--hop-ms", "160"]) == 2
+    assert main(["listen", "--hop-ms", "160", "--no-written"]) == 2
     clear = "\r\x1b[K"
     assert capsys.readouterr().out == f"{clear}one{clear}\u2026fourteen{clear}one fourteen\n{clear}"

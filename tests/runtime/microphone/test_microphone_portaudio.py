@@ -122,7 +122,9 @@ def test_played_tones_are_recognised(microphone: VirtualMicrophone, model_path: 
             for rate in RATES
         ]
         as_json = running.enter_context(Listening(microphone, *command, "--json"))
-        live = running.enter_context(Listening(microphone, *command, "--no-endpoint", terminal=terminal))
+        live = running.enter_context(
+            Listening(microphone, *command, "--no-endpoint", "--no-written", terminal=terminal)
+        )
         os.close(terminal)
         microphone.play(tones)
         time.sleep(0.3)
