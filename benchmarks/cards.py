@@ -3,7 +3,7 @@
     python benchmarks/cards.py models/en-base --set librispeech-dev=PATH.jsonl --set commonvoice-dev=PATH.jsonl
 
 The directory holds checkpoint.safetensors (float16) and model.int8.onnx.gz; about.json holds what is not measured. WER
-is greedy, without a language model, of text normalised to a-z and apostrophe.
+is by default and greedy, of text normalised to a-z and apostrophe.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ MODES: dict[str, Callable[[Recognizer, Any], str]] = {  # name -> text of a wave
     "files": lambda recognizer, waveform: recognizer.transcribe(waveform, RATE).text,
     "streams": stream_text,  # the finals of a stream with default options
 }
+GREEDY = ", greedy"  # after a mode: without the general language model
 FULL_CONTEXT = "whole"  # in card.json
 TORCH_MODES: dict[str, Chunking | None] = {
     FULL_CONTEXT: None,
@@ -93,12 +94,16 @@ def torch_wer(checkpoint: Path, manifest: Path) -> dict[str, float]:
 def onnx_wer(model: Path, manifest: Path) -> dict[str, float]:
     """WER (%) of a model file in the runtime: as files, like `lwasr transcribe`, and as default streams."""
     recognizer = Recognizer(model)
+    recognizers = {"": recognizer}
+    if recognizer.info.decoding is not None:
+        recognizers[GREEDY] = recognizer.with_decoding(lm=None)
     corpus = load_corpus(read_manifest(manifest))
-    hypotheses: dict[str, list[str]] = {mode: [] for mode in MODES}
+    hypotheses: dict[str, list[str]] = {mode + decoding: [] for mode in MODES for decoding in recognizers}
     for index in tqdm(range(len(corpus.utterances)), desc=f"{model.name} {manifest.stem}", unit="file", mininterval=2):
         waveform = corpus.waveform(index)
         for mode, text_of in MODES.items():
-            hypotheses[mode].append(text_of(recognizer, waveform))
+            for decoding, one in recognizers.items():
+                hypotheses[mode + decoding].append(text_of(one, waveform))
     references = [utterance.text for utterance in corpus.utterances]
     return {mode: wer(references, texts) for mode, texts in hypotheses.items()}
 
@@ -192,8 +197,9 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         "## Word error rate",
         "",
-        "Per cent, greedy, no language model, text normalised to a-z and apostrophe. Files and streams are those of "
-        "`Recognizer.transcribe` and `Recognizer.stream`; torch is the checkpoint.",
+        "Per cent, text normalised to a-z and apostrophe. Files and streams are those of `Recognizer.transcribe` and "
+        "`Recognizer.stream`, with the general language model where the file has weights for it; torch is the "
+        "checkpoint, which is greedy.",
         "",
         "| set | form | mode | WER % |",
         "|---|---|---|---|",

@@ -52,6 +52,14 @@ def noise_before(args: argparse.Namespace, output: Path) -> None:
     run_module("accuracy.noise_before", "--json", str(output))
 
 
+def confidence(args: argparse.Namespace, output: Path) -> None:
+    """Error rates with and without the general language model, and calibration of the confidence, of all models."""
+    manifests = [args.speech / name for name in (DEV, "commonvoice-dev.jsonl")]
+    if all(found(manifest) is not None for manifest in manifests):
+        options = [word for manifest in manifests for word in ("--manifest", str(manifest))]
+        run_module("accuracy.confidence", *each_model(), *options, "--json", str(output))
+
+
 def phrases(args: argparse.Namespace, output: Path) -> None:
     """Phrase lists, beams and language models, in a stream."""
     if found(args.speech / "an4-test.jsonl") is not None:

@@ -8,12 +8,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lwasr_edge.cli.command import run_command
 from lwasr_edge.cli.outputs import is_same_file
 from lwasr_edge.errors import LwasrError, OptionError, OutputError
 
+if TYPE_CHECKING:
+    from lwasr_edge.model_info import DecodingSettings
+
 SUFFIXES = {"onnx": (".onnx", ".onnx.gz"), "ort": (".ort",), "sherpa-onnx": ()}  # of the output; none: a folder
+
+DECODING_FILE = "decoding.json"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,6 +80,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--language", default="en", help="language code (default: en)")
     parser.add_argument("--licence", default="", help="licence of the weights")
     parser.add_argument("--attribution", default="", help="attribution that the licence requires")
+    parser.add_argument(
+        "--decoding",
+        type=Path,
+        metavar="FILE",
+        help="settings of decoding with a language model, of `lwasr lm tune --json` "
+        f"(default: {DECODING_FILE} beside the checkpoint, if there is one)",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--debug", action="store_true", help="show a traceback for errors")
     return parser
@@ -85,7 +98,12 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         LwasrError: an option, a checkpoint or an output that cannot be used, or a file that fails its verification.
     """
-    check_output(args.output, args.format, args.force, inputs=[args.checkpoint, *args.verify])
+    check_output(
+        args.output,
+        args.format,
+        args.force,
+        inputs=[args.checkpoint, *args.verify, *([args.decoding] if args.decoding else [])],
+    )
     if args.max_wer_loss is not None and (not args.verify or args.precision != "int8"):
         raise OptionError("--max-wer-loss needs --int8 and --verify MANIFEST: add them, or leave it out")
     from lwasr_edge.export import pipeline
@@ -95,7 +113,8 @@ def run(args: argparse.Namespace) -> None:
     write = {"onnx": pipeline.export, "ort": pipeline.export_ort, "sherpa-onnx": pipeline.export_sherpa}[args.format]
     suffix = next((suffix for suffix in SUFFIXES[args.format] if args.output.name.endswith(suffix)), "")
     stem = args.output.name.removesuffix(suffix)
-    description = Description(args.name or stem, args.language, args.licence, args.attribution)
+    decoding = decoding_settings(args.decoding, args.checkpoint)
+    description = Description(args.name or stem, args.language, args.licence, args.attribution, decoding)
     is_folder = args.format == "sherpa-onnx"
     report_name = "report.json" if is_folder else f"{stem}.report.json"
     try:
@@ -111,6 +130,20 @@ def run(args: argparse.Namespace) -> None:
             raise
         raise OutputError(f"{args.output} cannot be written: {error.strerror or error}") from error
     print(report)
+
+
+def decoding_settings(path: Path | None, checkpoint: Path) -> DecodingSettings | None:
+    """The settings in a file, or in the one beside the checkpoint; None without one.
+
+    Raises:
+        ModelError: a file without valid settings.
+    """
+    from lwasr_edge.model_info import DecodingSettings
+
+    beside = checkpoint.parent / DECODING_FILE
+    if path is None and not beside.is_file():
+        return None
+    return DecodingSettings.read(path or beside)
 
 
 def move_into(folder: Path, target: Path, last: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from onnx import helper
 
 from lwasr_edge.export.streaming import MAX_CHUNK_FRAMES
 from lwasr_edge.files import sha256_of
-from lwasr_edge.model_info import FORMAT_KEY, FORMAT_VERSION, MODEL_KEY
+from lwasr_edge.model_info import FORMAT_KEY, FORMAT_VERSION, MODEL_KEY, DecodingSettings
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.features import FRAME_DELAY
 
@@ -28,6 +29,7 @@ class Description:
     language: str = "en"
     licence: str = ""
     attribution: str = ""
+    decoding: DecodingSettings | None = None  # with a language model; None: greedy by default
 
 
 def describe(model: AcousticModel, description: Description, precision: str, source: str) -> dict[str, str]:
@@ -35,7 +37,7 @@ def describe(model: AcousticModel, description: Description, precision: str, sou
 
     Args:
         model: the torch model.
-        description: its name, language, licence and attribution.
+        description: its name, language, licence, attribution and settings of decoding.
         precision: "float32", "float16" or "int8".
         source: SHA-256 of the checkpoint.
 
@@ -66,6 +68,8 @@ def describe(model: AcousticModel, description: Description, precision: str, sou
         "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "source": source,
     }
+    if description.decoding is not None:
+        described["decoding"] = dataclasses.asdict(description.decoding)
     return {FORMAT_KEY: str(FORMAT_VERSION), MODEL_KEY: json.dumps(described, ensure_ascii=False)}
 
 

@@ -9,7 +9,7 @@
     ├── ModelError (ValueError)                a file that is not a model of this project, or a damaged one
     │   ├── ModelNotFoundError (FileNotFoundError)
     │   └── ModelVersionError                  a model in a newer format
-    ├── LanguageModelError (ValueError)        a file that is not an ARPA language model, or a damaged one
+    ├── LanguageModelError (ValueError)        a file that is not a language model, or a damaged one
     ├── CatalogError (OSError)                 a model that cannot be fetched or stored
     │   └── ChecksumError                      its SHA-256 is not the one in its card
     ├── StreamError (RuntimeError)             a stream used after its end, or by two threads
@@ -60,7 +60,7 @@ class ModelVersionError(ModelError):
 
 
 class LanguageModelError(LwasrError, ValueError):
-    """The file is not an ARPA language model, or is damaged."""
+    """The file is not a language model (ARPA or .lm), or is damaged."""
 
 
 class CatalogError(LwasrError, OSError):

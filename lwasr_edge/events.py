@@ -20,8 +20,9 @@ class Partial:
     """The current utterance, after it changed.
 
     Its words come from windows over the newest audio: those in the window's right context are provisional and may be
-    revised by the next partial. The `Final` is decoded again with full context and corrects some of the others; with
-    phrases, a beam or a language model it may have any other text, and no word of a partial is stable.
+    revised by the next partial. The `Final` is decoded again with full context and the general language model, and
+    corrects some of the others; with phrases, a beam or another language model it may have any other text, and no word
+    of a partial is stable.
 
     A partial without words takes back what an earlier one showed: it was not speech.
     """
@@ -67,7 +68,7 @@ class Final:
     start_s: float  # of the first word; of the silence if there is no word
     end_s: float
     reason: EndReason
-    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or a language model
+    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or an own language model
     heard: str | None = None  # greedy hypothesis, where another decoder gave `words`; else None
 
     @property

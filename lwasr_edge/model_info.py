@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from lwasr_edge.errors import ModelError, ModelVersionError
-from lwasr_edge.validate import shown, whole_number
+from lwasr_edge.files import read_regular
+from lwasr_edge.validate import number, shown, whole_number
 
 FORMAT_VERSION = 2  # the model format that this version reads
 FORMAT_KEY = "lwasr.contract"  # metadata key of the format version; its name is older than the term
@@ -33,8 +36,82 @@ _LIMITS = {
     "frame_delay_samples": (-10_000_000, 10_000_000),
 }
 _OPTIONAL_LIMITS = {"left_context_frames": (0, 1_000_000), "layers": (0, 100_000), "parameters": (0, 10**12)}
+MAX_CONFIDENCE_POINTS = 32
+_SETTING_LIMITS = {
+    "weight": (0.0, 100.0),
+    "word_bonus": (-100.0, 100.0),
+    "unknown_letter_cost": (0.0, 100.0),
+    "blank_penalty": (0.0, 100.0),
+}
+_TUNE_AGAIN = "tune it again with `lwasr lm tune`"
 _CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TEXTS = ("name", "language", "precision", "licence", "attribution", "created", "source")
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How a model is decoded with a language model, tuned by `lwasr lm tune`.
+
+    Raises:
+        ModelError: an invalid value.
+    """
+
+    weight: float  # of the language model's log probabilities
+    word_bonus: float  # nats per word
+    unknown_letter_cost: float  # nats per letter of an unknown word, of 5 at most, before the weight
+    blank_penalty: float  # nats taken off the blank's log posterior before the search
+    confidence: tuple[tuple[float, float], ...] = ()  # (posterior, share of right words), ascending; empty: as it is
+
+    def __post_init__(self) -> None:
+        for name, limits in _SETTING_LIMITS.items():
+            value = number(f"decoding's {name}", getattr(self, name), *limits, error=ModelError, hint=_TUNE_AGAIN)
+            object.__setattr__(self, name, value)
+        points = self.confidence
+        is_map = isinstance(points, (tuple, list)) and len(points) != 1 and len(points) <= MAX_CONFIDENCE_POINTS
+        is_map = is_map and all(isinstance(point, (tuple, list)) and len(point) == 2 for point in points)
+        flat = [value for point in points for value in point] if is_map else []
+        is_map = is_map and all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1 for v in flat)
+        is_map = is_map and all(one[0] < other[0] and one[1] <= other[1] for one, other in itertools.pairwise(points))
+        if not is_map:
+            raise ModelError(
+                f"confidence must be none or 2 to {MAX_CONFIDENCE_POINTS} ascending pairs of numbers, 0 to 1, "
+                f"got {shown(points)}: {_TUNE_AGAIN}"
+            )
+        object.__setattr__(self, "confidence", tuple((float(one), float(other)) for one, other in points))
+
+    @classmethod
+    def from_json(cls, described: Any) -> DecodingSettings:
+        """From the field "decoding" of a model file, or from a file with it alone; other keys are ignored.
+
+        Raises:
+            ModelError: a missing or an invalid value.
+        """
+        if not isinstance(described, dict):
+            raise ModelError(f"decoding must be a JSON object, got {shown(described)}: {_TUNE_AGAIN}")
+        known = {field.name: described[field.name] for field in fields(cls) if field.name in described}
+        try:
+            return cls(**known)
+        except TypeError as error:
+            raise ModelError(f"decoding is incomplete ({error}): {_TUNE_AGAIN}") from None
+
+    @classmethod
+    def read(cls, path: Path) -> DecodingSettings:
+        """From a JSON file of `lwasr lm tune --json`.
+
+        Raises:
+            ModelError: it cannot be read, or an invalid value.
+        """
+        try:
+            described = json.loads(read_regular(path, MAX_METADATA))
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ModelError(
+                f"{path} must be JSON with the settings of decoding, got {reason}: {_TUNE_AGAIN}"
+            ) from None
+        try:
+            return cls.from_json(described)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -65,6 +142,7 @@ class ModelInfo:
     attribution: str = ""
     created: str = ""
     source: str = ""  # SHA-256 of the checkpoint it was exported from
+    decoding: DecodingSettings | None = None  # with a language model; None: greedy by default
     format_version: int = FORMAT_VERSION  # of the file
 
     def __post_init__(self) -> None:
@@ -107,6 +185,11 @@ class ModelInfo:
             raise ModelError(f"the model's {name} must be {kind}, got {value}: export it again")
 
     @property
+    def has_general_lm(self) -> bool:
+        """Whether the general language model, which is English, is used by default."""
+        return self.decoding is not None and self.language.lower().partition("-")[0] in ("en", "")
+
+    @property
     def frame_ms(self) -> float:
         """Length of one output frame in milliseconds."""
         return 1000.0 * self.samples_per_frame / self.sample_rate
@@ -133,6 +216,8 @@ class ModelInfo:
         if not isinstance(described, dict):
             raise ModelError(f"the model's {MODEL_KEY!r} must be a JSON object: export it again")
         known = {f.name: _tuple_if_list(described[f.name]) for f in fields(cls) if f.name in described}
+        if known.get("decoding") is not None:
+            known["decoding"] = DecodingSettings.from_json(known["decoding"])
         try:
             return cls(**{**known, "format_version": format_version})
         except TypeError as error:

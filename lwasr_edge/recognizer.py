@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lwasr_edge.audio.reader import AudioSource
     from lwasr_edge.decoding.beam import BeamSearch
     from lwasr_edge.decoding.decoder import Alternative, Decoder
-    from lwasr_edge.decoding.language_model import LanguageModel
+    from lwasr_edge.decoding.language_model import LanguageModel, Source
     from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.microphone.listener import Listener
     from lwasr_edge.model_info import ModelInfo
@@ -45,7 +45,7 @@ class Transcript:
     words: tuple[Word, ...]
     duration_s: float
     model: str  # name of the model
-    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or a language model
+    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or an own lm
 
     @property
     def text(self) -> str:
@@ -81,15 +81,17 @@ class Recognizer:
         phrases: phrases to recognise or to prefer: a list of commands, or a `PhraseList`.
         beam: search for the most likely texts: a number of hypotheses, or a `BeamSearch`. Phrases in mode "one" are all
             scored without a search; of the `BeamSearch` only the number of alternatives is used.
-        lm: n-gram language model: the path of an ARPA file, or a `LanguageModel`.
+        lm: n-gram language model: "general", the model of the package; the path of an ARPA or .lm file; a list of
+            these, which are interpolated; a `LanguageModel` with weights; or None.
 
-    Without the last three, decoding is greedy, inside the model file, at almost no cost. With one of them, every
-    utterance is decoded a second time at its end.
+    Greedy decoding is inside the model file. With one of the last three, every utterance is decoded a second time at
+    its end. "general" is the default and is used where the model file has weights for it (`info.decoding`), but not
+    with phrases in modes "one" and "sequence"; `lm=None` without the other two leaves greedy decoding alone.
 
     Raises:
         ModelNotFoundError, ModelVersionError, ModelError: see `Model`.
         OptionError: invalid `threads`, `hop_ms`, `phrases` or `beam`; a phrase that the model's pieces cannot spell.
-        LanguageModelError: no such ARPA file, or a malformed one.
+        LanguageModelError: no such file, or one that is not a language model.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Recognizer:
         hop_ms: float = STREAM_HOP_MS,
         phrases: Sequence[str] | PhraseList | None = None,
         beam: int | BeamSearch | None = None,
-        lm: str | os.PathLike[str] | LanguageModel | None = None,
+        lm: LanguageModel | Source | Sequence[Source] | None = "general",
     ) -> None:
         self._open_model: Model | None = Model(find_model(model), threads=threads)
         self._hop_ms = hop_ms
@@ -113,7 +115,7 @@ class Recognizer:
         *,
         phrases: Sequence[str] | PhraseList | None = None,
         beam: int | BeamSearch | None = None,
-        lm: str | os.PathLike[str] | LanguageModel | None = None,
+        lm: LanguageModel | Source | Sequence[Source] | None = "general",
     ) -> Recognizer:
         """Return a Recognizer with other decoding options that shares this one's model in memory.
 
@@ -271,9 +273,10 @@ class Recognizer:
         self,
         phrases: Sequence[str] | PhraseList | None,
         beam: int | BeamSearch | None,
-        lm: str | os.PathLike[str] | LanguageModel | None,
+        lm: LanguageModel | Source | Sequence[Source] | None,
     ) -> Decoder | None:
-        if phrases is None and beam is None and lm is None:
+        is_unused = lm is None or (isinstance(lm, str) and lm == "general" and not self.info.has_general_lm)
+        if phrases is None and beam is None and is_unused:
             return None
         from lwasr_edge.decoding.decoder import make_decoder  # not loaded for greedy decoding
 

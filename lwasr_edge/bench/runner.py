@@ -117,7 +117,13 @@ def run_worker(job: dict[str, Any]) -> dict[str, Any]:
 def _measure_startup(path: Path, settings: Settings, show: Show) -> tuple[Startup, dict[str, Any], dict[str, str]]:
     """Start-up times with the packaged recording, metadata of the model, and versions of libraries."""
     show(f"{path}: start-up")
-    job = {"mode": "startup", "model": str(path), "threads": settings.threads[0], "recordings": [str(CLIP)]}
+    job = {
+        "mode": "startup",
+        "model": str(path),
+        "threads": settings.threads[0],
+        "recordings": [str(CLIP)],
+        "greedy": settings.greedy,
+    }
     run_worker(job)  # fills the file cache of the system: the figures are for a warm disk
     runs = [run_worker(job) for _ in range(settings.startups)]
     steps = ("python_s", "import_s", "load_s", "first_text_s", "total_s")
@@ -136,6 +142,7 @@ def _measure(
         "recordings": [item.path for item in recordings.items],
         "right_context_ms": settings.right_context_ms,
         "repeat": settings.repeat,
+        "greedy": settings.greedy,
     }
     return run_worker(job)
 

@@ -19,6 +19,7 @@ class Settings:
     right_context_ms: float | None  # of streams; None for their default
     repeat: int  # runs over the recordings
     startups: int  # fresh processes for the start-up time
+    greedy: bool = False  # without the language model
 
 
 QUICK = Settings(threads=(1,), hop_ms=(320.0,), right_context_ms=None, repeat=3, startups=2)
@@ -35,4 +36,5 @@ def chosen_settings(args: argparse.Namespace) -> Settings:
         args.right_context,
         args.repeat or default.repeat,
         default.startups,
+        args.no_lm,
     )

@@ -45,6 +45,11 @@ def main() -> int:
     return 0
 
 
+def language_model(job: Job) -> str | None:
+    """The default one, or none for greedy decoding."""
+    return None if job.get("greedy") else "general"
+
+
 def measure_startup(job: Job) -> Figures:
     """Times from the start of the process to the text of a recording, and the metadata of the model."""
     import onnxruntime
@@ -54,7 +59,7 @@ def measure_startup(job: Job) -> Figures:
     from lwasr_edge import Recognizer
 
     imported_s = time.monotonic()
-    recognizer = Recognizer(job["model"], threads=job["threads"])
+    recognizer = Recognizer(job["model"], threads=job["threads"], lm=language_model(job))
     loaded_s = time.monotonic()
     recognizer.transcribe(job["recordings"][0])
     done_s = time.monotonic()
@@ -84,7 +89,7 @@ def measure_file(job: Job) -> Figures:
     from lwasr_edge import Recognizer
     from lwasr_edge.bench.memory import resident_memory
 
-    recognizer = Recognizer(job["model"], threads=job["threads"])
+    recognizer = Recognizer(job["model"], threads=job["threads"], lm=language_model(job))
     loaded = resident_memory()
     recognizer.transcribe(job["recordings"][0])
     if recognizer.info.streaming:
@@ -123,7 +128,7 @@ def measure_stream(job: Job) -> Figures:
     from lwasr_edge.bench.memory import resident_memory
     from lwasr_edge.bench.streaming import run_stream
 
-    recognizer = Recognizer(job["model"], threads=job["threads"], hop_ms=job["hop_ms"])
+    recognizer = Recognizer(job["model"], threads=job["threads"], hop_ms=job["hop_ms"], lm=language_model(job))
     rate = recognizer.info.sample_rate
     loaded = resident_memory()
     first = run_stream(recognizer, load_audio(job["recordings"][0], target_hz=rate), job["right_context_ms"])

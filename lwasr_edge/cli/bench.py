@@ -46,6 +46,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="files and the default stream only, few runs: under a minute"
     )
+    parser.add_argument("--no-lm", action="store_true", help="greedy decoding, without the general language model")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write every figure to this file")
     parser.set_defaults(run=run)
 

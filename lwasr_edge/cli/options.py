@@ -32,7 +32,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for phrase lists, beam search and language models."""
-    group = parser.add_argument_group("decoding", "The default, greedy decoding, has no extra cost.")
+    group = parser.add_argument_group(
+        "decoding",
+        "The default is a beam search with a small general language model, where the model has weights for it.",
+    )
     group.add_argument(
         "--phrases",
         type=Path,
@@ -63,15 +66,28 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="print N alternatives (default: 5 in --json, else none); implies beam search",
     )
-    group.add_argument(
+    chosen = group.add_mutually_exclusive_group()
+    chosen.add_argument(
         "--lm",
-        type=Path,
+        action="append",
         metavar="FILE",
-        help="word n-gram language model in ARPA format, plain or gzipped; implies beam search",
+        help="word n-gram language model, .lm or ARPA (plain or gzipped), instead of the general one; repeat it to "
+        "interpolate several, `general` among them; implies beam search",
     )
-    group.add_argument("--lm-weight", type=float, metavar="X", help="weight of the language model (default: 0.2)")
+    chosen.add_argument(
+        "--no-lm", action="store_true", help="no language model: greedy decoding, unless another option needs a beam"
+    )
     group.add_argument(
-        "--word-bonus", type=float, metavar="X", help="score added per word with --lm, in nats (default: 1)"
+        "--lm-mix", type=_shares, metavar="X,X", help="share of each --lm, as `lwasr lm weights` finds them"
+    )
+    group.add_argument(
+        "--lm-weight", type=float, metavar="X", help="weight of the language model (default: the model's, or 0.2)"
+    )
+    group.add_argument(
+        "--word-bonus",
+        type=float,
+        metavar="X",
+        help="score added per word with a language model, in nats (default: the model's, or 1)",
     )
 
 
@@ -82,7 +98,7 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
         OptionError: an option without the option that it depends on; and whatever `Recognizer` raises.
     """
     from lwasr_edge.decoding.beam import BeamSearch
-    from lwasr_edge.decoding.language_model import LanguageModel
+    from lwasr_edge.decoding.language_model import GENERAL, LanguageModel
     from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.recognizer import Recognizer
 
@@ -92,16 +108,20 @@ def open_recognizer(args: argparse.Namespace) -> Recognizer:
     phrases = None if args.phrases is None else replace(PhraseList.read(args.phrases), **phrase_options)
     if phrases is not None:
         _check_mode(args, phrases.mode)
-    lm_options = _given(weight=args.lm_weight, word_bonus=args.word_bonus)
+    lm_options = _given(weight=args.lm_weight, word_bonus=args.word_bonus, mix=args.lm_mix)
     if args.lm is None and lm_options:
-        raise OptionError("--lm-weight and --word-bonus need --lm FILE, got none: add it")
+        raise OptionError("--lm-weight, --word-bonus and --lm-mix need --lm FILE, got none: add it")
+    if args.lm is not None:
+        lm: Any = LanguageModel(args.lm, **lm_options)
+    else:
+        lm = None if args.no_lm else GENERAL
     beam_options = _given(width=args.beam, nbest=args.nbest)
     return Recognizer(
         args.model,
         threads=args.threads,
         phrases=phrases,
         beam=BeamSearch(**beam_options) if beam_options else None,
-        lm=None if args.lm is None else LanguageModel(args.lm, **lm_options),
+        lm=lm,
     )
 
 
@@ -158,6 +178,11 @@ def parsed_number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Positive numbers, separated by commas."""
+    return tuple(positive(item) for item in text.split(","))
 
 
 def default_model_name() -> str:

@@ -13,7 +13,7 @@ PROTECTED_SUFFIXES = {
     **dict.fromkeys(
         (".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".wav"), "a recording"
     ),
-    **dict.fromkeys((".onnx", ".ort", ".safetensors", ".nemo", ".gz"), "a model or an archive"),
+    **dict.fromkeys((".onnx", ".ort", ".safetensors", ".nemo", ".gz", ".lm"), "a model or an archive"),
 }
 SNIFFED_BYTES = 65_536
 

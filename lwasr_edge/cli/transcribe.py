@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = plan_jobs(args.files, args.format, args.output, args.output_dir)
     for job in jobs:
         if job.output is not None:
-            check_text_output(job.output, [*args.files, args.model, args.phrases, args.lm])
+            check_text_output(job.output, [*args.files, args.model, args.phrases, *(args.lm or [])])
     recognizer = open_recognizer(args)
     failed = False
     with Interruption() as interruption:

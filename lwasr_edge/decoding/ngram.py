@@ -14,6 +14,7 @@ import math
 import os
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -31,6 +32,7 @@ MAX_BLANK_LINES = 100_000  # in a row, and of comments before the data
 MAX_NGRAMS = 5_000_000  # 1 GB of memory
 _UNSEEN_LOG10 = -7.0  # for unknown words, if the file has no <unk>
 Context = tuple[str, ...]
+Use = Callable[[Context, float, float], None]
 
 
 class NGram:
@@ -44,6 +46,7 @@ class NGram:
         """`entries`: words -> (log10 probability, log10 back-off weight)."""
         self.order = order
         self._entries = entries
+        self._beginnings: set[str] | None = None
         if (UNKNOWN,) not in entries and ("<UNK>",) in entries:
             entries[(UNKNOWN,)] = entries[("<UNK>",)]
         entries.setdefault((UNKNOWN,), (_UNSEEN_LOG10, 0.0))
@@ -76,6 +79,12 @@ class NGram:
         kept = self.order - 1
         return log10 * _LN_10, (*context, word)[-kept:] if kept else ()
 
+    def is_beginning(self, text: str) -> bool:
+        """Whether a known word begins with, or is, this text."""
+        if self._beginnings is None:
+            self._beginnings = {word[:length] for word in self.words for length in range(len(word) + 1)}
+        return text in self._beginnings
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> NGram:
         """Read an ARPA file, plain or compressed with gzip, with or without a byte order mark.
@@ -83,43 +92,63 @@ class NGram:
         Raises:
             LanguageModelError: no such file, or not a complete ARPA file; with the number of the invalid line.
         """
-        path = Path(path)
-        try:
-            with open_regular(path) as file:
-                is_gzip = file.read(2) == b"\x1f\x8b"
-                file.seek(0)
-                binary = gzip.GzipFile(fileobj=file) if is_gzip else file
-                with io.TextIOWrapper(binary, encoding="utf-8-sig") as lines:
-                    return _ArpaReader(path, lines).read()
-        except LanguageModelError:
-            raise
-        except FileNotFoundError:
-            raise LanguageModelError(f"language model must be an ARPA file, got {path}, which does not exist") from None
-        except UnicodeDecodeError as error:
-            raise LanguageModelError(
-                f"language model must be an ARPA file in UTF-8, got {path}, which is not text: convert a binary model"
-            ) from error
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise LanguageModelError(f"{path} cannot be read: {reason}") from error
+        entries: dict[Context, tuple[float, float]] = {}
+
+        def keep(words: Context, log10: float, back_off: float) -> None:
+            entries[words] = (log10, back_off)
+
+        return cls(len(read_arpa(Path(path), keep)), entries)
+
+
+def read_arpa(path: Path, use: Use) -> list[int]:
+    """Read an ARPA file, plain or compressed with gzip, with or without a byte order mark.
+
+    Args:
+        path: of the file.
+        use: called with the words of each n-gram, its log10 probability and its log10 back-off weight.
+
+    Returns:
+        The number of n-grams of each order.
+
+    Raises:
+        LanguageModelError: no such file, or not a complete ARPA file; with the number of the invalid line.
+    """
+    try:
+        with open_regular(path) as file:
+            is_gzip = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            binary = gzip.GzipFile(fileobj=file) if is_gzip else file
+            with io.TextIOWrapper(binary, encoding="utf-8-sig") as lines:
+                return _ArpaReader(path, lines, use).read()
+    except LanguageModelError:
+        raise
+    except FileNotFoundError:
+        raise LanguageModelError(f"language model must be an ARPA file, got {path}, which does not exist") from None
+    except UnicodeDecodeError as error:
+        raise LanguageModelError(
+            f"language model must be an ARPA file in UTF-8, got {path}, which is not text: convert a binary model"
+        ) from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LanguageModelError(f"{path} cannot be read: {reason}") from error
 
 
 class _ArpaReader:
     """Reads the lines of a file."""
 
-    def __init__(self, path: Path, lines: TextIO) -> None:
+    def __init__(self, path: Path, lines: TextIO, use: Use) -> None:
         self._path = path
         self._lines = lines
+        self._use = use
         self._number = 0
 
-    def read(self) -> NGram:
+    def read(self) -> list[int]:
         counts = self._read_counts()
-        entries: dict[Context, tuple[float, float]] = {}
         for order, count in enumerate(counts, 1):
-            self._read_section(order, len(counts), count, entries)
+            self._read_section(order, len(counts), count)
         if self._next_line() != "\\end\\":
             raise self._error("'\\end\\' must follow the last section")
-        return NGram(len(counts), entries)
+        return counts
 
     def _read_counts(self) -> list[int]:
         while (line := self._next_line()) != "\\data\\":
@@ -141,7 +170,7 @@ class _ArpaReader:
         self._expect_section(line, 1)
         return counts
 
-    def _read_section(self, order: int, highest: int, count: int, entries: dict[Context, tuple[float, float]]) -> None:
+    def _read_section(self, order: int, highest: int, count: int) -> None:
         """Read the `count` lines of a section after its header, and the header of the next section."""
         for _ in range(count):
             line = self._next_line()
@@ -152,7 +181,7 @@ class _ArpaReader:
                     f"optional back-off weight, got {shown(line)}"
                 )
             weight = fields[order + 1] if len(fields) == order + 2 else "0"
-            entries[tuple(fields[1 : order + 1])] = (self._number_in(fields[0]), self._number_in(weight))
+            self._use(tuple(fields[1 : order + 1]), self._number_in(fields[0]), self._number_in(weight))
         if order < highest:
             self._expect_section(self._next_line(), order + 1)
 

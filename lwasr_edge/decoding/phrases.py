@@ -163,6 +163,7 @@ class SequenceScorer:
         self._final_bonus_at = {
             end: math.log(weight) for end, weight in zip(trie.ends.tolist(), phrases.weights.values(), strict=True)
         }
+        self.largest_gain = max(map(abs, self._final_bonus_at.values()))
 
     def start(self) -> State:
         return ((ROOT, 0.0),)
@@ -187,6 +188,9 @@ class SequenceScorer:
             (bonus + self._final_bonus_at[node] for node, bonus in state if node in self._final_bonus_at), default=None
         )
 
+    def restart(self, state: State) -> State:
+        return self.start()
+
 
 class BiasScorer:
     """Allows any text; words of phrases get a bonus, letter by letter, which is final when the phrase is complete.
@@ -207,6 +211,7 @@ class BiasScorer:
                     node = next(nodes)
                     node_bonus = phrases.bonus * weight * (n_words + (letter + 1) / (len(word) + 1))
                     self._node_bonus[node] = max(self._node_bonus[node], node_bonus)
+        self.largest_gain = max(map(abs, self._node_bonus))
 
     def start(self) -> State:
         return (0.0, ())
@@ -229,6 +234,9 @@ class BiasScorer:
 
     def final_bonus(self, state: State) -> float | None:
         return self._complete(*state)[0]
+
+    def restart(self, state: State) -> State:
+        return self.start()
 
     def _complete(
         self, bonus: float, incomplete: tuple[tuple[int, float], ...]

@@ -189,6 +189,11 @@ def _fields(data: bytes, position: int, end: int, skipped: bytes = b"") -> list[
     return fields
 
 
+def top_fields(data: bytes) -> list[Field]:
+    """The fields of a model that `check_model` accepts, in order."""
+    return _fields(data, 0, len(data))
+
+
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     """An integer of variable length, and the position after it."""
     value = data[position]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from lwasr_edge.streaming.full_pass import Decoded, FullPass, joined, split
+from lwasr_edge.streaming.second_pass import SecondPass
 from lwasr_edge.streaming.word_ends import extended_to_sound
 from lwasr_edge.words import Word, build_words, join_words
 
@@ -53,7 +52,7 @@ class Segment:
     ) -> None:
         self._info = model.info
         self._may_end = may_end
-        self._decoder = decoder
+        self._second = None if decoder is None else SecondPass(model.info, decoder)
         self._pass = FullPass(model, chunking, with_log_probs=decoder is not None)
         self._first_frame: int | None = None
         self._done = Decoded([], [], 0)
@@ -106,6 +105,8 @@ class Segment:
             self._done.tokens.extend(decoded.tokens)
             self._done.log_probs.extend(decoded.log_probs)
             self._done = self._done._replace(end_frame=decoded.end_frame)
+            if self._second is not None:
+                self._done = self._second.take(self._done)
             self._draft = None
 
     def draft(self, audio: RecentAudio, end_frame: int) -> None:
@@ -131,7 +132,8 @@ class Segment:
             end_frame: newest audio, plus one.
         """
         decoded = joined(self._done, self._pass.commit(audio, cut_frame, end_frame))
-        before, after = split(decoded, self.first_frame, cut_frame)
+        first_frame = self.first_frame if self._second is None else self._second.first_frame
+        before, after = split(decoded, first_frame, cut_frame)
         text = self._text(before, audio, cut_frame)
         self._begin(cut_frame)
         self._done = after
@@ -141,6 +143,8 @@ class Segment:
         self._first_frame = frame
         self._done = Decoded([], [], frame)
         self._draft = None
+        if self._second is not None:
+            self._second.start(frame)
 
     def _text_with(self, rest: Decoded, audio: RecentAudio, end_frame: int) -> SegmentText:
         return self._text(joined(self._done, rest), audio, end_frame)
@@ -148,21 +152,11 @@ class Segment:
     def _text(self, decoded: Decoded, audio: RecentAudio, end_frame: int) -> SegmentText:
         words: Sequence[Word] = build_words(self._info, decoded.tokens)
         words = extended_to_sound(words, audio.levels, self._info, end_frame)
-        if self._decoder is None or not decoded.log_probs:
+        if self._second is None or not decoded.log_probs:
             return SegmentText(words, _span_s(words))
-        again = self._decoder.decode(np.concatenate(decoded.log_probs))
-        shift = self.first_frame
-        decided: Sequence[Word] = build_words(
-            self._info, [token._replace(frame=token.frame + shift) for token in again.tokens]
-        )
-        if again.confidence is not None:
-            decided = [replace(word, confidence=again.confidence) for word in decided]
-        if again.spelling is not None:
-            from lwasr_edge.decoding.spoken import respelled_words  # not loaded for greedy decoding
-
-            decided = respelled_words(decided, again.spelling)
-        decided = extended_to_sound(decided, audio.levels, self._info, end_frame)
-        return SegmentText(decided, _span_s(decided or words), again.alternatives, join_words(words))
+        found = self._second.text(decoded)
+        decided = extended_to_sound(found.words, audio.levels, self._info, end_frame)
+        return SegmentText(decided, _span_s(decided or words), found.alternatives, join_words(words))
 
 
 def _span_s(words: Sequence[Word]) -> tuple[float, float] | None:

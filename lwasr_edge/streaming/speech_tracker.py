@@ -68,8 +68,9 @@ class SpeechTracker:
             may_end=rules.silence_after_speech_s is not None,
         )
         self._ends = UtteranceEnds(info, rules, self._activity.sound_end, first_frame)
-        self._partials = PartialWords(info, is_revisable=decoder is not None)
-        self._decodes_silence = decoder is not None  # until an utterance has ended
+        replaces_greedy = decoder is not None and not getattr(decoder, "corrects_greedy", False)
+        self._partials = PartialWords(info, is_revisable=replaces_greedy)
+        self._decodes_silence = replaces_greedy  # until an utterance has ended
         self._now = first_frame  # everything before it is recognised
         self._tokens_from = first_frame  # tokens before it belong to earlier utterances
         self._audio_from = first_frame  # audio before it belongs to earlier segments

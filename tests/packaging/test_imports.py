@@ -28,6 +28,7 @@ RUNTIME_LAYERS = [
     {"recognizer"},
     {"__init__"},
     {"__pyinstaller", "bench"},
+    {"lm"},
     {"cli"},
     {"__main__"},
 ]

@@ -96,4 +96,4 @@ def test_the_hook_of_pyinstaller() -> None:
     assert "lwasr_edge.recognizer" in hook["hiddenimports"]
     assert {Path(source).name: target for source, target in hook["datas"]} == dict.fromkeys(
         ("model.int8.onnx.gz", "card.json", "card.md"), "lwasr_edge/models/en-base"
-    )
+    ) | {"general.lm": "lwasr_edge/decoding"}

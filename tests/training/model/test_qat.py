@@ -22,11 +22,11 @@ from small_models import letters, letters_tokenizer, small_model, two_utterances
 
 from lwasr_edge import Recognizer
 from lwasr_edge.export import cli, pipeline
-from lwasr_edge.export.compress import BLOCK_BYTES, compressed
 from lwasr_edge.export.graph import trace
 from lwasr_edge.export.quantize import LARGEST_PAIR, quantize, scales_of
 from lwasr_edge.export.streaming import FullContextModel, StreamingModel, exported_model
 from lwasr_edge.files import sha256_of
+from lwasr_edge.hub.gzip_blocks import BLOCK_BYTES, compressed
 from lwasr_edge.model import Model
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
 from lwasr_edge.training.compress.qat import prepare_qat
