@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    from lwasr_edge.cli import bench, info, listen, lm, models, transcribe
+    from lwasr_edge.cli import bench, info, listen, lm, models, site, transcribe
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     parser.add_argument("--version", action="version", version=f"lwasr {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (transcribe, listen, info, models, lm, bench):
+    for module in (transcribe, listen, info, models, lm, site, bench):
         module.add_parser(commands, common)
     return parser
 

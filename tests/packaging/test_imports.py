@@ -28,7 +28,7 @@ RUNTIME_LAYERS = [
     {"recognizer"},
     {"__init__"},
     {"__pyinstaller", "bench"},
-    {"lm"},
+    {"lm", "site"},
     {"cli"},
     {"__main__"},
 ]
