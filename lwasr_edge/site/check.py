@@ -166,9 +166,7 @@ def to_dict(check: Check, say: Callable[[Remark], str], with_texts: bool = True)
         "minutes_with_texts": round(check.minutes, 2),
         "rtf": None if check.rtf is None else round(check.rtf, 4),
         "remarks": [say(remark) for remark in check.remarks],
-        "refused": [
-            {"name": one.name, "reason": one.reason.key, "text": say(one.reason)} for one in check.refused
-        ],
+        "refused": [{"name": one.name, "reason": one.reason.key, "text": say(one.reason)} for one in check.refused],
         "recordings": [_recording(item, say, with_texts) for item in check.used],
     }
     if with_texts:

@@ -8,18 +8,44 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from lwasr_edge.errors import OptionError
+from lwasr_edge.errors import ManifestError, OptionError
+from lwasr_edge.site.consent import read_consents
 from lwasr_edge.site.remark import Refused, Remark
 from lwasr_edge.site.texts import MAX_TEXT, read_text
 from lwasr_edge.validate import printable
 
 MAX_FILES = 100_000
 AUDIO_SUFFIXES = frozenset(
-    ".3gp .aac .aif .aifc .aiff .amr .au .caf .flac .m4a .mka .mov .mp3 .mp4 .oga .ogg .opus .rf64 .snd .sph .w64 .wav "
-    ".webm .wma".split()
+    [
+        ".3gp",
+        ".aac",
+        ".aif",
+        ".aifc",
+        ".aiff",
+        ".amr",
+        ".au",
+        ".caf",
+        ".flac",
+        ".m4a",
+        ".mka",
+        ".mov",
+        ".mp3",
+        ".mp4",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".rf64",
+        ".snd",
+        ".sph",
+        ".w64",
+        ".wav",
+        ".webm",
+        ".wma",
+    ]
 )
 TEXT_SUFFIXES = (".txt", ".lab", ".trn")
 
@@ -114,14 +140,17 @@ def read_folder(root: Path) -> Listing:
     from lwasr_edge.site.tables import read_tables
 
     files, refused = walk_files(root)
+    speakers: dict[str, str] = {}
     rows, row_faults, remarks = read_tables(files)
+    with suppress(ManifestError, OptionError):  # a damaged consent.json leaves the speakers unknown
+        speakers = {consent.folder: consent.speaker for consent in read_consents(root)}
     samples = []
     for name, path in files.audio():
-        sample = Sample(name, path)
-        if name in rows:
-            sample = replace(rows[name], path=path)
+        sample: Sample | None = rows.get(name, Sample(name, path))
         text_path = _text_beside(files, name)
-        if text_path is not None:
+        if sample is not None and not sample.speaker:
+            sample = replace(sample, speaker=speakers.get(PurePosixPath(name).parts[0], ""))
+        if text_path is not None and sample is not None:
             sample = _with_text_beside(sample, text_path, files, refused)
         if sample is not None:
             samples.append(sample)

@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from lwasr_edge.audio.reader import AudioReader
 from lwasr_edge.errors import AudioWarning
 from lwasr_edge.site.remark import Remark
 from lwasr_edge.streaming.recent_audio import percentile
+
+if TYPE_CHECKING:
+    from lwasr_edge.audio.reader import AudioSource
 
 FRAME_S = 0.02
 FLOOR_DB = -96.0  # of 16-bit samples
@@ -54,8 +57,12 @@ class Sound:
         return self.loud_db > SILENT_DB and self.loud_db - self.noise_db > STEADY_DB
 
 
-def measure_sound(path: Path, max_s: float = MAX_S) -> Sound:
+def measure_sound(source: AudioSource, sample_rate: int | None = None, *, max_s: float = MAX_S) -> Sound:
     """Measure a recording, up to `max_s` seconds of it.
+
+    Args:
+        source, sample_rate: see `AudioReader`.
+        max_s: seconds.
 
     Raises:
         AudioError: it cannot be read.
@@ -63,7 +70,7 @@ def measure_sound(path: Path, max_s: float = MAX_S) -> Sound:
     digest = hashlib.sha256()
     powers, peaks, flats = [], [], []
     n_samples = 0
-    with warnings.catch_warnings(record=True) as caught, AudioReader(path) as audio:
+    with warnings.catch_warnings(record=True) as caught, AudioReader(source, sample_rate) as audio:
         warnings.simplefilter("always", AudioWarning)
         rate = audio.sample_rate
         for frames, count in _frames(audio, max(1, round(FRAME_S * rate)), digest):

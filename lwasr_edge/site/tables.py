@@ -18,15 +18,62 @@ MAX_TABLE_BYTES = 1 << 26
 MAX_ROWS = 200_000
 SHEETS = (".xls", ".xlsx", ".ods", ".numbers")
 # Headers in lower case, without blanks, underscores and hyphens.
-FILE_HEADERS = (
-    "file filename filepath path audio audiofile audiofilepath audiopath audiofilename wav wavfile recording sound clip id name "
-    "utterance utteranceid utt uttid ファイル ファイル名 音声 音声ファイル 録音"
-).split()
-TEXT_HEADERS = (
-    "text transcript transcription transcripts sentence words reference said spoken prompt utterancetext content "
-    "テキスト 文 文章 発話 書き起こし 書起し 言葉 内容"
-).split()
-SPEAKER_HEADERS = "speaker speakerid spk person voice clientid who talker 話者 話者id 名前".split()
+FILE_HEADERS = frozenset(
+    [
+        "file",
+        "filename",
+        "filepath",
+        "path",
+        "audio",
+        "audiofile",
+        "audiofilepath",
+        "audiopath",
+        "audiofilename",
+        "wav",
+        "wavfile",
+        "recording",
+        "sound",
+        "clip",
+        "id",
+        "name",
+        "utterance",
+        "utteranceid",
+        "utt",
+        "uttid",
+        "ファイル",
+        "ファイル名",
+        "音声",
+        "音声ファイル",
+        "録音",
+    ]
+)
+TEXT_HEADERS = frozenset(
+    [
+        "text",
+        "transcript",
+        "transcription",
+        "transcripts",
+        "sentence",
+        "words",
+        "reference",
+        "said",
+        "spoken",
+        "prompt",
+        "utterancetext",
+        "content",
+        "テキスト",
+        "文",
+        "文章",
+        "発話",
+        "書き起こし",
+        "書起し",
+        "言葉",
+        "内容",
+    ]
+)
+SPEAKER_HEADERS = frozenset(
+    ["speaker", "speakerid", "spk", "person", "voice", "clientid", "who", "talker", "話者", "話者id", "名前"]
+)
 
 Row = tuple[str, str, str, str]  # file, text, speaker, source
 
@@ -90,16 +137,8 @@ def read_tables(files: Files) -> tuple[dict[str, Sample], list[Refused], list[Re
         Recordings with texts by name, rows that cannot be used, and remarks about files that are no tables.
     """
     collector, remarks = _Collector(files), []
-    readers: dict[str, Callable[[Path, Files], Iterable[Row | Refused]]] = {
-        ".csv": _read_sheet,
-        ".tsv": _read_sheet,
-        ".tab": _read_sheet,
-        ".jsonl": _read_nemo,
-        ".json": _read_nemo,
-        ".ndjson": _read_nemo,
-    }
     for path in files.paths.values():
-        reader = _read_kaldi if path.name.lower() == "wav.scp" else readers.get(path.suffix.lower())
+        reader = _reader(path)
         if path.suffix.lower() in SHEETS:
             remarks.append(Remark("spreadsheet", {"file": files.name(path)}))
         if reader is None:
@@ -117,6 +156,29 @@ def read_tables(files: Files) -> tuple[dict[str, Sample], list[Refused], list[Re
             why = getattr(error, "strerror", None) or str(error)
             remarks.append(Remark("table_unreadable", {"file": files.name(path), "why": why}))
     return collector.samples, collector.refused, remarks
+
+
+def is_table(path: Path, files: Files) -> bool:
+    """Whether a file has rows that describe recordings, which need not exist.
+
+    Raises:
+        OSError, csv.Error: it cannot be read.
+    """
+    reader = _reader(path)
+    return reader is not None and next(iter(reader(path, files)), None) is not None
+
+
+def _reader(path: Path) -> Callable[[Path, Files], Iterable[Row | Refused]] | None:
+    if path.name.lower() == "wav.scp":
+        return _read_kaldi
+    return {
+        ".csv": _read_sheet,
+        ".tsv": _read_sheet,
+        ".tab": _read_sheet,
+        ".jsonl": _read_nemo,
+        ".json": _read_nemo,
+        ".ndjson": _read_nemo,
+    }.get(path.suffix.lower())
 
 
 def _read_sheet(path: Path, files: Files) -> Iterator[Row | Refused]:
@@ -147,10 +209,10 @@ def _read_sheet(path: Path, files: Files) -> Iterator[Row | Refused]:
 
 
 def _columns(header: list[str]) -> tuple[int, int, int] | None:
-    """Columns of file, text and speaker; -1 for one that is missing; (-1, -1, -1) without a header; None for neither."""
+    """Columns of file, text and speaker, -1 for one that is missing; all -1 without a header; None for other tables."""
     plain = ["".join(c for c in cell.lower() if c.isalnum()) for cell in header]
     file, text, speaker = (
-        next((plain.index(name) for name in names if name in plain), -1)
+        next((number for number, name in enumerate(plain) if name in names), -1)
         for names in (FILE_HEADERS, TEXT_HEADERS, SPEAKER_HEADERS)
     )
     if text < 0 and len(plain) > file >= 0 and "utterance" in plain and plain[file] != "utterance":

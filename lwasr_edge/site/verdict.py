@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from lwasr_edge.site.intervals import Rate, difference
 from lwasr_edge.site.remark import Remark
@@ -33,8 +34,8 @@ def verdict(rate: Rate | None, minutes: float, target: float, trial: ListTrial |
     """
     if rate is None:
         return Remark("verdict_no_texts")
-    shown = {"rate": round(rate.per_hundred, 1), "low": round(rate.low, 1), "high": round(rate.high, 1)}
-    shown |= {"target": f"{target:g}"}
+    shown: dict[str, Any] = {"rate": round(rate.per_hundred, 1), "low": round(rate.low, 1), "high": round(rate.high, 1)}
+    shown["target"] = f"{target:g}"
     half = (rate.high - rate.low) / 2
     is_small = rate.words < MIN_WORDS or rate.recordings < MIN_RECORDINGS
     is_decided = rate.high <= target or rate.low > target
@@ -45,7 +46,7 @@ def verdict(rate: Rate | None, minutes: float, target: float, trial: ListTrial |
     if trial is None:
         return Remark("verdict_try_list", shown)
     after = 100 * sum(item.errors for item in trial.after) / max(1, sum(len(i.reference_words) for i in trial.after))
-    shown |= {"after": round(after, 1)}
+    shown["after"] = round(after, 1)
     if list_gain(trial)[1] < 0 and after <= target:
         return Remark("verdict_use_list", shown)
     helps = "_with_list" if list_gain(trial)[1] < 0 else ""

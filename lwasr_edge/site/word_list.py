@@ -8,13 +8,13 @@ from pathlib import Path
 
 from lwasr_edge.decoding.phrases import MAX_BYTES, PhraseList
 from lwasr_edge.errors import OptionError
+from lwasr_edge.files import read_regular, split_lines
 from lwasr_edge.recognizer import Recognizer
 from lwasr_edge.site.recognise import Measured, Progress, model_letters, recognise_all
 from lwasr_edge.site.texts import decode_text
-from lwasr_edge.files import read_regular, split_lines
 from lwasr_edge.wer import align_words
 
-STRENGTHS = (1.0, 2.0, 3.5)  # nats per word
+STRENGTHS = (0.5, 1.0, 2.0, 3.5)  # nats per word
 DEFAULT_STRENGTH = 2.0
 MIN_TO_CHOOSE = 9  # recordings; with fewer the default strength is used
 CHOOSING_EVERY = 3  # one recording of three chooses
@@ -152,7 +152,9 @@ def phrase_recalls(
     return tuple(sorted(recalls, key=lambda one: (one.after - one.said, one.before - one.said, one.phrase)))
 
 
-def _occurrences(words: Sequence[str], first_words: dict[str, list[tuple[str, list[str]]]]) -> list[tuple[int, str, int]]:
+def _occurrences(
+    words: Sequence[str], first_words: dict[str, list[tuple[str, list[str]]]]
+) -> list[tuple[int, str, int]]:
     """Start, phrase and number of words of each phrase in a text."""
     return [
         (start, phrase, len(wanted))
@@ -170,6 +172,4 @@ def right_words(item: Measured) -> set[int]:
 
 
 def _with_list(recognizer: Recognizer, phrases: PhraseList, strength: float, lm: str | None) -> Recognizer:
-    return recognizer.with_decoding(
-        phrases=PhraseList(phrases.phrases, mode="bias", bonus=strength), lm=lm
-    )
+    return recognizer.with_decoding(phrases=PhraseList(phrases.phrases, mode="bias", bonus=strength), lm=lm)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from lwasr_edge.site.check import Check, missed_in
 from lwasr_edge.site.intervals import error_rate
-from lwasr_edge.site.language import Strings
 from lwasr_edge.site.remark import Remark
+from lwasr_edge.site.reports.language import Strings
 from lwasr_edge.site.sound import sound_advice
 from lwasr_edge.site.verdict import list_gain
 

@@ -72,10 +72,9 @@ def _svg(height: int, parts: Sequence[str]) -> str:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, color: str, *, width: int = 1, dash: bool = False) -> str:
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
     dashes = ' stroke-dasharray="5 4"' if dash else ""
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" stroke-width="{width}"{dashes}/>'
-    )
+    return f'<line {ends} stroke="{color}" stroke-width="{width}"{dashes}/>'
 
 
 def _text(x: float, y: float, text: str, color: str, anchor: str = "middle") -> str:

@@ -31,8 +31,8 @@ def _add_check(actions: Commands, common: argparse.ArgumentParser) -> None:
         "check",
         parents=[common],
         help="measure the model on a folder of recordings",
-        description="Measure the model on a folder of recordings: x.wav with x.txt beside it, a CSV with the columns file "
-        "and text, Kaldi's wav.scp and text, or NeMo's JSON lines. Nothing is sent anywhere.",
+        description="Measure the model on a folder of recordings: x.wav with x.txt beside it, a CSV with the columns "
+        "file and text, Kaldi's wav.scp and text, or NeMo's JSON lines. Nothing is sent anywhere.",
     )
     action.add_argument("folder", type=Path, metavar="FOLDER", help="recordings, with or without texts")
     action.add_argument("--words", type=Path, metavar="FILE", help="names and terms of the site: one phrase per line")
@@ -91,9 +91,9 @@ def run_check(args: argparse.Namespace) -> int:
     from lwasr_edge.recognizer import Recognizer
     from lwasr_edge.site.check import check_folder, to_dict
     from lwasr_edge.site.derived import remember_report
-    from lwasr_edge.site.language import Strings
-    from lwasr_edge.site.page import html_page
-    from lwasr_edge.site.summary import text_report
+    from lwasr_edge.site.reports.language import Strings
+    from lwasr_edge.site.reports.page import html_page
+    from lwasr_edge.site.reports.summary import text_report
     from lwasr_edge.site.word_list import read_list
 
     if args.with_audio and args.report is None:
@@ -112,9 +112,7 @@ def run_check(args: argparse.Namespace) -> int:
             lines[what] = ProgressLine(f"lwasr site check: {what}", unit="s")
         lines[what](done, total)
 
-    check = check_folder(
-        args.folder, recognizer, phrases=phrases, lm=lm, target=args.target, progress=show
-    )
+    check = check_folder(args.folder, recognizer, phrases=phrases, lm=lm, target=args.target, progress=show)
     for line in lines.values():
         line.__exit__()
     strings = Strings(args.language)
@@ -139,7 +137,7 @@ def run_record(args: argparse.Namespace) -> int:
     Raises:
         LwasrError: a folder, list of sentences or microphone that cannot be used.
     """
-    from lwasr_edge.cli.recording import record
+    from lwasr_edge.cli.site.recording import record
 
     return record(args)
 
@@ -156,18 +154,20 @@ def run_erase(args: argparse.Namespace) -> int:
     for kind, names in plan.by_kind().items():
         for name in names:
             print(printable(f"{kind}: {name}"))
-    if not plan.is_empty and not args.dry_run:
+    remaining = plan.remaining()
+    left: list[str] = []
+    if args.dry_run or not plan.count:
+        print(f"nothing was removed; files to remove: {plan.count}")
+    else:
         if not args.yes:
-            _ask_to_erase(len(plan.names), args.folder)
-        faults = erase(plan)
-        for fault in faults:
+            _ask_to_erase(plan.count, args.folder)
+        for fault in erase(plan):
             say(f"lwasr: error: {printable(fault)}")
-        print(f"removed: {len(plan.names) - len(faults)} of {len(plan.names)}")
-    elif args.dry_run:
-        print(f"nothing was removed; without --dry-run, {len(plan.names)} would be")
-    for name in plan.remaining():
+        left = plan.left()
+        print(f"removed: {plan.count - len(left)} of {plan.count}")
+    for name in [*left, *remaining]:
         print(printable(f"remains: {name}"))
-    return 2 if not args.dry_run and any(plan.left()) else 0
+    return 2 if left else 0
 
 
 def _ask_to_erase(count: int, folder: Path) -> None:

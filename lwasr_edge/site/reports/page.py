@@ -12,13 +12,13 @@ from pathlib import Path
 
 from lwasr_edge.audio.reader import AudioReader
 from lwasr_edge.errors import AudioError
-from lwasr_edge.site.charts import interval_chart, level_chart
 from lwasr_edge.site.check import MADE_BY, Check, missed_in
 from lwasr_edge.site.intervals import error_rate
-from lwasr_edge.site.language import Strings
 from lwasr_edge.site.recognise import Measured
+from lwasr_edge.site.reports.charts import interval_chart, level_chart
+from lwasr_edge.site.reports.language import Strings
+from lwasr_edge.site.reports.summary import advice_lines, list_lines, rate_line, speed_line
 from lwasr_edge.site.sound import HIGH_LEVEL_DB, LOW_LEVEL_DB, sound_advice
-from lwasr_edge.site.summary import advice_lines, list_lines, rate_line, speed_line
 from lwasr_edge.validate import printable
 from lwasr_edge.wer import align_words
 
@@ -85,9 +85,7 @@ def _facts(check: Check, strings: Strings) -> str:
     rows = [("model", check.model), ("board", check.board), ("date", check.created)]
     if check.rtf is not None:
         rows.append(("speed", speed_line(check.rtf, strings)))
-    counts = strings.text(
-        "counts", used=len(check.used), texts=len(check.with_text), refused=len(check.refused)
-    )
+    counts = strings.text("counts", used=len(check.used), texts=len(check.with_text), refused=len(check.refused))
     notes = [counts, *(strings.render(remark) for remark in check.remarks), strings.text("private")]
     cells = "".join(f"<tr><th>{_text(strings.text(key))}</th><td>{_text(value)}</td></tr>" for key, value in rows)
     return f"<table>{cells}</table>" + "".join(f"<p>{_text(note)}</p>" for note in notes)
@@ -143,7 +141,8 @@ def _worst(check: Check, strings: Strings, page_path: Path, with_audio: bool) ->
         player = f'<audio controls preload="none" src="{escape(address)}"></audio>' if address else ""
         parts.append(
             f'<div class="pair"><p><strong>{_text(item.sample.name)}</strong>: {_text(count)}</p>{player}'
-            f"<p>{_text(strings.text('said'))}: {said}</p><p>{_text(strings.text('recognised'))}: {recognised}</p></div>"
+            f"<p>{_text(strings.text('said'))}: {said}</p>"
+            f"<p>{_text(strings.text('recognised'))}: {recognised}</p></div>"
         )
     return _heading(strings, "worst") + "".join(parts)
 
@@ -180,9 +179,11 @@ def _embedded(item: Measured) -> str:
         with AudioReader(item.sample.path) as audio:
             resampler = StreamResampler(audio.sample_rate, 16_000)
             with soundfile.SoundFile(buffer, "w", 16_000, 1, "PCM_16", format="FLAC") as file:
+                n_samples = 0
                 for block in audio.blocks():
                     file.write(resampler.process(block))
-                    if file.tell() > MAX_AUDIO_S * 16_000:
+                    n_samples += len(block)
+                    if n_samples > MAX_AUDIO_S * audio.sample_rate:
                         break
                 file.write(resampler.flush())
     except AudioError:

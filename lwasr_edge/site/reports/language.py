@@ -55,11 +55,10 @@ ENGLISH = {
     "and terms of the site into a file and run this again with --words.",
     "verdict_use_list": "Use the word list: with it there are {after} errors in a hundred words, at most {target} were "
     "asked for.",
-    "verdict_collect_to_adapt": "Collect {minutes} more minutes and adapt the model: the word list makes no certain "
-    "difference to the {rate} errors in a hundred words ({low} to {high}).",
+    "verdict_collect_to_adapt": "Collect {minutes} more minutes and adapt the model: the word list does not help, and there are {rate} errors in a hundred words ({low} to {high}).",
     "verdict_collect_to_adapt_with_list": "Use the word list, collect {minutes} more minutes and adapt the model: with "
     "the list there are {after} errors in a hundred words, at most {target} were asked for.",
-    "verdict_adapt": "Adapt the model: the word list makes no certain difference to the {rate} errors in a hundred words "
+    "verdict_adapt": "Adapt the model: the word list does not help, and there are {rate} errors in a hundred words "
     "({low} to {high}).",
     "verdict_adapt_with_list": "Use the word list and adapt the model: with the list there are {after} errors in a hundred "
     "words, at most {target} were asked for.",
@@ -79,7 +78,7 @@ ENGLISH = {
     "speed_line": "{rtf} s of processing for each second of speech: {times} times faster than real time",
     "speed_slow": "{rtf} s of processing for each second of speech: slower than real time, use a smaller model",
     "list": "Word list",
-    "list_line": "without the list {before}, with it {after} errors in a hundred words (difference {low} to {high}), in "
+    "list_line": "errors in a hundred words: {before} without the list, {after} with it (difference {low} to {high}), in "
     "{recordings} recordings",
     "list_chosen": "The strength, {strength}, was chosen on {count} other recordings: every third one by name. They are "
     "not in these figures.",
@@ -170,11 +169,11 @@ JAPANESE = {
     "verdict_try_list": "単語リストを試してください。100 語あたりの誤りは {rate} ({low} から {high}) です。"
     "現場の名前や用語をファイルに書き、--words を付けてもう一度実行してください。",
     "verdict_use_list": "単語リストを使ってください。使うと 100 語あたりの誤りは {after}、目標は {target} 以下です。",
-    "verdict_collect_to_adapt": "あと {minutes} 分録音し、モデルを適応させてください。単語リストの効果は確かではなく、100 語あたりの誤りは "
+    "verdict_collect_to_adapt": "あと {minutes} 分録音し、モデルを適応させてください。単語リストに効果はなく、100 語あたりの誤りは "
     "{rate} ({low} から {high}) です。",
     "verdict_collect_to_adapt_with_list": "単語リストを使い、あと {minutes} 分録音し、モデルを適応させてください。リストを使うと 100 "
     "語あたりの誤りは {after}、目標は {target} 以下です。",
-    "verdict_adapt": "モデルを適応させてください。単語リストの効果は確かではなく、100 語あたりの誤りは {rate} ({low} から {high}) です。",
+    "verdict_adapt": "モデルを適応させてください。単語リストに効果はなく、100 語あたりの誤りは {rate} ({low} から {high}) です。",
     "verdict_adapt_with_list": "単語リストを使い、モデルを適応させてください。リストを使うと 100 語あたりの誤りは {after}、目標は {target} "
     "以下です。",
     "title": "音声認識の検査",
