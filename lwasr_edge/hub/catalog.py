@@ -102,7 +102,7 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
         OptionError: `model` is of another type.
     """
     if model is None:
-        return _preferred_path() or default_model().path
+        return _preferred_path() or _default_of_cards().path
     if not isinstance(model, (str, os.PathLike)):
         raise OptionError(f"model must be a name, a path or None, got {model!r}")
     if not os.fspath(model):
@@ -177,8 +177,10 @@ def default_model() -> InstalledModel:
         CatalogError: a card that cannot be read.
     """
     preferred = _preferred_path()
-    if preferred is not None:
-        return _model_of(preferred)
+    return _default_of_cards() if preferred is None else _model_of(preferred)
+
+
+def _default_of_cards() -> InstalledModel:
     models = installed_models()
     if is_bundled() and not has_model():
         raise ModelNotFoundError(missing_model())

@@ -116,7 +116,7 @@ def _levels(power: np.ndarray) -> tuple[float, float, float, np.ndarray]:
     levels = np.maximum(10 * np.log10(power + 1e-12), FLOOR_DB)
     noise, loud = float(percentile(levels, 10)), float(percentile(levels, 95))
     active = levels >= noise + 0.5 * (loud - noise)
-    return float(10 * np.log10(power[active].mean() + 1e-12)), noise, loud, active
+    return max(float(10 * np.log10(power[active].mean() + 1e-12)), FLOOR_DB), noise, loud, active
 
 
 def sound_advice(sound: Sound) -> list[Remark]:

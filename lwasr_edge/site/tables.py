@@ -17,63 +17,23 @@ from lwasr_edge.site.texts import MAX_TEXT, read_text
 MAX_TABLE_BYTES = 1 << 26
 MAX_ROWS = 200_000
 SHEETS = (".xls", ".xlsx", ".ods", ".numbers")
-# Headers in lower case, without blanks, underscores and hyphens.
-FILE_HEADERS = frozenset(
-    [
-        "file",
-        "filename",
-        "filepath",
-        "path",
-        "audio",
-        "audiofile",
-        "audiofilepath",
-        "audiopath",
-        "audiofilename",
-        "wav",
-        "wavfile",
-        "recording",
-        "sound",
-        "clip",
-        "id",
-        "name",
-        "utterance",
-        "utteranceid",
-        "utt",
-        "uttid",
-        "ファイル",
-        "ファイル名",
-        "音声",
-        "音声ファイル",
-        "録音",
-    ]
+# Headers in lower case, without blanks, underscores and hyphens; of two, the first of this order is used.
+# fmt: off
+FILE_HEADERS = (
+    "audiofilepath", "audiofilename", "audiofile", "audiopath", "filepath", "filename", "wavfile", "file",
+    "path", "wav", "audio", "recording", "sound", "clip", "ファイル名", "ファイル", "音声ファイル",
+    "音声", "録音", "name",
+    "utteranceid", "uttid", "utt", "id", "utterance",
 )
-TEXT_HEADERS = frozenset(
-    [
-        "text",
-        "transcript",
-        "transcription",
-        "transcripts",
-        "sentence",
-        "words",
-        "reference",
-        "said",
-        "spoken",
-        "prompt",
-        "utterancetext",
-        "content",
-        "テキスト",
-        "文",
-        "文章",
-        "発話",
-        "書き起こし",
-        "書起し",
-        "言葉",
-        "内容",
-    ]
+TEXT_HEADERS = (
+    "transcript", "transcription", "transcripts", "text", "sentence", "reference", "spoken", "said",
+    "utterancetext", "prompt", "words", "content", "書き起こし", "書起し", "テキスト", "文", "文章",
+    "発話", "言葉", "内容",
 )
-SPEAKER_HEADERS = frozenset(
-    ["speaker", "speakerid", "spk", "person", "voice", "clientid", "who", "talker", "話者", "話者id", "名前"]
+SPEAKER_HEADERS = (
+    "speakerid", "speaker", "spk", "clientid", "person", "talker", "voice", "who", "話者id", "話者", "名前",
 )
+# fmt: on
 
 Row = tuple[str, str, str, str]  # file, text, speaker, source
 
@@ -212,7 +172,7 @@ def _columns(header: list[str]) -> tuple[int, int, int] | None:
     """Columns of file, text and speaker, -1 for one that is missing; all -1 without a header; None for other tables."""
     plain = ["".join(c for c in cell.lower() if c.isalnum()) for cell in header]
     file, text, speaker = (
-        next((number for number, name in enumerate(plain) if name in names), -1)
+        next((plain.index(name) for name in names if name in plain), -1)
         for names in (FILE_HEADERS, TEXT_HEADERS, SPEAKER_HEADERS)
     )
     if text < 0 and len(plain) > file >= 0 and "utterance" in plain and plain[file] != "utterance":

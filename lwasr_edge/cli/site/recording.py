@@ -46,9 +46,7 @@ class Keys:
     def __enter__(self) -> Keys:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._cooked()
 
     def line(self, question: str) -> str:
