@@ -17,10 +17,11 @@ import virtual_microphone
 from site_folder import spoken
 from virtual_microphone import DEVICE, VirtualMicrophone
 
-from lwasr_edge import ManifestError, OptionError
+from lwasr_edge import OptionError
 from lwasr_edge.cli import main
 from lwasr_edge.cli.site import recording
 from lwasr_edge.cli.site.recording import meter
+from lwasr_edge.errors import ManifestError
 from lwasr_edge.site.consent import ended_retentions, folder_name, read_consents
 from lwasr_edge.site.folder import read_folder
 from lwasr_edge.site.takes import Take, add_consent, missing_prompts, read_prompts, save_take
@@ -174,14 +175,8 @@ def test_a_real_microphone(tmp_path: Path, prompts: Path) -> None:
     command = [sys.executable, "-m", "lwasr_edge", "site", "record", str(tmp_path / "place"), "--prompts", str(prompts)]
     command += ["--device", DEVICE, "--speaker", "7", "--purpose", "t", "--keep-until", "2999-12-31"]
     with VirtualMicrophone() as microphone:
-        process = subprocess.Popen(
-            command,
-            env=microphone.env,
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, env=microphone.env, bufsize=0, **pipes)
         assert process.stdin is not None and process.stderr is not None
         process.stdin.write(b"y\n\n")
         while b"speak now" not in process.stderr.readline():
