@@ -166,6 +166,20 @@ def measured_line(part: str, when: dict[str, str], sha256: str) -> str:
     return f"{part.replace('wer', 'WER')} {when['date']} at commit {when['commit']}{other}"
 
 
+def wer_note(by_set: dict[str, Any]) -> list[str]:
+    """How the error rates were measured; those of the first cards are greedy alone."""
+    has_default = any(mode.endswith(GREEDY) for forms in by_set.values() for modes in forms.values() for mode in modes)
+    if not has_default:
+        return [
+            "Per cent, greedy, no language model, text normalised to a-z and apostrophe. Files and streams are those "
+            "of `Recognizer.transcribe` and `Recognizer.stream`; torch is the checkpoint."
+        ]
+    return [
+        "Per cent, text normalised to a-z and apostrophe. Files and streams are those of `Recognizer.transcribe` and "
+        "`Recognizer.stream`, with the general language model and greedy; torch is the checkpoint, greedy."
+    ]
+
+
 def markdown(card: dict[str, Any]) -> str:
     """The card as Markdown."""
     about, rows = card["about"], []
@@ -197,9 +211,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         "## Word error rate",
         "",
-        "Per cent, text normalised to a-z and apostrophe. Files and streams are those of `Recognizer.transcribe` and "
-        "`Recognizer.stream`, with the general language model where the file has weights for it; torch is the "
-        "checkpoint, which is greedy.",
+        *wer_note(card["wer"]),
         "",
         "| set | form | mode | WER % |",
         "|---|---|---|---|",

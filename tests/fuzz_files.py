@@ -15,11 +15,13 @@ import gzip
 import io
 import json
 import random
+import struct
 import sys
 import tempfile
 import time
 import traceback
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -252,6 +254,24 @@ def run_arpa(path: Path) -> None:
     tiny_recognizer().with_decoding(beam=3, lm=path).transcribe(audio(), 16_000)
 
 
+def lm_bytes() -> bytes:
+    from lwasr_edge.decoding.ngram_file import to_bytes
+    from lwasr_edge.lm.tables import tables_of_arpa
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "lm.arpa")
+        path.write_text(ARPA)
+        return to_bytes(tables_of_arpa(path))
+
+
+def damage_lm(rng: random.Random, data: bytes) -> bytes:
+    """Damage with a right checksum, but for a few."""
+    damaged = damage_bytes(rng, data)
+    if len(damaged) < 16 or rng.random() < 0.1:
+        return damaged
+    return damaged[:12] + struct.pack("<I", zlib.crc32(damaged[16:])) + damaged[16:]
+
+
 def read_card_of(path: Path) -> None:
     from lwasr_edge.hub.card import read_card
 
@@ -297,6 +317,7 @@ KINDS = {
     "card": Kind(lambda: json.dumps(CARD).encode(), damage_json_text, read_card_of, "card.json"),
     "arpa": Kind(ARPA.encode, damage_text, run_arpa, "lm.arpa"),
     "arpa-gzip": Kind(lambda: gzip.compress(ARPA.encode()), damage_inside_gzip, run_arpa, "lm.arpa.gz"),
+    "lm": Kind(lm_bytes, damage_lm, run_arpa, "words.lm"),
     "phrases": Kind(lambda: b"one\ntwo four\t2\n# three\nthree\n", damage_text, run_phrases, "phrases.txt"),
     "manifest": Kind(
         lambda: "".join(json.dumps(line) + "\n" for line in LINES).encode(), damage_json_text, read_manifests, "m.jsonl"

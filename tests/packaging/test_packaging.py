@@ -90,6 +90,13 @@ def test_wheel_contains_the_packages_and_nothing_else(wheel: Path) -> None:
     assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in names if "dist-info/licenses/" in name}
 
 
+def test_wheel_contains_the_general_language_model(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (entry,) = [info for info in archive.infolist() if info.filename.endswith(".lm")]
+    assert entry.filename == "lwasr_edge/decoding/general.lm"
+    assert entry.compress_size < 2e6
+
+
 def test_wheel_contains_the_default_model_and_its_card_but_no_checkpoints(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name.removeprefix("lwasr_edge/models/") for name in archive.namelist() if "/models/" in name}
