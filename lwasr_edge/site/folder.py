@@ -95,7 +95,9 @@ def walk_files(root: Path) -> tuple[Files, list[Refused]]:
         OptionError: no such folder, or too many files.
     """
     if not root.is_dir():
-        raise OptionError(f"FOLDER must be a folder, got {printable(str(root))}")
+        raise OptionError(
+            f"FOLDER must be a folder of recordings, got {printable(str(root))}: name the folder that they are in"
+        )
     paths: dict[str, Path] = {}
     refused: list[Refused] = []
     real_root = root.resolve()

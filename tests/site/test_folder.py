@@ -174,7 +174,7 @@ def test_hostile_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_folders_without_recordings(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="FOLDER must be a folder"):
+    with pytest.raises(OptionError, match="FOLDER must be a folder of recordings"):
         read_folder(tmp_path / "missing")
     with pytest.raises(OptionError, match="must have recordings"):
         read_folder(tmp_path)

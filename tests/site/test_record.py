@@ -88,13 +88,8 @@ def test_without_consent_nothing_is_recorded(
     tmp_path: Path, prompts: Path, typed: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["site", "record", str(tmp_path / "place"), "--prompts", str(prompts), "--speaker", "7"]
-    for answers in (
-        ["test", "2999-12-31", "n"],
-        ["test", "2999-12-31"],
-        ["test", "soon", "y"],
-        ["test", "2001-01-01", "y"],
-    ):
-        typed(*answers)
+    for answers in ("test 2999-12-31 n", "test 2999-12-31", "test soon y", "test 2001-01-01 y"):
+        typed(*answers.split())
         assert main(command) == 2
         assert not (tmp_path / "place").exists()
     assert "the speaker must agree" in capsys.readouterr().err

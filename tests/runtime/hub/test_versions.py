@@ -164,7 +164,7 @@ def test_a_kill_at_any_moment_leaves_a_model_that_works(sources: dict[str, Path]
     fetch_model(sources["1.9"])
     chance = random.Random(0)
     seen = set()
-    for _ in range(12):
+    for _ in range(8):
         command = [sys.executable, "-c", KILLED, *map(str, sources.values())]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
