@@ -7,6 +7,7 @@ import shutil
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from lwasr_edge import OptionError, Recognizer
 from lwasr_edge.cli import main
 from lwasr_edge.site.check import Check, check_folder, to_dict
 from lwasr_edge.site.intervals import difference, error_rate
+from lwasr_edge.site.recognise import without_wrong_texts
 from lwasr_edge.site.reports.language import ENGLISH, JAPANESE, Strings
 from lwasr_edge.site.reports.page import html_page, marked
+from lwasr_edge.site.texts import spoken_text
 from lwasr_edge.site.verdict import more_minutes, verdict
 from lwasr_edge.site.word_list import MIN_TO_CHOOSE, read_list, split
 
@@ -104,6 +107,21 @@ def test_bad_recordings_are_named(tmp_path: Path, recognizer: Recognizer) -> Non
     assert {item.sample.name for item in check.used} >= {"copy.wav", "of_swap.wav", "r00.wav"}
 
 
+@pytest.mark.parametrize(
+    ("said", "recognised", "fault"),
+    [
+        ("the pressure valve of the second boiler was closed", "i would like a cup of tea with milk", "wrong_text"),
+        ("the man rubbed his eyes and looked into it again", "this man love the keys in on licking to each o", None),
+        ("my can draw the goat", "now can't you look up", None),  # an accent
+        ("the pressure valve of the second boiler was closed", "", None),  # counts as errors
+    ],
+)
+def test_wrong_words(checked: Check, said: str, recognised: str, fault: str | None) -> None:
+    item = replace(checked.used[0], text=spoken_text(said, set(string.ascii_lowercase + "'"), "en"))
+    _, refused = without_wrong_texts([*checked.used[1:], replace(item, recognised=recognised)])
+    assert [one.reason.key for one in refused] == ([] if fault is None else [fault])
+
+
 def test_recordings_without_text_count_for_noise_alone(tmp_path: Path, recognizer: Recognizer) -> None:
     write_recording(tmp_path / "a.wav", "one two", "")
     check = check_folder(tmp_path, recognizer)
@@ -132,8 +150,6 @@ def test_the_strength_is_chosen_on_other_recordings(tmp_path: Path, recognizer: 
 
 
 def test_speakers_are_not_divided(checked: Check) -> None:
-    from dataclasses import replace
-
     named = [
         replace(item, sample=replace(item.sample, speaker=f"s{number % 4}")) for number, item in enumerate(checked.used)
     ]

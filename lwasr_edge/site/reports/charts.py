@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH = 640
+STEPS = (1, 2, 5, 10, 15, 25, 50, 75, 100)  # between the numbers of an axis
 GREY, DARK, RED, BAND = "#767676", "#1a4f7a", "#b3261e", "#dcefdc"
 
 
@@ -17,7 +18,9 @@ def interval_chart(rows: Sequence[tuple[str, float, float, float]], target: floa
         target: shown as a line.
         target_label: its text.
     """
-    top = max([1.25 * target, *(1.1 * high for _, _, _, high in rows)])
+    needed = max([1.25 * target, *(1.1 * high for _, _, _, high in rows)]) / 4
+    step = next((step for step in STEPS if step >= needed), needed)
+    top = 4 * step
     left, height = 190, 34 * len(rows) + 40
 
     def x(value: float) -> float:
@@ -33,8 +36,7 @@ def interval_chart(rows: Sequence[tuple[str, float, float, float]], target: floa
             _text(x(high) + 10, y + 5, f"{value:.1f}", "#000", anchor="start"),
         ]
     parts.append(_line(left, height - 18, WIDTH - 60, height - 18, GREY))
-    for step in range(5):
-        parts.append(_text(x(top * step / 4), height - 4, f"{top * step / 4:.0f}", GREY))
+    parts += [_text(x(step * number), height - 4, f"{step * number:g}", GREY) for number in range(5)]
     return _svg(height, parts)
 
 
