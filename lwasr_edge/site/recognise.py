@@ -163,8 +163,8 @@ def _wrong_text(item: Measured, others: Sequence[Measured]) -> Remark | None:
         words = other.reference_words
         if other is not item and len(words) >= MIN_WORDS and _shared(words, recognised) >= SWAPPED:
             return Remark("text_of_other", {"file": other.sample.name})
-    letters, others = " ".join(reference)[:1000], item.recognised[:1000]
-    alike = 1 - count_errors(letters, others) / max(len(letters), len(others))
+    letters, found = " ".join(reference)[:1000], item.recognised[:1000]
+    alike = 1 - count_errors(letters, found) / max(len(letters), len(found))
     if len(reference) >= MIN_WORDS_ALONE and alike < SIMILAR and item.sound.snr_db > MIN_SNR_DB:
         return Remark("wrong_text")
     return None
