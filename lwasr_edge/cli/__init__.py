@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
+    from lwasr_edge.cli import site
     from lwasr_edge.cli.commands import bench, info, listen, lm, models, serve, transcribe
 
     common = argparse.ArgumentParser(add_help=False)
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     parser.add_argument("--version", action="version", version=f"lwasr {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (transcribe, listen, serve, info, models, lm, bench):
+    for module in (transcribe, listen, serve, info, models, lm, site, bench):
         module.add_parser(commands, common)
     return parser
 

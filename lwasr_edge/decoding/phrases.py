@@ -114,6 +114,15 @@ class PhraseList:
         except (OSError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise OptionError(f"the phrases in {path} cannot be read: {reason}") from error
+        return cls.parse(lines, path)
+
+    @classmethod
+    def parse(cls, lines: Iterable[str], path: str | os.PathLike[str]) -> PhraseList:
+        """Read the lines of a file; see `read`. `path` is for messages.
+
+        Raises:
+            OptionError: see `read`.
+        """
         weights: dict[str, float] = {}
         for line_number, line in enumerate(lines, 1):
             phrase, _, weight = line.partition("#")[0].strip().partition("\t")

@@ -21,6 +21,7 @@ from lwasr_edge.errors import CatalogError, CatalogWarning, ModelNotFoundError, 
 from lwasr_edge.files import sha256_of
 from lwasr_edge.hub.card import CARD_NAME, MODEL_SUFFIXES, Card, CardFile, parse_card, read_card  # noqa: F401
 from lwasr_edge.hub.packaged import PACKAGED_MODEL, has_model, is_bundled, missing_model, models_folder
+from lwasr_edge.hub.preference import preferred_model
 
 OLD_SUFFIX = ".old"  # of the hidden folder of a version that is being replaced
 
@@ -101,7 +102,7 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
         OptionError: `model` is of another type.
     """
     if model is None:
-        return default_model().path
+        return _preferred_path() or _default_of_cards().path
     if not isinstance(model, (str, os.PathLike)):
         raise OptionError(f"model must be a name, a path or None, got {model!r}")
     if not os.fspath(model):
@@ -128,6 +129,28 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
     return path
 
 
+def _preferred_path() -> Path | None:
+    """Path of the model that $LWASR_MODEL or config.json names; None without one.
+
+    Raises:
+        ModelNotFoundError: the variable names no model. A file that names none is skipped, with a `CatalogWarning`.
+    """
+    preference = preferred_model()
+    if preference is None:
+        return None
+    try:
+        path = find_model(preference.model)
+        if not path.is_file():
+            raise ModelNotFoundError(f"model must be a file or the name of a model, got {preference.model!r}")
+    except (ModelNotFoundError, CatalogError) as error:
+        if preference.is_variable:
+            raise ModelNotFoundError(f"{preference.named_by}: {error}") from None
+        remedy = "choose another with `lwasr models use NAME`"
+        warnings.warn(f"{preference.named_by} was skipped, {error}: {remedy}", CatalogWarning, stacklevel=3)
+        return None
+    return path
+
+
 def installed_model(name: str) -> InstalledModel:
     """The installed model of that name.
 
@@ -146,12 +169,18 @@ def installed_model(name: str) -> InstalledModel:
 
 
 def default_model() -> InstalledModel:
-    """The first installed model whose card has "default": true, or the only one there is.
+    """The model that $LWASR_MODEL or config.json names; else the first whose card has "default": true, or the only one.
 
     Raises:
-        ModelNotFoundError: there is no such model, or this is a program of PyInstaller or a zip file without it.
+        ModelNotFoundError: there is no such model, the variable names a file that is in no model's folder, or this is
+            a program of PyInstaller or a zip file without it.
         CatalogError: a card that cannot be read.
     """
+    preferred = _preferred_path()
+    return _default_of_cards() if preferred is None else _model_of(preferred)
+
+
+def _default_of_cards() -> InstalledModel:
     models = installed_models()
     if is_bundled() and not has_model():
         raise ModelNotFoundError(missing_model())
@@ -165,6 +194,18 @@ def default_model() -> InstalledModel:
         f"no installed model is the default (installed: {names}): give a name or a path, or install one with "
         "`lwasr models fetch DIR|URL`"
     )
+
+
+def _model_of(path: Path) -> InstalledModel:
+    for model in installed_models():
+        if model.path == path:
+            return model
+    for folder in (path.parent, *path.parent.parents[:1]):
+        if (folder / CARD_NAME).is_file():
+            model = InstalledModel(folder, read_card(folder / CARD_NAME))
+            if model.path == path:
+                return model
+    raise ModelNotFoundError(f"the default model must be in a folder with a {CARD_NAME}, got {path}: name its folder")
 
 
 def verify_model(model: InstalledModel) -> Iterator[tuple[CardFile, str]]:

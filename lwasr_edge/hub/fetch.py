@@ -19,6 +19,7 @@ from lwasr_edge.hub.address import Address, read_block
 from lwasr_edge.hub.card import CARD_NAME, PART_SUFFIX, Card, CardFile, parse_card, read_card, read_card_bytes
 from lwasr_edge.hub.install import keep_only, replace_folder, staging_folder
 from lwasr_edge.hub.trial import try_model
+from lwasr_edge.hub.versions import is_older, note_installation
 
 MAX_TOTAL_BYTES = 1 << 30  # of a model's files together
 SPARE_BYTES = 1 << 20  # of the disk
@@ -44,8 +45,9 @@ def fetch_model(
         source: a folder with a card.json, or its http(s) address.
         sha256: expected of the model file, in hexadecimal, from a trusted source: the checksums in the card protect
             against damage, not against the card's author.
-        replace: also replace a model of the package, and one that was fetched from elsewhere. Without it, only another
-            version from the same folder or server path (of the source or beside it) is replaced.
+        replace: also replace a model of the package, one that was fetched from elsewhere, and a newer version. Without
+            it, only another version from the same folder or server path (of the source or beside it) is replaced. The
+            version that is replaced is kept, see `hub.versions.roll_back`.
         progress: called while bytes arrive.
 
     Returns:
@@ -65,13 +67,18 @@ def fetch_model(
         )
     root = catalog.user_models_dir()
     named_origin = origin.origin if replace else _origin_of_new(card, root, origin.origin, origin.siblings)
+    if not replace:
+        _refuse_older(card, root)
     default_before = _default_name()
     try:
         with staging_folder(root, card.name) as staging:
             _fetch_files(origin, card, staging, progress)
             _write_card(card, named_origin, staging)
             _try(staging, card, f"the model {card.name!r} from {source}")
-            replace_folder(staging, root / card.name)
+            before = _installed_card(root / card.name)
+            replace_folder(staging, root / card.name, keep=before is not None and before.files != card.files)
+        if before is not None and before.files != card.files:
+            note_installation(card.name)
     except OSError as error:
         if isinstance(error, CatalogError):
             raise
@@ -124,6 +131,23 @@ def _origin_of_new(card: Card, root: Path, origin: str, siblings: str) -> str:
             "use the fetched model instead"
         )
     return origin
+
+
+def _refuse_older(card: Card, root: Path) -> None:
+    installed = _installed_card(root / card.name)
+    if installed is not None and is_older(card.version, installed.version):
+        raise CatalogError(
+            f"version of {card.name!r} must not be older than the installed one, {installed.version}, got "
+            f"{card.version}: pass --replace (replace=True), or go back with `lwasr models rollback {card.name}`"
+        )
+
+
+def _installed_card(folder: Path) -> Card | None:
+    """The card of what is installed; None if there is none, or it cannot be used."""
+    try:
+        return read_card(folder / CARD_NAME)
+    except CatalogError:
+        return None
 
 
 def _fetch_files(origin: _Directory | Address, card: Card, staging: Path, progress: Progress | None) -> None:

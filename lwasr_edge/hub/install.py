@@ -20,6 +20,7 @@ if sys.platform != "win32":
     import fcntl
 
 PARTIAL_SUFFIX = ".partial"
+PREVIOUS_SUFFIX = ".previous"
 LOCK_SUFFIX = ".lock"
 PRIVATE = re.compile(rf"\..+\.[0-9a-f]{{8}}\{PARTIAL_SUFFIX}")
 PARTIAL_AGE_S = 7 * 86_400.0  # an interrupted fetch can be resumed for a week
@@ -81,8 +82,13 @@ def keep_only(folder: Path, paths: Iterable[str]) -> None:
             path.unlink()
 
 
-def replace_folder(staging: Path, target: Path) -> None:
+def replace_folder(staging: Path, target: Path, *, keep: bool = False) -> None:
     """Move `staging` to `target`; a process that is killed leaves the old or the new version there.
+
+    Args:
+        staging: a complete version.
+        target: where the present version is, if there is one.
+        keep: keep the version that is replaced, for `exchange_with_previous`; else it is removed.
 
     Raises:
         OSError: no permission.
@@ -93,12 +99,73 @@ def replace_folder(staging: Path, target: Path) -> None:
             staging.rename(target)
     if staging.exists():
         if _exchange(staging, target):
-            shutil.rmtree(staging, ignore_errors=True)
+            _sync_folder(target.parent)
+            _put_away(staging, target, keep=keep)
         else:  # between the two renames, `catalog.installed_models` finds the old version under its hidden name
             shutil.rmtree(old, ignore_errors=True)
             target.rename(old)
             staging.rename(target)
+            _put_away(old, target, keep=keep)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def previous_folder(target: Path) -> Path:
+    """Where the version before is kept, if there is one; hidden from `catalog.installed_models`."""
+    return target.with_name(f".{target.name}{PREVIOUS_SUFFIX}")
+
+
+def exchange_with_previous(target: Path) -> None:
+    """Exchange a model with the version before; a process that is killed leaves one of the two there.
+
+    Raises:
+        OSError: there is none, or no permission.
+    """
+    previous, old = previous_folder(target), target.with_name(f".{target.name}{OLD_SUFFIX}")
+    if not _exchange(previous, target):
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        previous.rename(target)
+        old.rename(previous)
+    _sync_folder(target.parent)
+
+
+def remove_model_folder(target: Path) -> None:
+    """Remove a model and the version before; it is there, or gone, at any moment.
+
+    Raises:
+        OSError: no permission.
+    """
+    shutil.rmtree(target.with_name(f".{target.name}{OLD_SUFFIX}"), ignore_errors=True)
+    for folder in (previous_folder(target), target):
+        if os.path.lexists(folder):  # a killed removal is completed by `remove_leftovers`
+            leftover = target.with_name(f".{target.name}.{os.urandom(4).hex()}{PARTIAL_SUFFIX}")
+            folder.rename(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
+    _sync_folder(target.parent)
+
+
+def _put_away(folder: Path, target: Path, *, keep: bool) -> None:
+    """Make a replaced version the one before, or remove it."""
+    previous = previous_folder(target)
+    if keep:
+        if not previous.exists():
+            folder.rename(previous)
+            return
+        if not _exchange(folder, previous):
+            shutil.rmtree(previous, ignore_errors=True)
+            folder.rename(previous)
+            return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until renames in a folder are on the disk."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -29,7 +29,7 @@ RUNTIME_LAYERS = [
     {"recognizer"},
     {"__init__"},
     {"__pyinstaller", "bench", "serve"},
-    {"lm"},
+    {"lm", "site"},
     {"cli"},
     {"__main__"},
 ]

@@ -50,7 +50,7 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
 @pytest.mark.parametrize("command", commands())
 def test_commands_and_their_options_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     program, *rest = command.split()
-    n_words = 2 if rest[0] in ("lm", "models") else 1  # of a command with actions
+    n_words = 2 if rest[0] in ("lm", "models", "site") else 1  # of a command with actions
     subcommand = [] if program == "lwasr-export" else rest[:n_words]
     with pytest.raises(SystemExit) as ended:
         importlib.import_module(MODULES[program]).main([*subcommand, "--help"])

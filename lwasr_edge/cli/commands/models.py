@@ -1,17 +1,24 @@
-"""`lwasr models`: list, locate, verify and fetch models."""
+"""`lwasr models`: list, locate, verify, fetch, choose, roll back and remove models."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from typing import TYPE_CHECKING
 
 from lwasr_edge.cli.options import Commands, default_model_name
 from lwasr_edge.cli.progress import ProgressLine
+from lwasr_edge.cli.streams import say
+from lwasr_edge.hub.preference import VARIABLE
 from lwasr_edge.validate import printable
+
+if TYPE_CHECKING:
+    from lwasr_edge.hub.versions import Change
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Add the command and its actions to the parser."""
-    parser = commands.add_parser("models", help="list, locate, verify and fetch models")
+    parser = commands.add_parser("models", help="list, fetch, choose, roll back and remove models")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     action = actions.add_parser("list", parents=[common], help="list the installed models")
@@ -27,21 +34,40 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     action.add_argument("name", nargs="?", metavar="NAME", help="default: all models")
     action.set_defaults(run=run_verify)
 
-    action = actions.add_parser("fetch", parents=[common], help="copy a model from a directory or an http(s) URL")
+    action = actions.add_parser(
+        "fetch", aliases=["install"], parents=[common], help="install a model from a directory or an http(s) URL"
+    )
     action.add_argument("source", metavar="DIR|URL", help="folder of its card.json")
     action.add_argument(
         "--sha256", metavar="HEX", help="SHA-256 that the model file must have, from a source you trust"
     )
     action.add_argument(
-        "--replace", action="store_true", help="also replace a model of the package, or one that came from elsewhere"
+        "--replace",
+        action="store_true",
+        help="also replace a model of the package, one that came from elsewhere, or a newer one",
     )
     action.set_defaults(run=run_fetch)
+
+    action = actions.add_parser("use", parents=[common], help="make a model the default")
+    action.add_argument("name", metavar="NAME", help="see `lwasr models list`")
+    action.set_defaults(run=run_use)
+
+    action = actions.add_parser("rollback", parents=[common], help="return to the version, or the default, before")
+    action.add_argument(
+        "name", nargs="?", metavar="NAME", help="default: undo the last `use`, or replacement by `fetch`"
+    )
+    action.set_defaults(run=run_rollback)
+
+    action = actions.add_parser("remove", parents=[common], help="remove a model that was installed, and its versions")
+    action.add_argument("name", metavar="NAME", help="see `lwasr models list`")
+    action.set_defaults(run=run_remove)
 
 
 def run_list(args: argparse.Namespace) -> int:
     """Print one line per model; the default has a star."""
     from lwasr_edge.errors import ModelNotFoundError
     from lwasr_edge.hub.catalog import default_model, installed_models, user_models_dir
+    from lwasr_edge.hub.versions import previous_version
 
     models = installed_models()
     if not models:
@@ -55,15 +81,17 @@ def run_list(args: argparse.Namespace) -> int:
         mark = "*" if model.card.name == default_name else " "
         megabytes = model.card.model_file.size / 1e6
         version = printable(model.card.version)
-        print(f"{mark} {model.card.name:<20} {version:<8} {megabytes:7.1f} MB  {printable(str(model.directory))}")
+        previous = previous_version(model.directory)
+        note = "" if previous is None else f"  (before: {printable(previous.version)})"
+        print(f"{mark} {model.card.name:<20} {version:<8} {megabytes:7.1f} MB  {printable(str(model.directory))}{note}")
     return 0
 
 
 def run_path(args: argparse.Namespace) -> int:
     """Print the path of the model file."""
-    from lwasr_edge.hub.catalog import default_model, installed_model
+    from lwasr_edge.hub.catalog import find_model, installed_model
 
-    print((installed_model(args.name) if args.name else default_model()).path)
+    print(installed_model(args.name).path if args.name else find_model())
     return 0
 
 
@@ -92,3 +120,37 @@ def run_fetch(args: argparse.Namespace) -> int:
         )
     print(directory)
     return 0
+
+
+def run_use(args: argparse.Namespace) -> int:
+    """Make a model the default, and say so."""
+    from lwasr_edge.hub.versions import use_model
+
+    _report(use_model(args.name))
+    return 0
+
+
+def run_rollback(args: argparse.Namespace) -> int:
+    """Go back, and say to what."""
+    from lwasr_edge.hub.versions import roll_back
+
+    _report(roll_back(args.name))
+    return 0
+
+
+def run_remove(args: argparse.Namespace) -> int:
+    """Remove a model and print its folder."""
+    from lwasr_edge.hub.versions import remove_model
+
+    print(f"removed {printable(str(remove_model(args.name)))}; the default model is now {default_model_name()}")
+    return 0
+
+
+def _report(change: Change) -> None:
+    if change.kind == "version":
+        print(printable(f"{change.name} is now version {change.after}, before it was {change.before}"))
+        return
+    before = "" if change.before in (None, change.after) else f", before it was {change.before}"
+    print(printable(f"the default model is now {default_model_name()}{before}"))
+    if os.environ.get(VARIABLE):
+        say(f"lwasr: warning: {VARIABLE} is set and names the default: unset it")

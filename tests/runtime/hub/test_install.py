@@ -66,7 +66,7 @@ def test_a_model_from_elsewhere_is_not_replaced(
     assert installed_model("tiny").card.version == "9"
     with pytest.raises(CatalogError, match="elsewhere"):
         fetch_model(tmp_path / "here" / "tiny")
-    assert names(lwasr_home) == ["tiny"]
+    assert names(lwasr_home) == [".tiny.previous", "tiny"]
 
 
 def test_the_same_files_from_elsewhere_keep_their_origin(lwasr_home: Path, tmp_path: Path) -> None:

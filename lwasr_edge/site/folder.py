@@ -1,0 +1,185 @@
+"""Find the recordings of a folder and their texts: files beside them, tables, Kaldi and NeMo manifests.
+
+Only files that the walk over the folder found are ever opened: a path in a table is looked up among them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from lwasr_edge.errors import ManifestError, OptionError
+from lwasr_edge.site.consent import read_consents
+from lwasr_edge.site.remark import Refused, Remark
+from lwasr_edge.site.texts import MAX_TEXT, read_text
+from lwasr_edge.validate import printable
+
+MAX_FILES = 100_000
+AUDIO_SUFFIXES = frozenset(
+    [
+        ".3gp",
+        ".aac",
+        ".aif",
+        ".aifc",
+        ".aiff",
+        ".amr",
+        ".au",
+        ".caf",
+        ".flac",
+        ".m4a",
+        ".mka",
+        ".mov",
+        ".mp3",
+        ".mp4",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".rf64",
+        ".snd",
+        ".sph",
+        ".w64",
+        ".wav",
+        ".webm",
+        ".wma",
+    ]
+)
+TEXT_SUFFIXES = (".txt", ".lab", ".trn")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One recording of the folder; `text` is None without a transcript."""
+
+    name: str  # path relative to the folder, with "/"
+    path: Path
+    text: str | None = None
+    speaker: str = ""  # "" if unknown
+    source: str = ""  # of the text: "a.txt", "words.csv, row 3"
+
+
+@dataclass
+class Listing:
+    """What a folder has."""
+
+    samples: list[Sample]
+    refused: list[Refused]
+    remarks: list[Remark] = field(default_factory=list)  # about the folder
+
+
+@dataclass(frozen=True)
+class Files:
+    """The regular files of a folder by their path relative to it, in lower case."""
+
+    root: Path
+    paths: dict[str, Path]
+
+    def audio(self) -> Iterator[tuple[str, Path]]:
+        """Name and path of each file whose suffix is that of audio."""
+        for path in self.paths.values():
+            if path.suffix.lower() in AUDIO_SUFFIXES:
+                yield self.name(path), path
+
+    def name(self, path: Path) -> str:
+        """The path relative to the folder."""
+        return path.relative_to(self.root).as_posix()
+
+
+def walk_files(root: Path) -> tuple[Files, list[Refused]]:
+    """The files of a folder and its sub-folders; links out of it, pipes and devices are refused, hidden files skipped.
+
+    Raises:
+        OptionError: no such folder, or too many files.
+    """
+    if not root.is_dir():
+        raise OptionError(
+            f"FOLDER must be a folder of recordings, got {printable(str(root))}: name the folder that they are in"
+        )
+    paths: dict[str, Path] = {}
+    refused: list[Refused] = []
+    real_root = root.resolve()
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            inside = path.relative_to(root).as_posix()
+            if name.startswith("."):  # also the ._x.wav of macOS
+                continue
+            if len(paths) >= MAX_FILES:
+                raise OptionError(f"FOLDER must have at most {MAX_FILES} files, got more: name a sub-folder")
+            if reason := _file_fault(path, real_root):
+                if path.suffix.lower() in AUDIO_SUFFIXES:
+                    refused.append(Refused(inside, Remark(reason)))
+                continue
+            paths.setdefault(inside.lower(), path)
+    return Files(root, paths), refused
+
+
+def _file_fault(path: Path, real_root: Path) -> str:
+    """Why a file must not be opened: a key of the table of strings; "" if it may."""
+    try:
+        mode = path.stat().st_mode
+        is_inside = path.resolve().is_relative_to(real_root)
+    except (OSError, RuntimeError):  # a link to nothing, or to itself
+        return "broken_link"
+    if not is_inside:
+        return "link_outside"
+    return "" if stat.S_ISREG(mode) else "no_file"
+
+
+def read_folder(root: Path) -> Listing:
+    """Find the recordings of a folder and their texts.
+
+    Args:
+        root: a folder; tables and manifests in it are read too.
+
+    Raises:
+        OptionError: no such folder, too many files, or no recordings.
+    """
+    from lwasr_edge.site.tables import read_tables
+
+    files, refused = walk_files(root)
+    speakers: dict[str, str] = {}
+    rows, row_faults, remarks = read_tables(files)
+    with suppress(ManifestError, OptionError):  # a damaged consent.json leaves the speakers unknown
+        speakers = {consent.folder: consent.speaker for consent in read_consents(root)}
+    samples = []
+    for name, path in files.audio():
+        sample: Sample | None = rows.get(name, Sample(name, path))
+        text_path = _text_beside(files, name)
+        if sample is not None and not sample.speaker:
+            sample = replace(sample, speaker=speakers.get(PurePosixPath(name).parts[0], ""))
+        if text_path is not None and sample is not None:
+            sample = _with_text_beside(sample, text_path, files, refused)
+        if sample is not None:
+            samples.append(sample)
+    if not samples and not refused:
+        raise OptionError(
+            f"{printable(str(root))} must have recordings (.wav, .flac, .mp3, .m4a ...), got none: name another folder"
+        )
+    return Listing(samples, [*refused, *row_faults], remarks)
+
+
+def _text_beside(files: Files, name: str) -> Path | None:
+    path = PurePosixPath(name.lower())
+    for suffix in TEXT_SUFFIXES:
+        for candidate in (path.with_suffix(suffix), PurePosixPath(f"{path}{suffix}")):
+            if str(candidate) in files.paths:
+                return files.paths[str(candidate)]
+    return None
+
+
+def _with_text_beside(sample: Sample, path: Path, files: Files, refused: list[Refused]) -> Sample | None:
+    try:
+        text, _ = read_text(path)
+    except OSError as error:
+        refused.append(Refused(sample.name, Remark("text_unreadable", {"file": files.name(path), "why": str(error)})))
+        return None
+    text = " ".join(text.split())
+    if len(text) > MAX_TEXT:
+        refused.append(Refused(sample.name, Remark("text_too_long", {"file": files.name(path), "most": MAX_TEXT})))
+        return None
+    return replace(sample, text=text, source=files.name(path))

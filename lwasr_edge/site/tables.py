@@ -1,0 +1,230 @@
+"""Texts of recordings from tables: spreadsheet exports (CSV, TSV), Kaldi's wav.scp and text, NeMo's JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from lwasr_edge.bench.manifest import parse_manifest_entry
+from lwasr_edge.errors import ManifestError
+from lwasr_edge.site.folder import AUDIO_SUFFIXES, Files, Sample
+from lwasr_edge.site.remark import Refused, Remark
+from lwasr_edge.site.texts import MAX_TEXT, read_text
+
+MAX_TABLE_BYTES = 1 << 26
+MAX_ROWS = 200_000
+SHEETS = (".xls", ".xlsx", ".ods", ".numbers")
+# Headers in lower case, without blanks, underscores and hyphens; of two, the first of this order is used.
+# fmt: off
+FILE_HEADERS = (
+    "audiofilepath", "audiofilename", "audiofile", "audiopath", "filepath", "filename", "wavfile", "file",
+    "path", "wav", "audio", "recording", "sound", "clip", "ファイル名", "ファイル", "音声ファイル",
+    "音声", "録音", "name",
+    "utteranceid", "uttid", "utt", "id", "utterance",
+)
+TEXT_HEADERS = (
+    "transcript", "transcription", "transcripts", "text", "sentence", "reference", "spoken", "said",
+    "utterancetext", "prompt", "words", "content", "書き起こし", "書起し", "テキスト", "文", "文章",
+    "発話", "言葉", "内容",
+)
+SPEAKER_HEADERS = (
+    "speakerid", "speaker", "spk", "clientid", "person", "talker", "voice", "who", "話者id", "話者", "名前",
+)
+# fmt: on
+
+Row = tuple[str, str, str, str]  # file, text, speaker, source
+
+
+class _Collector:
+    """Looks the files of rows up in the folder; keeps the first text of each, and the faults of the others."""
+
+    def __init__(self, files: Files) -> None:
+        self.samples: dict[str, Sample] = {}
+        self.refused: list[Refused] = []
+        self._files = files
+        self._audio = {name.lower(): (name, path) for name, path in files.audio()}
+        self._by_file: dict[str, list[str]] = {}  # file name, and without its suffix -> keys of `_audio`
+        for key in self._audio:
+            file = PurePosixPath(key)
+            for short in {file.name, file.stem}:
+                self._by_file.setdefault(short, []).append(key)
+
+    def add(self, row: Row, folder: Path) -> None:
+        """Add a row of a table in `folder`."""
+        written, text, speaker, source = row
+        found, fault = self.locate(written, folder)
+        if fault is not None:
+            self.refused.append(Refused(source, fault))
+            return
+        name, path = found
+        if len(text) > MAX_TEXT:
+            self.refused.append(Refused(source, Remark("text_too_long", {"file": source, "most": MAX_TEXT})))
+            return
+        sample = Sample(name, path, " ".join(text.split()), " ".join(speaker.split())[:100], source)
+        before = self.samples.setdefault(name, sample)
+        if before is not sample and before.text != sample.text:
+            self.refused.append(Refused(source, Remark("two_texts", {"file": name, "other": before.source})))
+
+    def locate(self, written: str, folder: Path) -> tuple[tuple[str, Path], Remark | None]:
+        """The recording that a table means: by its path in the folder, else by its file name alone."""
+        nothing = ("", folder)
+        path = written.strip().strip("\"'").removeprefix("file://").replace("\\", "/").lower()
+        if not path:
+            return nothing, Remark("row_without_file")
+        base = folder.relative_to(self._files.root).as_posix().lower()
+        root = self._files.root.absolute().as_posix().lower()
+        for candidate in (f"{base}/{path}", path, path.removeprefix(f"{root}/")):
+            key = os.path.normpath(candidate).replace(os.sep, "/")
+            if key in self._audio:
+                return self._audio[key], None
+        file = PurePosixPath(path)
+        keys = self._by_file.get(file.name) or (
+            self._by_file.get(file.stem, []) if file.suffix in AUDIO_SUFFIXES else []
+        )
+        if len(keys) == 1:
+            return self._audio[keys[0]], None
+        shown = {"file": written[:200]}
+        return nothing, Remark("row_ambiguous", {**shown, "count": len(keys)}) if keys else Remark("row_no_file", shown)
+
+
+def read_tables(files: Files) -> tuple[dict[str, Sample], list[Refused], list[Remark]]:
+    """The texts of all tables of a folder.
+
+    Returns:
+        Recordings with texts by name, rows that cannot be used, and remarks about files that are no tables.
+    """
+    collector, remarks = _Collector(files), []
+    for path in files.paths.values():
+        reader = _reader(path)
+        if path.suffix.lower() in SHEETS:
+            remarks.append(Remark("spreadsheet", {"file": files.name(path)}))
+        if reader is None:
+            continue
+        try:
+            for number, row in enumerate(reader(path, files)):
+                if number >= MAX_ROWS:
+                    remarks.append(Remark("table_too_long", {"file": files.name(path), "most": MAX_ROWS}))
+                    break
+                if isinstance(row, Refused):
+                    collector.refused.append(row)
+                else:
+                    collector.add(row, path.parent)
+        except (OSError, csv.Error) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            remarks.append(Remark("table_unreadable", {"file": files.name(path), "why": why}))
+    return collector.samples, collector.refused, remarks
+
+
+def is_table(path: Path, files: Files) -> bool:
+    """Whether a file has rows that describe recordings, which need not exist.
+
+    Raises:
+        OSError, csv.Error: it cannot be read.
+    """
+    reader = _reader(path)
+    return reader is not None and next(iter(reader(path, files)), None) is not None
+
+
+def _reader(path: Path) -> Callable[[Path, Files], Iterable[Row | Refused]] | None:
+    if path.name.lower() == "wav.scp":
+        return _read_kaldi
+    return {
+        ".csv": _read_sheet,
+        ".tsv": _read_sheet,
+        ".tab": _read_sheet,
+        ".jsonl": _read_nemo,
+        ".json": _read_nemo,
+        ".ndjson": _read_nemo,
+    }.get(path.suffix.lower())
+
+
+def _read_sheet(path: Path, files: Files) -> Iterator[Row | Refused]:
+    text, _ = read_text(path, MAX_TABLE_BYTES)
+    lines = text.replace("\0", "").split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    if first.lower().startswith("sep=") and len(first) == 5:  # Excel's own first line
+        delimiter = first[4]
+        lines = lines[lines.index(first) + 1 :]
+    else:
+        delimiter = max("\t;,|", key=first.count)
+    rows = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)
+    columns: tuple[int, int, int] | None = None
+    name = files.name(path)
+    for number, row in enumerate(rows, 1):
+        if not any(cell.strip() for cell in row):
+            continue
+        if columns is None:
+            columns = _columns(row)
+            if columns is None:
+                return  # a table of something else
+            if columns[0] >= 0:
+                continue
+            columns = (0, 1, 2)  # no header: the file, its text, and perhaps the speaker
+        cells = [*row, *[""] * 3]
+        file, said, who = (cells[column] if 0 <= column < len(cells) else "" for column in columns)
+        yield file, said, who, f"{name}, row {number}"
+
+
+def _columns(header: list[str]) -> tuple[int, int, int] | None:
+    """Columns of file, text and speaker, -1 for one that is missing; all -1 without a header; None for other tables."""
+    plain = ["".join(c for c in cell.lower() if c.isalnum()) for cell in header]
+    file, text, speaker = (
+        next((plain.index(name) for name in names if name in plain), -1)
+        for names in (FILE_HEADERS, TEXT_HEADERS, SPEAKER_HEADERS)
+    )
+    if text < 0 and len(plain) > file >= 0 and "utterance" in plain and plain[file] != "utterance":
+        text = plain.index("utterance")
+    if file >= 0 and text >= 0:
+        return file, text, speaker
+    is_row = len(header) >= 2 and PurePosixPath(header[0].strip().replace("\\", "/")).suffix.lower() in AUDIO_SUFFIXES
+    return (-1, -1, -1) if is_row else None
+
+
+def _read_kaldi(path: Path, files: Files) -> Iterator[Row | Refused]:
+    folder = path.parent
+    if (folder / "segments").is_file():
+        yield Refused(files.name(path), Remark("kaldi_segments"))
+        return
+    tables = {}
+    for name in ("text", "utt2spk"):
+        table = files.paths.get((PurePosixPath(files.name(path)).parent / name).as_posix().lower())
+        tables[name] = dict(_keyed_lines(table)) if table is not None else {}
+    for key, value in _keyed_lines(path):
+        source = f"{files.name(path)}, {key[:100]}"
+        if value.endswith("|"):
+            yield Refused(source, Remark("kaldi_command"))
+        elif key in tables["text"]:
+            yield value, tables["text"][key], tables["utt2spk"].get(key, ""), source
+
+
+def _keyed_lines(path: Path) -> Iterator[tuple[str, str]]:
+    text, _ = read_text(path, MAX_TABLE_BYTES)
+    for line in text.split("\n"):
+        key, *rest = line.split(maxsplit=1)[:2] or [""]
+        if key:
+            yield key, rest[0].strip() if rest else ""
+
+
+def _read_nemo(path: Path, files: Files) -> Iterator[Row | Refused]:
+    text, _ = read_text(path, MAX_TABLE_BYTES)
+    name = files.name(path)
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            if path.suffix.lower() == ".json" and not (isinstance(value, dict) and "audio_filepath" in value):
+                return  # JSON of something else
+            entry = parse_manifest_entry(value, Path(), ("audio_filepath",))
+        except (ValueError, RecursionError, ManifestError) as error:
+            if path.suffix.lower() == ".json":
+                return
+            yield Refused(f"{name}, row {number}", Remark("row_no_entry", {"why": str(error)[:200]}))
+            continue
+        if entry.offset_s:
+            yield Refused(f"{name}, row {number}", Remark("row_segment"))
+        elif "text" in value:
+            yield str(value["audio_filepath"]), entry.text, entry.speaker, f"{name}, row {number}"
