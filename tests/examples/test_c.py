@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="needs the checkou
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example with the library of the Python package; with sanitizers, four times slower, if $LWASR_SANITIZE is set."""
+    """The example with the library of the Python package; slowly, with sanitizers, if $LWASR_SANITIZE is set."""
     if not (shutil.which("cmake") and shutil.which("cc")):
         pytest.skip("needs cmake and a C compiler")
     if not HEADER.is_file():
