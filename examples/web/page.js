@@ -83,7 +83,11 @@ async function transcribe(file) {
 }
 
 element("microphone").onclick = () => (microphone ? stopMicrophone() : startMicrophone()).catch(showError);
-element("file").onchange = ({ target }) => target.files[0] && transcribe(target.files[0]).catch(showError);
+element("file").onchange = ({ target }) => {
+  const [file] = target.files;
+  if (file) transcribe(file).catch(showError);
+  target.value = ""; // so that the same file can be chosen again
+};
 document.body.ondragover = (event) => {
   event.preventDefault();
   document.body.classList.add("over");
