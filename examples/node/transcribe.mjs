@@ -27,7 +27,7 @@ async function runtime() {
       if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
     }
   }
-  throw new Error("onnxruntime-node must be installed, got neither it nor onnxruntime-web: npm install --ignore-scripts");
+  throw new Error("onnxruntime-node or onnxruntime-web must be installed, got neither: npm install --ignore-scripts");
 }
 
 async function transcribeFile(recognizer, path, asJson) {

@@ -18,7 +18,10 @@ export function readWav(bytes) {
     const size = bytes.readUInt32LE(at + 4);
     const body = bytes.subarray(at + 8, Math.min(bytes.length, at + 8 + size));
     if (name === "fmt " && body.length >= 16) format = readFormat(body);
-    if (name === "data") return { samples: toMono(bytes.subarray(at + 8, dataEnd(bytes, at, size)), format), sampleRate: format.rate };
+    if (name === "data") {
+      const samples = toMono(bytes.subarray(at + 8, dataEnd(bytes, at, size)), format);
+      return { samples, sampleRate: format.rate };
+    }
     at += 8 + size + (size % 2);
   }
   throw new Error("a WAV file must have a chunk 'data', got none: it is damaged");

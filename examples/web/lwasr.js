@@ -44,7 +44,7 @@ export class Recognizer {
    */
   static async open(ort, bytes, description, sessionOptions = {}) {
     const found = description?.format;
-    if (found !== FORMAT) throw new Error(`model format must be ${FORMAT}, got ${found}: use the model's own JSON file`);
+    if (found !== FORMAT) throw new Error(`model format must be ${FORMAT}, got ${found}: use another model`);
     if (!description.model.streaming) throw new Error("the model must be a streaming model, got one with full context");
     await requireSame(bytes, description.file);
     const options = { intraOpNumThreads: 1, ...sessionOptions };
@@ -314,7 +314,8 @@ export class Stream {
   /** Recognise the frames up to `end` without committing any. */
   async _peek(end = this._end()) {
     if (end <= this._next) return;
-    this._provisional = (await this._recognizer.runWindow(this._slice(this._next, end), this._state, this._next, 0)).tokens;
+    const window = this._slice(this._next, end);
+    this._provisional = (await this._recognizer.runWindow(window, this._state, this._next, 0)).tokens;
   }
 
   /** The event that shows the words so far, or null if nothing has changed. */
@@ -359,7 +360,8 @@ export class Resampler {
    */
   constructor(fromHz, toHz) {
     for (const [name, hz] of [["fromHz", fromHz], ["toHz", toHz]]) {
-      if (!Number.isInteger(hz) || hz < 1000 || hz > 768000) throw new Error(`${name} must be 1000 to 768000, got ${hz}`);
+      const isValid = Number.isInteger(hz) && hz >= 1000 && hz <= 768000;
+      if (!isValid) throw new Error(`${name} must be a whole number, 1000 to 768000, got ${hz}`);
     }
     const divisor = greatestCommonDivisor(fromHz, toHz);
     [this._up, this._down] = [toHz / divisor, fromHz / divisor];

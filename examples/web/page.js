@@ -41,7 +41,8 @@ async function startMicrophone() {
   });
   const context = new AudioContext(); // at the rate of the device; the worker resamples
   await context.audioWorklet.addModule("capture.js");
-  const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+  const options = { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" };
+  const capture = new AudioWorkletNode(context, "capture", options);
   worker.postMessage({ type: "start", sampleRate: context.sampleRate });
   capture.port.onmessage = ({ data }) => {
     element("level").value = meterOf(data);

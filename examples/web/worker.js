@@ -27,20 +27,23 @@ const handlers = {
     if (stream) await show(recognizer, resampler.process(samples), (block) => stream.accept(block));
   },
   async stop(recognizer) {
-    if (stream) await show(recognizer, resampler.flush(), (block) => stream.accept(block).then(async (events) => [...events, ...(await stream.flush())]));
+    const last = async (block) => [...(await stream.accept(block)), ...(await stream.flush())];
+    if (stream) await show(recognizer, resampler.flush(), last);
     stream = null;
     postMessage({ type: "done", figures: figures() });
   },
   async file(recognizer, { samples }) {
     [busyMs, audioS] = [0, samples.length / recognizer.info.sample_rate];
     const begin = performance.now();
-    const { text } = await recognizer.transcribe(samples, {
-      onSegment: (_, endS) => postMessage({ type: "progress", status: `${Math.round(endS)} s of ${Math.round(audioS)} s` }),
-    });
+    const onSegment = (_, endS) => {
+      postMessage({ type: "progress", status: `${Math.round(endS)} s of ${Math.round(audioS)} s` });
+    };
+    const { text } = await recognizer.transcribe(samples, { onSegment });
     busyMs = performance.now() - begin;
     postMessage({ type: "final", text });
-    const { rtf } = figures();
-    postMessage({ type: "done", status: `${audioS.toFixed(1)} s of audio, real-time factor ${rtf}`, figures: figures() });
+    const found = figures();
+    const status = `${audioS.toFixed(1)} s of audio, real-time factor ${found.rtf}`;
+    postMessage({ type: "done", status, figures: found });
   },
 };
 
