@@ -113,6 +113,7 @@ def test_what_is_refused_says_why(recognizer: Recognizer) -> None:
     run(scenario())
 
 
+@pytest.mark.filterwarnings("ignore::aiohttp.multipart.BadContentDispositionHeader")
 def test_malformed_requests(recognizer: Recognizer, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with served(recognizer) as it, aiohttp.ClientSession(it.url) as session:

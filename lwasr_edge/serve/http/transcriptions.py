@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from aiohttp import BodyPartReader, web
 from aiohttp.http import HttpProcessingError
+from aiohttp.multipart import BadContentDispositionHeader, BadContentDispositionParam
 
 from lwasr_edge.errors import AudioError, LimitError, LwasrError, OptionError
 from lwasr_edge.serve.http.openai_forms import verbose_json
@@ -28,6 +30,12 @@ MAX_FIELD_BYTES = 65_536
 MAX_PARTS = 64
 MIN_BYTES_PER_S = 1_000  # after `idle_s`: slow uploads must not keep others out
 LANGUAGE_NAMES = {"en": "english"}
+
+for _category in (
+    BadContentDispositionHeader,
+    BadContentDispositionParam,
+):  # they would put a stranger's text in the log
+    warnings.filterwarnings("ignore", category=_category)
 
 
 @dataclass
