@@ -16,8 +16,7 @@ from locations import ROOT
 from speech import own_utterances, shared_utterances
 
 from lwasr_edge import Recognizer
-from lwasr_edge.export.compress import save_model
-from lwasr_edge.export.pipeline import write_interface
+from lwasr_edge.export.pipeline import save_model, write_interface
 from lwasr_edge.model import Model
 from lwasr_edge.words import TimedToken, build_words, join_words
 
