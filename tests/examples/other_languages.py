@@ -56,7 +56,7 @@ def ten_recordings(folder: Path) -> list[Path]:
 
 def texts(model: Path, paths: list[Path]) -> list[str]:
     """What `Recognizer.transcribe` gives."""
-    recognizer = Recognizer(model)
+    recognizer = Recognizer(model, lm=None)
     return [recognizer.transcribe(path).text for path in paths]
 
 

@@ -92,7 +92,7 @@ def test_microphone_file_and_no_network(tiny_site: Site, tmp_path: Path) -> None
 
 def test_the_model_of_the_package(tmp_path: Path) -> None:
     recordings = own_utterances()
-    recognizer = Recognizer(en_base())
+    recognizer = Recognizer(en_base(), lm=None)
     silence = tmp_path / "silence.wav"
     soundfile.write(silence, np.zeros(SAMPLE_RATE), SAMPLE_RATE, subtype="PCM_16")
     site = Site(en_base(), tmp_path / "site")

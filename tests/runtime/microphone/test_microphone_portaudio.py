@@ -40,10 +40,12 @@ class Listening:
     def __init__(self, microphone: VirtualMicrophone, *arguments: str | Path, terminal: int | None = None) -> None:
         self._folder = Path(microphone.env["HOME"])
         self._errors = self._folder / f"errors-{time.monotonic_ns()}"
+        # pytest's processes set the size of a terminal, which would count instead of that of `terminal`.
+        env = {key: value for key, value in microphone.env.items() if key not in ("COLUMNS", "LINES")}
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, *map(str, arguments)],
-                env={**microphone.env, "TERM": "xterm", "PYTHONUNBUFFERED": "1"},
+                env={**env, "TERM": "xterm", "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if terminal is None else terminal,
                 stderr=errors,
