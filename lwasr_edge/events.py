@@ -59,23 +59,14 @@ class Partial:
         return f"Partial({self.text!r}, stable_text={self.stable_text!r}, time_s={self.time_s:.2f})"
 
 
-@dataclass(frozen=True)
-class Final:
-    """A complete utterance.
-
-    Its text is empty for the silence-before-speech rule, and for speech that matches none of the given phrases.
-    """
+class FinalText:
+    """Text of words that no longer change: of a `Final` and of a `Transcript`."""
 
     words: tuple[Word, ...]
-    start_s: float  # of the first word; of the silence if there is no word
-    end_s: float
-    reason: EndReason
-    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or an own language model
-    heard: str | None = None  # greedy hypothesis, where another decoder gave `words`; else None
 
     @property
     def text(self) -> str:
-        """All words as text."""
+        """All words, separated by spaces; empty for silence."""
         return join_words(self.words)
 
     @property
@@ -89,6 +80,21 @@ class Final:
         from lwasr_edge.written.text import write  # not loaded before it is used
 
         return write(self.words)
+
+
+@dataclass(frozen=True)
+class Final(FinalText):
+    """A complete utterance.
+
+    Its text is empty for the silence-before-speech rule, and for speech that matches none of the given phrases.
+    """
+
+    words: tuple[Word, ...]
+    start_s: float  # of the first word; of the silence if there is no word
+    end_s: float
+    reason: EndReason
+    alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or an own language model
+    heard: str | None = None  # greedy hypothesis, where another decoder gave `words`; else None
 
 
 Event = Partial | Final

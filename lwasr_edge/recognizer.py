@@ -12,17 +12,18 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lwasr_edge.audio.reader import AudioReader
 from lwasr_edge.chunking import STREAM_HOP_MS, Chunking
 from lwasr_edge.errors import OptionError, StreamError
+from lwasr_edge.events import FinalText
 from lwasr_edge.hub.catalog import find_model
 from lwasr_edge.model import Model
 from lwasr_edge.streaming.recording import RecordingTranscriber
 from lwasr_edge.utterance import EndpointRules
-from lwasr_edge.words import Word, join_words
+from lwasr_edge.words import Word
 
 if TYPE_CHECKING:
     from lwasr_edge.audio.reader import AudioSource
@@ -34,36 +35,18 @@ if TYPE_CHECKING:
     from lwasr_edge.model_info import ModelInfo
     from lwasr_edge.stream import Stream
     from lwasr_edge.streaming.segment import SegmentText
-    from lwasr_edge.written.text import WrittenWord
 
 Progress = Callable[[float, float], object]  # seconds done, seconds in total; False stops
 
 
 @dataclass(frozen=True)
-class Transcript:
+class Transcript(FinalText):
     """The recognised text of one recording."""
 
     words: tuple[Word, ...]
     duration_s: float
     model: str  # name of the model
     alternatives: tuple[Alternative, ...] = ()  # most likely first; only with phrases, a beam or an own lm
-
-    @property
-    def text(self) -> str:
-        """All words, separated by spaces; empty for silence."""
-        return join_words(self.words)
-
-    @property
-    def written(self) -> str:
-        """The text as people write it, in English: capitals, punctuation, digits."""
-        return join_words(self.written_words)
-
-    @cached_property
-    def written_words(self) -> tuple[WrittenWord, ...]:
-        """The words of `written` with their times; computed at the first use."""
-        from lwasr_edge.written.text import write  # not loaded before it is used
-
-        return write(self.words)
 
     def to_dict(self, *, written: bool = False) -> dict[str, Any]:
         """For JSON: text, duration_s, model, words, and alternatives if there are any.

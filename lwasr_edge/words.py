@@ -45,6 +45,14 @@ def join_words(words: Iterable[Word]) -> str:
     return " ".join(word.text for word in words)
 
 
+def mean_confidence(words: Iterable[Word]) -> float:
+    """The geometric mean of the confidences, as that of the pieces of a word; of equal ones, exactly their value."""
+    values = [word.confidence for word in words]
+    if len(set(values)) == 1:
+        return values[0]
+    return math.exp(math.fsum(math.log(max(value, 1e-10)) for value in values) / len(values))
+
+
 class WordBuilder:
     """Collect tokens into words; the newest word stays open, because its next piece may still come.
 

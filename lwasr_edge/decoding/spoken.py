@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lwasr_edge.decoding.numbers import MAX_DIGITS, ordinal, spoken_number
+from lwasr_edge.words import mean_confidence
 
 if TYPE_CHECKING:
     from lwasr_edge.words import Word
@@ -172,14 +172,6 @@ def respelled_words(words: Sequence[Word], spelling: Spelling) -> list[Word]:
     respelled = []
     for text, count in spelling:
         group = [next(rest) for _ in range(count)]
-        confidence = _mean(word.confidence for word in group)
+        confidence = mean_confidence(group)
         respelled.append(replace(group[0], text=text, end_s=group[-1].end_s, confidence=confidence))
     return respelled
-
-
-def _mean(confidences: Iterable[float]) -> float:
-    """The geometric mean; of equal values, exactly the value."""
-    values = list(confidences)
-    if len(set(values)) == 1:
-        return values[0]
-    return math.exp(math.fsum(math.log(max(value, 1e-10)) for value in values) / len(values))

@@ -6,13 +6,12 @@ A written word knows the recognised words that it stands for, and has their time
 from __future__ import annotations
 
 import itertools
-import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lwasr_edge.words import Word, join_words
+from lwasr_edge.words import Word, join_words, mean_confidence
 from lwasr_edge.written.cardinals import NUMBER_WORDS, OH, ONES
 from lwasr_edge.written.numerals import write_numbers
 from lwasr_edge.written.pieces import Piece
@@ -82,9 +81,7 @@ def _write(words: Sequence[Word], tagger: Tagger, pauses_s: Sequence[float] | No
             text = _plain_word(words, cases, marks, index - 1, tagger.spellings)
         mark = MARKS[marks[index - 1]]
         text = text if text.endswith((",", ".")) and mark in (",", ".", "") else text.removesuffix(",") + mark
-        written.append(
-            WrittenWord(text, group[0].start_s, group[-1].end_s, _mean(one.confidence for one in group), group)
-        )
+        written.append(WrittenWord(text, group[0].start_s, group[-1].end_s, mean_confidence(group), group))
     return tuple(written)
 
 
@@ -147,11 +144,3 @@ def _acronym(letters: Sequence[Piece], cases: Sequence[int], end: int) -> list[P
     if len(run) > MAX_ACRONYM:
         return [*head, *(Piece(1, letter.upper()) for letter in run)]
     return [*head, Piece(len(run), run.upper())]
-
-
-def _mean(confidences: Iterable[float]) -> float:
-    """The geometric mean, as of the pieces of a word."""
-    values = list(confidences)
-    if len(set(values)) == 1:
-        return values[0]
-    return math.exp(math.fsum(math.log(max(value, 1e-10)) for value in values) / len(values))
