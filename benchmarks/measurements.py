@@ -47,6 +47,14 @@ def conditions(args: argparse.Namespace, output: Path) -> None:
         run_module("accuracy.conditions", "--manifest", str(manifest), "--limit", "40", "--json", str(output))
 
 
+def noisy(args: argparse.Namespace, output: Path) -> None:
+    """Recordings with noise mixed in, all models."""
+    manifest, noise = found(args.speech / DEV), found(args.speech.parent / "noise" / "noise-dev.jsonl")
+    if manifest is not None and noise is not None:
+        options = ["--manifest", str(manifest), "--noise", str(noise), "--json", str(output)]
+        run_module("accuracy.noisy", *each_model(), *options)
+
+
 def noise_before(args: argparse.Namespace, output: Path) -> None:
     """A sentence after noise, with the default model as stream and file."""
     run_module("accuracy.noise_before", "--json", str(output))

@@ -24,7 +24,7 @@ if __name__ == "__main__":  # run by its path, as `make bench` does: imports sta
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import measurements
-from benchmarks.accuracy import conditions, confidence, noise_before, phrases
+from benchmarks.accuracy import conditions, confidence, noise_before, noisy, phrases
 from benchmarks.arm64 import instructions
 from benchmarks.page import plots, reports
 from benchmarks.page.provenance import CHECKOUT, read_json
@@ -152,6 +152,7 @@ SECTIONS = {
         conditions.section,
         is_present=lambda figures: "hop_ms" in figures,
     ),
+    "noisy": Section("Speech in noise", measurements.noisy, noisy.section),
     "noise_before": Section("Speech after noise", measurements.noise_before, noise_before.section),
     "confidence": Section(
         "Language model and confidence",
