@@ -47,6 +47,7 @@ class TrainingOptions:
     train: list[Path]
     dev: list[Path]
     noise: Path | None
+    rooms: Path | None
     output: Path
     hardware: Hardware
     freeze_subsampling: bool  # keep the subsampling convolutions as they are
@@ -75,6 +76,7 @@ class TrainingOptions:
             train=args.train,
             dev=getattr(args, "dev", []),
             noise=args.noise,
+            rooms=args.rooms,
             output=getattr(args, "output", Path()),
             hardware=Hardware.choose(args.device, args.precision),
             freeze_subsampling=getattr(args, "freeze_subsampling", False),
@@ -160,6 +162,7 @@ def _add_data(parser: argparse.ArgumentParser, without: Collection[str]) -> None
     add(
         "--noise", type=Path, metavar="SOURCE", help="background noise to mix in: a manifest, or a folder of recordings"
     )
+    add("--rooms", type=Path, metavar="SOURCE", help="measured impulse responses of rooms: a manifest, or a folder")
     add_augment(parser)
     add(
         "--max-bad",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from torch import Tensor
 
 from lwasr_edge.errors import CheckpointError, OptionError
 from lwasr_edge.training.compress.qat import prepare_qat
@@ -16,6 +15,7 @@ from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.data.corpus import Corpus, decode_corpus, load_corpus, read_audio_folder
 from lwasr_edge.training.data.manifest import Fault, Utterance, parse_manifest, read_manifest, refuse_faults
+from lwasr_edge.training.data.rooms import measured_responses
 from lwasr_edge.training.data.transcripts import encode_transcripts
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.trainer import Family, Run, Trainer
@@ -47,7 +47,7 @@ def prepare_run(options: TrainingOptions, model: AcousticModel, tokenizer: bytes
         corpus=corpus,
         store=WaveformStore(corpus, device),
         targets=targets,
-        augmenter=Augmenter(options.augment, load_noise(options.noise, device)),
+        augmenter=load_augmenter(options, device),
         schedule=options.schedule,
         hardware=options.hardware,
         folder=options.output,
@@ -162,9 +162,13 @@ def split_by_length(utterances: list[Utterance], max_s: float) -> tuple[list[Utt
     return [one for one in utterances if not one.duration_s > max_s], long
 
 
-def load_noise(source: Path | None, device: torch.device) -> Tensor | None:
-    """The recordings of a manifest or a folder end to end, (samples,) int16 at 16 kHz."""
-    if source is None:
-        return None
-    recordings = read_audio_folder(source) if source.is_dir() else read_manifest(source)
-    return torch.from_numpy(load_corpus(recordings).samples).to(device)
+def load_augmenter(options: TrainingOptions, device: torch.device) -> Augmenter:
+    """The augmentation with the recordings of --noise and the responses of --rooms."""
+    noise = None if options.noise is None else torch.from_numpy(load_source(options.noise).samples).to(device)
+    rooms = None if options.rooms is None else measured_responses(load_source(options.rooms), device)
+    return Augmenter(options.augment, noise, rooms)
+
+
+def load_source(source: Path) -> Corpus:
+    """The recordings of a manifest or a folder."""
+    return load_corpus(read_audio_folder(source) if source.is_dir() else read_manifest(source))

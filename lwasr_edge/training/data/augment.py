@@ -1,7 +1,7 @@
 """Augmentation of training audio, batch by batch, on the training device.
 
-Speed and silence padding change the targets, so reference and student both get them. Reverberation, noise and gain are
-for the student only: its targets are those of the clean recording.
+Speed and silence padding change the targets, so reference and student both get them. Reverberation, noise, telephone
+and gain are for the student only: its targets are those of the clean recording.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lwasr_edge.training.data.augment_config import AugmentConfig
+from lwasr_edge.training.data.rooms import reverberated, simulated_responses
 
 COMMON_RMS = 0.05  # -26 dB below full scale
 
@@ -77,19 +78,43 @@ def coloured_noise(like: Tensor) -> Tensor:
     return torch.fft.irfft(spectrum * bins ** -uniform(0, 1, len(like), 1, like=like), n_fft)[:, : like.shape[1]]
 
 
+def telephone_line(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Band of 300 to 3400 Hz, and mu-law of 8 bits after normalisation to a peak of a half.
+
+    Args:
+        waveform: (B, N).
+        sample_rate: Hz.
+
+    Returns:
+        (B, N), as loud as before.
+    """
+    n_fft = 1 << (waveform.shape[1] - 1).bit_length()
+    hz = torch.fft.rfftfreq(n_fft, 1 / sample_rate, device=waveform.device)
+    response = torch.sigmoid((hz - 300) / 40) * torch.sigmoid((3400 - hz) / 40)
+    narrow = torch.fft.irfft(torch.fft.rfft(waveform, n_fft) * response, n_fft)[:, : waveform.shape[1]]
+    peak = 2 * narrow.abs().amax(1, keepdim=True) + 1e-9
+    scaled = narrow / peak
+    companded = (scaled.sign() * torch.log1p(255 * scaled.abs()) / math.log(256) * 127).round() / 127
+    return companded.sign() * ((256 ** companded.abs() - 1) / 255) * peak
+
+
 class Augmenter:
     """Applies random augmentation; it draws from torch's default generators, which make it reproducible by seed."""
 
-    def __init__(self, config: AugmentConfig, noise: Tensor | None, sample_rate: int = 16000) -> None:
+    def __init__(
+        self, config: AugmentConfig, noise: Tensor | None, rooms: Tensor | None = None, sample_rate: int = 16000
+    ) -> None:
         """Configure the augmentation.
 
         Args:
             config: probabilities and ranges.
             noise: (samples,) int16, concatenated noise recordings on the training device; None: all noise is synthetic.
+            rooms: (R, N) measured impulse responses on the training device; None: all are simulated.
             sample_rate: Hz.
         """
         self.config = config
         self.noise = noise
+        self.rooms = rooms
         self.sample_rate = sample_rate
 
     def for_both(self, waveform: Tensor, n_samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,10 +137,10 @@ class Augmenter:
         return changed, n_samples
 
     def for_student(self, waveform: Tensor, n_samples: Tensor) -> Tensor:
-        """Reverberation, noise and gain, for the student only. (B, N) and (B,) samples -> (B, N) in [-1, 1]"""
+        """Augmentation of the student's input alone. (B, N) and (B,) samples -> (B, N) in [-1, 1]"""
         valid = torch.arange(waveform.shape[1], device=waveform.device) < n_samples[:, None]
         waveform = self.add_reverberation(waveform)
-        waveform = self.add_noise(waveform, n_samples)
+        waveform = self.telephone(self.add_noise(waveform, n_samples))
         return (self.change_gain(waveform, n_samples) * valid).clamp(-1, 1)
 
     def chosen(self, probability: float, waveform: Tensor) -> Tensor:
@@ -123,22 +148,30 @@ class Augmenter:
         return torch.rand(len(waveform), device=waveform.device) < probability
 
     def add_reverberation(self, waveform: Tensor) -> Tensor:
-        """Convolve with an impulse at 0 followed by exponentially decaying noise. (B, N) -> (B, N)"""
+        """Convolve with a simulated response of a room, or in half of the cases a measured one. (B, N) -> (B, N)"""
         config = self.config
         chosen = self.chosen(config.room_probability, waveform)
         if not chosen.any():  # an FFT of no rows is an error
             return waveform
-        dry = waveform[chosen]
-        n_taps = int(config.reverberation_s[1] * self.sample_rate)
-        time = torch.arange(n_taps, device=waveform.device) / self.sample_rate
-        decay_s = uniform(*config.reverberation_s, len(dry), 1, like=waveform)
-        response = torch.randn(len(dry), n_taps, device=waveform.device) * 10 ** (-3 * time / decay_s)
-        direct_db = uniform(-3, 12, len(dry), 1, like=waveform)  # direct-to-reverberant energy ratio
-        response *= 10 ** (-direct_db / 20) / response.square().sum(1, keepdim=True).sqrt()
-        response[:, 0] = 1
-        n_fft = 1 << (waveform.shape[1] + n_taps - 1).bit_length()
-        spectrum = torch.fft.rfft(dry, n_fft) * torch.fft.rfft(response, n_fft)
-        return waveform.index_put((chosen,), torch.fft.irfft(spectrum, n_fft)[:, : waveform.shape[1]])
+        wet = waveform.clone()
+        is_measured = chosen & self.chosen(0.0 if self.rooms is None else 0.5, waveform)
+        is_simulated = chosen & ~is_measured
+        if is_simulated.any():
+            dry = waveform[is_simulated]
+            responses = simulated_responses(len(dry), config.reverberation_s, self.sample_rate, waveform)
+            wet[is_simulated] = reverberated(dry, responses)
+        if self.rooms is not None and is_measured.any():
+            dry = waveform[is_measured]
+            drawn = torch.randint(len(self.rooms), (len(dry),), device=waveform.device)
+            wet[is_measured] = reverberated(dry, self.rooms[drawn])
+        return wet
+
+    def telephone(self, waveform: Tensor) -> Tensor:
+        """In some recordings, the band of a telephone and 8-bit mu-law (ITU-T G.711). (B, N) -> (B, N)"""
+        chosen = self.chosen(self.config.telephone_probability, waveform)
+        if not chosen.any():
+            return waveform
+        return waveform.index_put((chosen,), telephone_line(waveform[chosen], self.sample_rate))
 
     def add_noise(self, waveform: Tensor, n_samples: Tensor) -> Tensor:
         """Add a random segment of the noise recordings, or synthetic noise, at a random signal-to-noise ratio.

@@ -30,14 +30,21 @@ class AugmentConfig:
     noise_probability: float = 0.3
     snr_db: tuple[float, float] = (3.0, 30.0)
     room_probability: float = 0.2
-    reverberation_s: tuple[float, float] = (0.1, 0.6)  # s, RT60
+    reverberation_s: tuple[float, float] = (0.1, 0.6)  # s, RT60 of simulated rooms
+    telephone_probability: float = 0.0
     band_masks: int = 2
     band_mask_width: int = 10  # mel bands
     time_masks: int = 2
     time_mask_frames: int = 20  # mel frames
 
     def __post_init__(self) -> None:
-        for name in ("pause_probability", "gain_step_probability", "noise_probability", "room_probability"):
+        for name in (
+            "pause_probability",
+            "gain_step_probability",
+            "noise_probability",
+            "room_probability",
+            "telephone_probability",
+        ):
             number(name, getattr(self, name), 0, 1)
         for name in ("gain_db", "snr_db", "reverberation_s"):
             ends = getattr(self, name)
@@ -60,8 +67,9 @@ FIELD_HELP = {
     "gain_step_probability": "of one change of gain within an utterance",
     "noise_probability": "of noise in an utterance",
     "snr_db": "signal-to-noise ratio, dB",
-    "room_probability": "of simulated reverberation",
-    "reverberation_s": "RT60 of the reverberation, s",
+    "room_probability": "of reverberation: simulated, with --rooms half of it measured",
+    "reverberation_s": "RT60 of simulated reverberation, s",
+    "telephone_probability": "of the band and the 8-bit mu-law of a telephone",
     "band_masks": "SpecAugment: number of frequency masks",
     "band_mask_width": "largest width of a frequency mask, mel bands",
     "time_masks": "SpecAugment: number of time masks",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_models import QUIET
@@ -12,6 +14,9 @@ from small_models import QUIET
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.data.augment import COMMON_RMS, Augmenter, change_speed, pad_silence
 from lwasr_edge.training.data.augment_config import AugmentConfig
+from lwasr_edge.training.data.corpus import Corpus
+from lwasr_edge.training.data.manifest import Utterance
+from lwasr_edge.training.data.rooms import measured_responses
 
 RATE = 16_000
 
@@ -120,6 +125,37 @@ def test_reverberation_is_causal_and_decays() -> None:
     assert 10 * math.log10(float(early / late)) == pytest.approx(60 * 2400 / (0.3 * RATE), abs=4)
 
 
+def test_half_of_the_rooms_are_measured_ones_that_begin_at_their_direct_sound() -> None:
+    torch.manual_seed(0)
+    recorded = np.zeros(RATE // 2, np.float32)
+    recorded[2000], recorded[3600] = -0.5, 0.25  # direct sound, and an echo 100 ms later
+    samples = np.round(recorded * 32767).astype(np.int16)
+    utterance = Utterance("hall", Path("hall.wav"), 0.5, "", "")
+    corpus = Corpus([utterance], samples, np.array([0]), np.array([len(samples)]))
+    rooms = measured_responses(corpus, torch.device("cpu"))
+    assert rooms.shape == (1, 1601)
+    clicks = torch.zeros(40, RATE)
+    clicks[:, 4000] = 1
+    settings = quiet(room_probability=1, reverberation_s=(0.01, 0.01))
+    wet = Augmenter(settings, None, rooms).add_reverberation(clicks)
+    assert wet[:, 4000] == pytest.approx(np.ones(40), abs=1e-3)
+    is_measured = (wet[:, 5600] + 0.5).abs() < 1e-3
+    assert 8 <= int(is_measured.sum()) <= 32
+    assert float(wet[~is_measured][:, 5600].abs().max()) < 1e-3
+
+
+def test_telephone_has_its_band_and_the_steps_of_mu_law() -> None:
+    torch.manual_seed(0)
+    low, middle, high = (tone(hz) for hz in (80, 1000, 6000))
+    augmenter = Augmenter(quiet(telephone_probability=1), None)
+    heard = [float(augmenter.telephone(one)[0, 800:-800].square().mean().sqrt()) for one in (low, middle, high)]
+    loud = float(middle[0, 800:-800].square().mean().sqrt())
+    assert heard[0] < 0.05 * loud
+    assert heard[1] == pytest.approx(loud, rel=0.02)
+    assert heard[2] < 0.01 * loud
+    assert len(augmenter.telephone(middle)[0].unique()) <= 255
+
+
 def test_masks_are_bands_and_segments() -> None:
     torch.manual_seed(0)
     features = torch.ones(8, 200, 80)
@@ -145,7 +181,10 @@ def test_same_seed_same_output() -> None:
 
 
 def test_digital_silence_stays_finite() -> None:
-    augmenter = Augmenter(AugmentConfig(noise_probability=1, room_probability=1), torch.zeros(100, dtype=torch.int16))
+    augmenter = Augmenter(
+        AugmentConfig(noise_probability=1, room_probability=1, telephone_probability=1),
+        torch.zeros(100, dtype=torch.int16),
+    )
     out = augmenter.for_student(*augmenter.for_both(torch.zeros(2, 8000), torch.tensor([8000, 4000])))
     assert torch.isfinite(out).all()
 
