@@ -35,8 +35,8 @@ from lwasr_edge.errors import (
 
 if TYPE_CHECKING:
     from lwasr_edge.audio.reader import load_audio
+    from lwasr_edge.decoding.alternatives import Alternative
     from lwasr_edge.decoding.beam import BeamSearch
-    from lwasr_edge.decoding.decoder import Alternative
     from lwasr_edge.decoding.language_model import LanguageModel
     from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.events import Event, Final, Partial
@@ -89,7 +89,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Alternative": "decoding.decoder",
+    "Alternative": "decoding.alternatives",
     "BeamSearch": "decoding.beam",
     "EndpointRules": "utterance",
     "Event": "events",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
-    from lwasr_edge.decoding.decoder import Alternative
+    from lwasr_edge.decoding.alternatives import Alternative
     from lwasr_edge.written.text import WrittenWord
 
 # Silence; maximum length; the stream was flushed; the audio that follows is missing.

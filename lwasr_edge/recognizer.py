@@ -27,8 +27,9 @@ from lwasr_edge.words import Word
 
 if TYPE_CHECKING:
     from lwasr_edge.audio.reader import AudioSource
+    from lwasr_edge.decoding.alternatives import Alternative
     from lwasr_edge.decoding.beam import BeamSearch
-    from lwasr_edge.decoding.decoder import Alternative, Decoder
+    from lwasr_edge.decoding.decoder import Decoder
     from lwasr_edge.decoding.language_model import LanguageModel, Source
     from lwasr_edge.decoding.phrases import PhraseList
     from lwasr_edge.microphone.listener import Listener
@@ -269,7 +270,7 @@ class Recognizer:
         words = tuple(word.clamped(duration_s) for text in texts for word in text.words)
         if self._decoder is None:
             return Transcript(words, duration_s, self.info.name)
-        from lwasr_edge.decoding.decoder import join_alternatives
+        from lwasr_edge.decoding.alternatives import join_alternatives
 
         return Transcript(words, duration_s, self.info.name, join_alternatives([text.alternatives for text in texts]))
 

@@ -30,7 +30,8 @@ from benchmarks.page.provenance import CHECKOUT, write_json
 from benchmarks.streams import AFTER_S, RATE
 from lwasr_edge import Final, LanguageModel, ModelInfo, PhraseList, Recognizer, load_audio
 from lwasr_edge.bench.manifest import ManifestEntry, read_manifest_lines
-from lwasr_edge.decoding.decoder import Alternative, Decoded, Decoder, make_decoder
+from lwasr_edge.decoding.alternatives import Alternative
+from lwasr_edge.decoding.decoder import Decoded, Decoder, make_decoder
 from lwasr_edge.decoding.ngram import NGram
 from lwasr_edge.wer import word_errors
 

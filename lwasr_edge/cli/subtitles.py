@@ -10,7 +10,7 @@ from lwasr_edge.cli.streams import json_text
 from lwasr_edge.words import Word, join_words
 
 if TYPE_CHECKING:
-    from lwasr_edge.decoding.decoder import Alternative
+    from lwasr_edge.decoding.alternatives import Alternative
     from lwasr_edge.recognizer import Transcript
 
 MAX_LINE_CHARACTERS = 42  # as subtitle style guides recommend

@@ -6,7 +6,6 @@ it is inside the model file and needs no posteriors.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lwasr_edge.decoding.alignment import align
+from lwasr_edge.decoding.alternatives import Alternative, against_none, alternatives_of, softmax, with_none
 from lwasr_edge.decoding.beam import BeamSearch, Hypothesis, PrefixBeamSearch, Scorer
 from lwasr_edge.decoding.ctc_graph import CtcGraph
 from lwasr_edge.decoding.language_model import GENERAL, LanguageModel, WordScorer
@@ -28,22 +28,10 @@ if TYPE_CHECKING:
     from lwasr_edge.model_info import ModelInfo
     from lwasr_edge.words import TimedToken
 
-# Fitted on training sets: see `probability_of_any`.
-_NONE_MARGIN = 3.0
-_NONE_SLOPE = 1.5
 # Pieces less likely in a frame are pruned; sequences of phrases allow few pieces, so unlikely ones are tried too.
 _MIN_POSTERIOR = 1e-3
 _MIN_POSTERIOR_IN_SEQUENCES = 1e-4
 _MIN_POSTERIOR_WITH_WORDS = 3e-3  # a language model rarely chooses others; two thirds of the time of 1e-3
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One possible text of an utterance or a recording."""
-
-    text: str  # empty: none of the phrases
-    score: float  # natural log: the model's probability of the text, plus phrase and language model scores
-    confidence: float  # 0..1, among the alternatives; in modes "one" and "sequence", also against none of the phrases
 
 
 @dataclass(frozen=True)
@@ -135,7 +123,7 @@ class PhraseDecoder:
         order = order[scores[order] > -np.inf]
         best = self._phrases[order[0]] if len(order) else ""
         tokens = align(log_probs, mark_words(best), self._pieces, self._blank_id)
-        confidences, none = _against_none(log_probs, self._blank_id, scores[order], scores[order], len(tokens))
+        confidences, none = against_none(log_probs, self._blank_id, scores[order], scores[order], len(tokens))
         confidence = float(confidences[0]) if len(order) else 0.0
         if confidence < self._min_confidence:
             tokens = []
@@ -143,7 +131,7 @@ class PhraseDecoder:
             Alternative(self._respelling.text(self._phrases[i]), float(scores[i]), float(share))
             for i, share in zip(order[: self._nbest], confidences, strict=False)
         ]
-        ranking = _with_none(alternatives, log_probs, none)
+        ranking = with_none(alternatives, log_probs, none)
         return Decoded(tokens, tuple(ranking[: self._nbest]), confidence, (), self._respelling.spelling(best))
 
 
@@ -230,103 +218,13 @@ class BeamDecoder:
             return Decoded(tokens, (), None, self._confidence_map)
         scores = np.array([hypothesis.score for hypothesis in found])
         if self._min_confidence is None:
-            alternatives = tuple(_alternatives(found, _softmax(scores))[: self._nbest])
+            alternatives = tuple(alternatives_of(found, softmax(scores))[: self._nbest])
             return Decoded(tokens, alternatives, None, self._confidence_map)
         likelihoods = np.array([hypothesis.log_likelihood for hypothesis in found])
-        confidences, none = _against_none(log_probs, self._blank_id, scores, likelihoods, len(tokens))
+        confidences, none = against_none(log_probs, self._blank_id, scores, likelihoods, len(tokens))
         # Near-identical sequences split the confidence between them, so their sum is compared with the threshold.
         if 1.0 - none < self._min_confidence:
             tokens = []
-        ranking = _with_none(_alternatives(found, confidences, self._respelling), log_probs, none)
+        ranking = with_none(alternatives_of(found, confidences, self._respelling), log_probs, none)
         spelling = self._respelling.spelling(found[0].text) if self._respelling else None
         return Decoded(tokens, tuple(ranking[: self._nbest]), None, (), spelling)
-
-
-def probability_of_any(log_probs: np.ndarray, blank_id: int, log_likelihood: float, n_tokens: int) -> float:
-    """Probability that the utterance is one of the phrases, against "none of these".
-
-    The background is the model's best path without restriction. The phrases' deficit to it, in nats, is divided by the
-    square root of the number of pieces: random deviations grow with that root, differences by wrong words in proportion
-    to the number. A logistic function maps it to a probability; its two constants put 0.5 where phrases and other
-    speech separate in training sets (measured by benchmarks/accuracy/phrases.py).
-
-    Args:
-        log_probs: (T, V) float32.
-        blank_id: token of the blank.
-        log_likelihood: of all phrases together.
-        n_tokens: pieces of the most likely phrase.
-
-    Returns:
-        0..1.
-    """
-    best = log_probs.argmax(axis=1)
-    is_token = (best != blank_id) & (np.diff(best, prepend=blank_id) != 0)
-    n = max(1, n_tokens, int(np.count_nonzero(is_token)))
-    deficit = (float(log_probs.max(axis=1).sum(dtype=np.float64)) - log_likelihood) / math.sqrt(n)
-    return 1.0 / (1.0 + math.exp(min(700.0, _NONE_SLOPE * (deficit - _NONE_MARGIN))))
-
-
-def join_alternatives(utterances: Sequence[tuple[Alternative, ...]]) -> tuple[Alternative, ...]:
-    """Alternatives of a recording from those of its utterances: scores are added, confidences multiplied."""
-    nbest = max((len(alternatives) for alternatives in utterances), default=0)
-    joined: list[Alternative] = []
-    for alternatives in utterances:
-        if not joined:
-            joined = list(alternatives)
-            continue
-        pairs = sorted(
-            ((before, after) for before in joined for after in alternatives),
-            key=lambda pair: -pair[0].confidence * pair[1].confidence,
-        )
-        joined = [
-            Alternative(
-                " ".join(text for text in (before.text, after.text) if text),
-                before.score + after.score,
-                before.confidence * after.confidence,
-            )
-            for before, after in pairs[:nbest]
-        ]
-    return tuple(joined)
-
-
-def _against_none(
-    log_probs: np.ndarray, blank_id: int, scores: np.ndarray, log_likelihoods: np.ndarray, n_tokens: int
-) -> tuple[np.ndarray, float]:
-    """Give hypotheses confidences against "none of these".
-
-    Args:
-        log_probs: (T, V) float32.
-        blank_id: token of the blank.
-        scores, log_likelihoods: (n,) of the hypotheses, the best first.
-        n_tokens: pieces of the best one.
-
-    Returns:
-        The (n,) confidences, and the probability of none of them.
-    """
-    any_phrase = 0.0
-    if len(scores):
-        together = float(np.logaddexp.reduce(log_likelihoods))
-        any_phrase = probability_of_any(log_probs, blank_id, together, n_tokens)
-    return any_phrase * _softmax(scores), 1.0 - any_phrase
-
-
-def _alternatives(
-    found: list[Hypothesis], confidences: np.ndarray, respelling: Respelling | None = None
-) -> list[Alternative]:
-    return [
-        Alternative(respelling.text(h.text) if respelling else h.text, h.score, float(confidence))
-        for h, confidence in zip(found, confidences, strict=True)
-    ]
-
-
-def _with_none(alternatives: list[Alternative], log_probs: np.ndarray, none: float) -> list[Alternative]:
-    """Rank "none of these" among the alternatives."""
-    background = Alternative("", float(log_probs.max(axis=1).sum(dtype=np.float64)), none)
-    return sorted([*alternatives, background], key=lambda alternative: -alternative.confidence)
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    if len(scores) == 0:
-        return scores
-    weights = np.exp(scores - scores.max())
-    return weights / math.fsum(weights.tolist())

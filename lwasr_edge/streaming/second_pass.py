@@ -12,8 +12,9 @@ from lwasr_edge.streaming.full_pass import Decoded
 from lwasr_edge.words import WORD_START, Word, build_words
 
 if TYPE_CHECKING:
-    from lwasr_edge.decoding.decoder import Alternative, Decoder
+    from lwasr_edge.decoding.alternatives import Alternative
     from lwasr_edge.decoding.decoder import Decoded as DecodedAgain
+    from lwasr_edge.decoding.decoder import Decoder
     from lwasr_edge.model_info import ModelInfo
     from lwasr_edge.words import TimedToken
 

@@ -13,7 +13,8 @@ from lwasr_edge.words import Word, build_words, join_words
 
 if TYPE_CHECKING:
     from lwasr_edge.chunking import Chunking
-    from lwasr_edge.decoding.decoder import Alternative, Decoder
+    from lwasr_edge.decoding.alternatives import Alternative
+    from lwasr_edge.decoding.decoder import Decoder
     from lwasr_edge.model import Model
     from lwasr_edge.streaming.recent_audio import RecentAudio
     from lwasr_edge.words import TimedToken
