@@ -27,6 +27,7 @@ import soundfile
 from lwasr_edge import AudioError, AudioWarning, load_audio
 
 HANG_S = 1.0  # of processor time
+STUCK_S = 600.0  # until a worker is killed; a busy machine can take long
 LOST = 0.1  # of what ffmpeg decodes, without a warning
 SEED_S = 1.5
 KINDS = ["flip", "flips", "field", "field", "zeros", "noise", "hole", "cut", "head", "insert", "join"]
@@ -201,7 +202,7 @@ class Worker:
         """The outcome of one mutant, or "hang" or "crash", after which the worker is of no more use."""
         self._connection.send(number)
         try:
-            if self._connection.poll(60):
+            if self._connection.poll(STUCK_S):
                 return self._connection.recv()
         except EOFError:
             return "crash"
