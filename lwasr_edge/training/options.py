@@ -22,7 +22,7 @@ REPRESENT_WEIGHTS = LossWeights()
 CTC_WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=0.0, hidden=0.0, ctc=1.0)
 
 SCHEDULE_HELP = {
-    "steps": "optimiser steps",
+    "steps": "optimiser steps; 0 writes the students as they were made",
     "layer_steps": "of these, the first, in which each layer is trained alone (default: a quarter; 0 with --students)",
     "batch_s": "seconds of audio in a batch",
     "batches_per_step": "batches whose gradients are averaged in a step; with torchrun, a multiple of its processes",

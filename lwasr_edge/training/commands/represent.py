@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.students import init_students, student_config
 from lwasr_edge.training.loop.schedule import Schedule
@@ -49,5 +51,7 @@ def run(args: argparse.Namespace) -> None:
             student_config(reference.config, shape)  # refuse impossible shapes before the audio is decoded
     training = prepare_run(options, reference, tokenizer, with_transcripts=weights.ctc > 0)
     if shapes:
-        students = init_students(reference, shapes, training.store, options.dropout)
+        torch.manual_seed(options.schedule.seed)
+        augment = training.augmenter.for_student
+        students = init_students(reference, shapes, training.store, options.dropout, augment)
     train_students(training, students, tokenizer, weights, options, reference)

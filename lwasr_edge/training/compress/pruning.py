@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lwasr_edge.training.data.batches import WaveformStore
+from lwasr_edge.training.data.batches import Batch, WaveformStore
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import ModelConfig
 from lwasr_edge.training.model.conformer import MEL_CONTEXT, Subsampling, relative_positions
@@ -38,7 +38,13 @@ INPUT_MOMENTS = (*(f"{name}.linear2" for name in FEED_FORWARDS), "attention.out"
 OUTPUT_MOMENTS = ("attention.query", "attention.key")  # layers whose output is measured
 
 Moments = list[dict[str, Tensor]]  # for each Conformer layer, (F + 1, F + 1) by the name of the linear layer
+Augment = Callable[[Tensor, Tensor], Tensor]  # (B, N) and (B,) samples of each -> (B, N)
 FeatureBatches = list[tuple[Tensor, Tensor]]  # features (B, MEL_CONTEXT + 4 U, n_mels) and mask of valid frames (B, U)
+
+
+def augmented(batch: Batch, augment: Augment | None) -> Tensor:
+    """The samples of a batch, (B, N), augmented."""
+    return batch.waveform if augment is None else augment(batch.waveform, batch.n_samples)
 
 
 def with_constant(values: Tensor) -> Tensor:
@@ -103,13 +109,16 @@ def optimal_brain_surgeon(weights: Tensor, moments: Tensor, n_kept: int, size: i
 
 
 @torch.inference_mode()
-def hidden_moments(model: AcousticModel, store: WaveformStore, n_utterances: int = 256) -> Moments:
+def hidden_moments(
+    model: AcousticModel, store: WaveformStore, n_utterances: int = 256, augment: Augment | None = None
+) -> Moments:
     """Second moments of inputs and outputs of the layers' linear layers, over the frames of utterances in full context.
 
     Args:
         model: the reference, on the store's device.
         store: training audio.
         n_utterances: how many to use, evenly spaced; all if there are fewer.
+        augment: of every batch; None: as recorded.
 
     Returns:
         For each Conformer layer, by name of the linear layer, (F + 1, F + 1) float64 of F values and a constant 1.
@@ -136,7 +145,7 @@ def hidden_moments(model: AcousticModel, store: WaveformStore, n_utterances: int
     try:
         for indices in tqdm(store.spread(n_utterances), desc="moments", unit="batch", mininterval=1, leave=False):
             batch = store.batch(indices)
-            features, lengths = model.features(batch.waveform, batch.n_samples)
+            features, lengths = model.features(augmented(batch, augment), batch.n_samples)
             valid = valid_frames(features, lengths)
             model(features, lengths)
     finally:
@@ -274,7 +283,11 @@ def main_directions(moments: Tensor, importance: Tensor, rank: int) -> Tensor:
 
 @torch.inference_mode()
 def pruned_subsampling(
-    model: AcousticModel, store: WaveformStore, n_channels: int, n_utterances: int = 128
+    model: AcousticModel,
+    store: WaveformStore,
+    n_channels: int,
+    n_utterances: int = 128,
+    augment: Augment | None = None,
 ) -> Subsampling:
     """A copy of the model's subsampling with fewer channels and nearly the same output.
 
@@ -283,10 +296,11 @@ def pruned_subsampling(
         store: training audio.
         n_channels: of both convolutions, up to the model's.
         n_utterances: how many to use, evenly spaced; all if there are fewer.
+        augment: of every batch; None: as recorded.
     """
     full = model.encoder.subsampling
     subsampling = copy.deepcopy(full)
-    batches = feature_batches(model, store, n_utterances)
+    batches = feature_batches(model, store, n_utterances, augment)
     prune_first_convolution(subsampling, batches, n_channels)
     prune_second_convolution(subsampling, full, batches, n_channels)
     pruned = Subsampling(model.config.frontend.n_mels, n_channels, model.config.encoder.d_model).to(store.device)
@@ -294,12 +308,14 @@ def pruned_subsampling(
     return pruned
 
 
-def feature_batches(model: AcousticModel, store: WaveformStore, n_utterances: int) -> FeatureBatches:
+def feature_batches(
+    model: AcousticModel, store: WaveformStore, n_utterances: int, augment: Augment | None = None
+) -> FeatureBatches:
     """Input of the subsampling for some utterances, evenly spaced."""
     batches = []
     for indices in store.spread(n_utterances):
         batch = store.batch(indices)
-        features, lengths = model.features(batch.waveform, batch.n_samples)
+        features, lengths = model.features(augmented(batch, augment), batch.n_samples)
         batches.append((F.pad(features, (0, 0, MEL_CONTEXT, 0)), valid_frames(features, lengths)))
     return batches
 

@@ -9,7 +9,13 @@ import torch
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
-from lwasr_edge.training.compress.pruning import Moments, hidden_moments, prune_layers, pruned_subsampling
+from lwasr_edge.training.compress.pruning import (
+    Augment,
+    Moments,
+    hidden_moments,
+    prune_layers,
+    pruned_subsampling,
+)
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.acoustic_model import SCALE, AcousticModel
 from lwasr_edge.training.model.config import EncoderConfig, ModelConfig
@@ -116,7 +122,11 @@ def init_from_reference(reference: AcousticModel, keep: tuple[int, ...], dropout
 
 
 def init_students(
-    reference: AcousticModel, shapes: dict[str, Shape], store: WaveformStore, dropout: float = 0.0
+    reference: AcousticModel,
+    shapes: dict[str, Shape],
+    store: WaveformStore,
+    dropout: float = 0.0,
+    augment: Augment | None = None,
 ) -> dict[str, AcousticModel]:
     """Students before training, by the names of ``shapes``, on the store's device.
 
@@ -125,6 +135,7 @@ def init_students(
         shapes: of the students.
         store: training audio, to fit the feature normalisation and to prune the layers.
         dropout: of the students.
+        augment: of the audio to prune with: what is pruned in clean speech is missed in noise.
 
     Raises:
         OptionError: a shape that does not fit the reference, or audio that is digital silence.
@@ -137,12 +148,12 @@ def init_students(
         student = AcousticModel(student_config(reference.config, shape), dropout).to(store.device)
         state = init_from_reference(reference, shape.layers).to(store.device).state_dict()
         if shape.d_feed_forward or shape.d_attention:
-            moments = moments or hidden_moments(reference, store)
+            moments = moments or hidden_moments(reference, store, augment=augment)
             prune_layers(state, [moments[layer] for layer in shape.layers], student.config)
         channels = student.config.encoder.subsampling_channels
         if channels < reference.config.encoder.subsampling_channels:
             if channels not in subsamplings:
-                subsamplings[channels] = pruned_subsampling(reference, store, channels)
+                subsamplings[channels] = pruned_subsampling(reference, store, channels, augment=augment)
             state |= subsamplings[channels].state_dict(prefix="encoder.subsampling.")
         student.load_state_dict(state)
         if not isinstance(reference.norm, RunningNorm):

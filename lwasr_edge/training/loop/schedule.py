@@ -20,7 +20,7 @@ class Schedule:
         OptionError: an impossible value.
     """
 
-    steps: int = 4000  # optimiser steps
+    steps: int = 4000  # optimiser steps; with 0, the students are written as they were made
     layer_steps: int = 0  # of these, the first, in which each layer is trained alone
     batch_s: float = 40.0  # s of audio in a batch
     batches_per_step: int = 1  # whose gradients are averaged; with torchrun a multiple of the processes, who share them
@@ -37,9 +37,9 @@ class Schedule:
     evaluate_every: int = 1000  # steps
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batches_per_step", "save_every", "evaluate_every"):
+        for name in ("batches_per_step", "save_every", "evaluate_every"):
             whole_number(option(name), getattr(self, name), 1)
-        for name in ("layer_steps", "warmup_steps", "seed"):
+        for name in ("steps", "layer_steps", "warmup_steps", "seed"):
             whole_number(option(name), getattr(self, name), 0)
         for name in ("batch_s", "learning_rate", "max_gradient"):
             number(option(name), getattr(self, name), above=0)

@@ -147,6 +147,8 @@ class Trainer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with StopRequest() as stop, self.progress_bar() as progress:
+            if not self.schedule.steps:
+                self.save()
             self.evaluate(evaluate)  # run the evaluation that an interrupted run skipped
             for batches in self.remaining_batches():
                 began = time.monotonic()
@@ -233,7 +235,7 @@ class Trainer:
 
     def evaluate(self, evaluate: Evaluate | None) -> None:
         """Evaluate and log, if an evaluation is due after the present step and is not in the log."""
-        if evaluate is None or not self.step or not self.schedule.evaluates_after(self.step):
+        if evaluate is None or self.step == 0 < self.schedule.steps or not self.schedule.evaluates_after(self.step):
             return
         if self.world.is_rank_zero and not self.logs.holds(self.step, "wer"):
             self.models.eval()

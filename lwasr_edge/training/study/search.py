@@ -133,7 +133,9 @@ class Search:
             one.student: self.shape(one.n_layers, one.d_feed_forward, one.d_attention, one.channels)
             for one in candidates
         }
-        students = init_students(self.reference, shapes, training.store, options.dropout)
+        students = init_students(
+            self.reference, shapes, training.store, options.dropout, training.augmenter.for_student
+        )
         for student in students.values():
             student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
         family = Family(students, self.tokenizer, {"search": "a short step 1"})

@@ -258,3 +258,12 @@ def test_a_student_of_a_student_has_the_same_features(store: WaveformStore) -> N
 def test_impossible_channels_are_refused(channels: int) -> None:
     with pytest.raises(OptionError, match=f"subsampling channels must be 1 to 8, got {channels}"):
         student_config(small_model().config, Shape((0,), None, None, channels))
+
+
+def test_moments_are_of_the_augmented_audio(store: WaveformStore) -> None:
+    model = small_model(n_layers=1)
+    plain = hidden_moments(model, store)[0]["attention.out"]
+    same = hidden_moments(model, store, augment=lambda waveform, _: waveform)[0]["attention.out"]
+    noisy = hidden_moments(model, store, augment=lambda waveform, _: waveform + 0.1 * torch.randn_like(waveform))[0]
+    assert torch.equal(plain, same)
+    assert float((noisy["attention.out"] - plain).abs().max()) > 0.01 * float(plain.abs().max())

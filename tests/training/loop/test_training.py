@@ -206,6 +206,17 @@ def test_another_weight_decay_holds_after_resuming(tmp_path: Path) -> None:
     assert {group["weight_decay"] for group in resumed.optimizer.param_groups} == {0.5}
 
 
+def test_no_steps_write_the_students_as_they_were_made(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, schedule=dataclasses.replace(SHORT, steps=0, layer_steps=0))
+    before = {name: value.clone() for name, value in trainer.models.state_dict().items()}
+    measured = []
+    trainer.train(lambda: measured.append(1) or {"dev": 1.0})
+    assert measured == [1]
+    assert all(torch.equal(before[name], value) for name, value in trainer.models.state_dict().items())
+    for name in trainer.family.students:
+        assert (trainer.folder / f"{name}.safetensors").is_file()
+
+
 def test_killed_while_saving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unbroken = losses(make_trainer(tmp_path / "a"))
     make_trainer(tmp_path / "b").train()  # states of steps 4 and 8
@@ -338,7 +349,7 @@ def test_learning_rate() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"steps": 0},
+        {"steps": -1},
         {"batch_s": math.nan},
         {"learning_rate": -1},
         {"full_context_probability": 1.1},
