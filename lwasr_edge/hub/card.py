@@ -131,6 +131,8 @@ def _refuse_clashes(files: Iterable[CardFile], source: str) -> None:
 
 def card_file(entry: dict[str, Any]) -> CardFile:
     """An entry of a card's list of files; raises KeyError, TypeError or ValueError if it is none."""
+    if not isinstance(entry, dict):
+        raise TypeError(f"each file must be an object, got {shown(entry)}")
     size = whole_number("bytes", entry["bytes"], 0, MAX_FILE_BYTES)
     return CardFile(_text(entry["path"], "path"), _text(entry["sha256"], "sha256").lower(), size)
 

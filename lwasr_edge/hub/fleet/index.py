@@ -108,9 +108,7 @@ def parse_index(data: bytes, source: str, keys: Sequence[PublicKey] | None) -> I
         return _index(json.loads(message), "" if signer is None else signer.id)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise CatalogError(
-            f"{source} must be an index of `lwasr models publish`, got other content: {reason}"
-        ) from None
+        raise CatalogError(f"{source} must be an index of models, got other content: {reason}") from None
 
 
 def _signer(envelope: dict[str, Any], message: bytes, source: str, keys: Sequence[PublicKey]) -> PublicKey:

@@ -131,7 +131,7 @@ def _card(origin: Source, release: Release) -> Card:
     data = origin.read_card()
     if hashlib.sha256(data).hexdigest() != release.card.sha256:
         raise ChecksumError(
-            f"{origin.origin}/{CARD_NAME} must have the SHA-256 in the index, got another: not installed"
+            f"{origin.origin}/{CARD_NAME} must be the card of the index, got another SHA-256: not installed"
         )
     card = parse_card(data, f"{origin.origin}/{CARD_NAME}")
     if (card.name, card.version, card.files) != (release.name, release.version, release.files):
