@@ -404,28 +404,29 @@ def test_settings_that_are_none(content: str, lwasr_home: Path, capsys: pytest.C
 
 
 KILLED = """
-import hashlib, itertools, json, sys
+import hashlib, itertools, json, os, shutil, sys
 from pathlib import Path
 from lwasr_edge.hub import fetch, versions
 from lwasr_edge.hub.fleet import publish, signing, update
 fetch.try_model = lambda path, name: None
 key, made, folder = signing.SecretKey(bytes(range(32))), Path(sys.argv[1]), Path(sys.argv[2])
 card = json.loads((made / "card.json").read_text())
-def make(version):
-    (made / "card.md").write_text(version)
+def make(version):  # a folder of its own: an unfinished one is left alone
+    new = shutil.copytree(made, made.with_name(f"{version}-{os.getpid()}"))
+    (new / "card.md").write_text(version)
     card["files"][0] |= {"sha256": hashlib.sha256(version.encode()).hexdigest(), "bytes": len(version)}
-    (made / "card.json").write_text(json.dumps({**card, "version": version}))
+    (new / "card.json").write_text(json.dumps({**card, "version": version}))
+    return str(new)
 print("ready", flush=True)
 for number in itertools.count(int(sys.argv[3])):
-    make(f"1.{number}")
-    publish.publish_models(folder, [str(made)], key, (1, 0.99)[number % 2])
+    publish.publish_models(folder, [make(f"1.{number}")], key, (1, 0.99)[number % 2])
     update.update_model(update.open_fleet(str(folder), [key.public]), "place")
     versions.roll_back("place")
     print(number, flush=True)
 """
 
 
-def kill_in_a_loop(kills: int, made: Path, folder: Path, seed: int = 0, longest_s: float = 0.1) -> int:
+def kill_in_a_loop(kills: int, made: Path, folder: Path, seed: int = 0, longest_s: float = 0.25) -> int:
     """Kill a program that publishes, updates and rolls back, and check what it leaves; returns the last version."""
     chance, number = random.Random(seed), 2
     for _ in range(kills):
@@ -435,7 +436,7 @@ def kill_in_a_loop(kills: int, made: Path, folder: Path, seed: int = 0, longest_
         time.sleep(chance.uniform(0.0, longest_s))
         process.send_signal(signal.SIGKILL)
         done = process.stdout.read().split()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL  # it had not failed before
         process.stdout.close()
         number = int(done[-1] if done else number) + 2
         model = installed_model("place")
