@@ -165,7 +165,9 @@ def _linked(item: Measured, page_path: Path) -> str:
         path = os.path.relpath(item.sample.path.absolute(), page_path.absolute().parent)
     except ValueError:  # another drive
         return ""
-    return urllib.parse.quote(os.fsencode(path.replace(os.sep, "/")))
+    part = item.sample.part
+    times = "" if part is None else f"#t={part.start_s:.2f}" + ("" if part.end_s is None else f",{part.end_s:.2f}")
+    return urllib.parse.quote(os.fsencode(path.replace(os.sep, "/"))) + times
 
 
 def _embedded(item: Measured) -> str:
@@ -176,7 +178,7 @@ def _embedded(item: Measured) -> str:
 
     buffer = io.BytesIO()
     try:
-        with AudioReader(item.sample.path) as audio:
+        with AudioReader(item.sample.audio()) as audio:
             resampler = StreamResampler(audio.sample_rate, 16_000)
             with soundfile.SoundFile(buffer, "w", 16_000, 1, "PCM_16", format="FLAC") as file:
                 n_samples = 0
