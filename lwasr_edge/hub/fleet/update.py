@@ -36,6 +36,7 @@ class Fleet:
     source: Source
     index: Index
     device: str
+    trusted: frozenset[str] = frozenset()  # identifiers of all keys of this device
 
     def release(self, name: str) -> Release | None:
         """The release of a model for this device; None if there is none."""
@@ -58,7 +59,7 @@ def open_fleet(source: str, keys: Sequence[PublicKey] | None) -> Fleet:
     index = read_index(opened, keys)
     if keys is not None:
         note_index(index)
-    return Fleet(opened, index, device_id())
+    return Fleet(opened, index, device_id(), frozenset(key.id for key in keys or ()))
 
 
 def update_model(fleet: Fleet, name: str, *, replace: bool = False, progress: Progress | None = None) -> Outcome:
@@ -91,7 +92,7 @@ def update_model(fleet: Fleet, name: str, *, replace: bool = False, progress: Pr
     origin = fleet.source.folder(release.path)
     card = _card(origin, release)
     named_origin = origin.origin
-    is_ours = installed is not None and installed.fields.get(SIGNED_BY) == fleet.index.key_id
+    is_ours = installed is not None and str(installed.fields.get(SIGNED_BY)) in fleet.trusted
     if not replace and not is_ours:
         named_origin = origin_of_new(card, origin.origin, origin.siblings)
     install_card(origin, card, named_origin, fleet.index.key_id, progress)

@@ -245,6 +245,12 @@ def test_models_from_elsewhere(models: dict[str, str], folder: Path, tmp_path: P
     moved = shutil.copytree(folder, tmp_path / "moved")  # another server, the same key
     publish_models(moved, [models["3"]], KEY)
     assert updated(moved) == (update.INSTALLED, "3")
+    new_key = SecretKey(bytes(32))  # takes the place of the old one, in a folder of its own
+    publish_models(tmp_path / "new", [str(version_of(tmp_path / "4", "4"))], new_key)
+    for keys, version in (([new_key.public], "3"), ([KEY.public, new_key.public], "4")):
+        with contextlib.suppress(CatalogError):
+            update_model(open_fleet(str(tmp_path / "new"), keys), "place")
+        assert installed_model("place").card.version == version
 
 
 def test_a_signature_of_another_key(models: dict[str, str], folder: Path) -> None:
