@@ -1,4 +1,4 @@
-"""A model at an http(s) address: requests that end, and that do not leave https."""
+"""Where models come from: a folder, or an http(s) address with requests that end and that do not leave https."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from lwasr_edge.errors import CatalogError
+from lwasr_edge.files import open_regular, read_regular
 from lwasr_edge.hub.card import CARD_NAME, MAX_CARD_BYTES
 
 TIMEOUT_S = 30.0  # for one read
@@ -18,8 +20,41 @@ MIN_BYTES_PER_S = 1_000  # over each `TIMEOUT_S`, also of headers: a server coul
 BLOCK_BYTES = 1 << 16
 
 
+class Directory:
+    """A local folder."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.parent if directory.name == CARD_NAME else directory
+        self.origin = str(self._directory.resolve())
+        self.siblings = str(self._directory.resolve().parent)
+
+    def folder(self, path: str) -> Directory:
+        """A folder inside."""
+        return Directory(self._directory / path)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The bytes of a file; raises CatalogError if it cannot be read, is no regular file, or is larger."""
+        try:
+            return read_regular(self._directory / name, max_bytes)
+        except OSError as error:
+            raise CatalogError(f"{self._directory / name} cannot be read: {error.strerror}") from error
+
+    def read_card(self) -> bytes:
+        """The bytes of the card, see `read`."""
+        return self.read(CARD_NAME, MAX_CARD_BYTES)
+
+    def open(self, path: str, first_byte: int) -> tuple[BinaryIO, int]:
+        """Return the open file and its first byte; raises CatalogError if it cannot be read."""
+        try:
+            file = open_regular(self._directory / path)
+        except OSError as error:
+            raise CatalogError(f"{self._directory / path} cannot be read: {error.strerror}") from error
+        file.seek(first_byte)
+        return file, first_byte
+
+
 class Address:
-    """The folder of a model's card on a server.
+    """A folder on a server.
 
     Raises:
         CatalogError: not an http(s) address.
@@ -38,22 +73,29 @@ class Address:
         self.origin = f"{server}{path}"
         self.siblings = f"{server}{path.rpartition('/')[0]}"
 
-    def read_card(self) -> bytes:
-        """The bytes of the card.
+    def folder(self, path: str) -> Address:
+        """A folder inside."""
+        return Address(f"{self._base}/{urllib.parse.quote(path)}")
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The bytes of a file.
 
         Raises:
-            CatalogError: it cannot be read, or is larger than `MAX_CARD_BYTES`.
+            CatalogError: it cannot be read, or is larger.
         """
-        response, _ = self.open(CARD_NAME, 0)
+        response, _ = self.open(name, 0)
         data = b""
         with response:
-            while len(data) <= MAX_CARD_BYTES and (block := read_block(response)):
+            while len(data) <= max_bytes and (block := read_block(response)):
                 data += block
-        if len(data) > MAX_CARD_BYTES:
-            raise CatalogError(
-                f"{self._base}/{CARD_NAME} is larger than {MAX_CARD_BYTES} bytes: it is not a model card"
-            )
+        if len(data) > max_bytes:
+            kind = "a model card" if name == CARD_NAME else "an index of models"
+            raise CatalogError(f"{self._base}/{name} is larger than {max_bytes} bytes: it is not {kind}")
         return data
+
+    def read_card(self) -> bytes:
+        """The bytes of the card, see `read`."""
+        return self.read(CARD_NAME, MAX_CARD_BYTES)
 
     def open(self, path: str, first_byte: int) -> tuple[BinaryIO, int]:
         """Return the open response and its first byte: 0 if the server cannot resume.
@@ -74,6 +116,18 @@ class Address:
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise CatalogError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from error
         return response, first_byte if response.status == 206 else 0
+
+
+Source = Directory | Address
+
+
+def open_source(source: str) -> Source:
+    """A folder, or an http(s) address.
+
+    Raises:
+        CatalogError: an address of another kind.
+    """
+    return Address(source) if "://" in source else Directory(Path(source))
 
 
 def read_block(source: BinaryIO) -> bytes:

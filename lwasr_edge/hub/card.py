@@ -80,7 +80,7 @@ def parse_card(data: bytes, source: str) -> Card:
         fields = json.loads(data)
         if not isinstance(fields["files"], list):
             raise TypeError(f"files must be a list, got {shown(fields['files'])}")
-        files = tuple(_card_file(entry) for entry in fields["files"][:MAX_FILES])
+        files = tuple(card_file(entry) for entry in fields["files"][:MAX_FILES])
         name, version = _text(fields["name"], "name"), _version(fields.get("version", ""))
         card = Card(name, version, fields.get("default") is True, files, fields)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
@@ -93,6 +93,20 @@ def parse_card(data: bytes, source: str) -> Card:
         )
     if len(fields["files"]) > MAX_FILES:
         raise CatalogError(f"{source}: files must be at most {MAX_FILES}, got {len(fields['files'])}")
+    check_paths(files, source)
+    if not any(file.path.endswith(MODEL_SUFFIXES) for file in files):
+        names = [file.path for file in files]
+        raise CatalogError(f"{source}: files must list an .onnx or .onnx.gz file, got {shown(names)}")
+    return card
+
+
+def check_paths(files: Iterable[CardFile], source: str) -> None:
+    """Refuse paths that leave the model's folder, and those of one file twice.
+
+    Raises:
+        CatalogError: there is one.
+    """
+    files = list(files)
     for file in files:
         parts = file.path.split("/")
         if not all(map(PLAIN_NAME.fullmatch, parts)) or len(file.path) > MAX_PATH:
@@ -101,10 +115,6 @@ def parse_card(data: bytes, source: str) -> Card:
                 f"got {shown(file.path)}"
             )
     _refuse_clashes(files, source)
-    if not any(file.path.endswith(MODEL_SUFFIXES) for file in files):
-        names = [file.path for file in files]
-        raise CatalogError(f"{source}: files must list an .onnx or .onnx.gz file, got {shown(names)}")
-    return card
 
 
 def _refuse_clashes(files: Iterable[CardFile], source: str) -> None:
@@ -119,7 +129,10 @@ def _refuse_clashes(files: Iterable[CardFile], source: str) -> None:
         taken.add(str(path))
 
 
-def _card_file(entry: dict[str, Any]) -> CardFile:
+def card_file(entry: dict[str, Any]) -> CardFile:
+    """An entry of a card's list of files; raises KeyError, TypeError or ValueError if it is none."""
+    if not isinstance(entry, dict):
+        raise TypeError(f"each file must be an object, got {shown(entry)}")
     size = whole_number("bytes", entry["bytes"], 0, MAX_FILE_BYTES)
     return CardFile(_text(entry["path"], "path"), _text(entry["sha256"], "sha256").lower(), size)
 

@@ -10,20 +10,19 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from lwasr_edge.errors import CatalogError, CatalogWarning, ChecksumError, ModelNotFoundError
-from lwasr_edge.files import open_regular, sha256_of, sync, write_bytes
+from lwasr_edge.files import sha256_of, sync, write_bytes
 from lwasr_edge.hub import catalog
-from lwasr_edge.hub.address import Address, read_block
-from lwasr_edge.hub.card import CARD_NAME, PART_SUFFIX, Card, CardFile, parse_card, read_card, read_card_bytes
+from lwasr_edge.hub.address import Source, open_source, read_block
+from lwasr_edge.hub.card import CARD_NAME, PART_SUFFIX, Card, CardFile, parse_card, read_card
 from lwasr_edge.hub.install import keep_only, replace_folder, staging_folder
 from lwasr_edge.hub.trial import try_model
 from lwasr_edge.hub.versions import is_older, note_installation
 
 MAX_TOTAL_BYTES = 1 << 30  # of a model's files together
 SPARE_BYTES = 1 << 20  # of the disk
-ORIGIN = "fetched_from"  # field of an installed card
+ORIGIN, SIGNED_BY = "fetched_from", "signed_by"  # fields of an installed card
 
 Progress = Callable[[str, int, int], None]  # file, bytes copied, bytes in total
 
@@ -58,24 +57,45 @@ def fetch_model(
             there is a model of that name from elsewhere; or the model does not run.
         ChecksumError: a file has another SHA-256 than the card or `sha256`.
     """
-    origin = Address(str(source)) if "://" in str(source) else _Directory(Path(source))
+    origin = open_source(str(source))
     card = parse_card(origin.read_card(), f"{source}/{CARD_NAME}")
     if sha256 is not None and sha256.lower() != card.model_file.sha256:
         raise ChecksumError(
             f"SHA-256 of the model file must be {sha256.lower()}, got {card.model_file.sha256} in the card: "
             f"nothing was fetched from {source}"
         )
-    root = catalog.user_models_dir()
-    named_origin = origin.origin if replace else _origin_of_new(card, root, origin.origin, origin.siblings)
+    named_origin = origin.origin if replace else origin_of_new(card, origin.origin, origin.siblings)
     if not replace:
-        _refuse_older(card, root)
+        _refuse_older(card)
+    return install_card(origin, card, named_origin, None, progress)
+
+
+def install_card(
+    origin: Source, card: Card, named_origin: str, signed_by: str | None, progress: Progress | None = None
+) -> Path:
+    """Copy the files of a card, check and try them, and make them the installed version.
+
+    Args:
+        origin: where the files are.
+        card: checked by the caller, which also decides whether it may replace what is installed.
+        named_origin: what the installed card will name as its origin.
+        signed_by: identifier of the key that signed the card; None for none.
+        progress: see `fetch_model`.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        CatalogError, ChecksumError: see `fetch_model`.
+    """
+    root = catalog.user_models_dir()
     default_before = _default_name()
     try:
         with staging_folder(root, card.name) as staging:
             _fetch_files(origin, card, staging, progress)
-            _write_card(card, named_origin, staging)
-            _try(staging, card, f"the model {card.name!r} from {source}")
-            before = _installed_card(root / card.name)
+            _write_card(card, {ORIGIN: named_origin, SIGNED_BY: signed_by}, staging)
+            _try(staging, card, f"the model {card.name!r} from {origin.origin}")
+            before = installed_card(card.name)
             replace_folder(staging, root / card.name, keep=before is not None and before.files != card.files)
         if before is not None and before.files != card.files:
             note_installation(card.name)
@@ -87,27 +107,7 @@ def fetch_model(
     return root / card.name
 
 
-class _Directory:
-    """A model in a local folder."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory.parent if directory.name == CARD_NAME else directory
-        self.origin = str(self._directory.resolve())
-        self.siblings = str(self._directory.resolve().parent)
-
-    def read_card(self) -> bytes:
-        return read_card_bytes(self._directory / CARD_NAME)
-
-    def open(self, path: str, first_byte: int) -> tuple[BinaryIO, int]:
-        try:
-            file = open_regular(self._directory / path)
-        except OSError as error:
-            raise CatalogError(f"{self._directory / path} cannot be read: {error.strerror}") from error
-        file.seek(first_byte)
-        return file, first_byte
-
-
-def _origin_of_new(card: Card, root: Path, origin: str, siblings: str) -> str:
+def origin_of_new(card: Card, origin: str, siblings: str) -> str:
     """The origin that an installed card will name, if it may replace the model that has its name now.
 
     The same files from elsewhere are no replacement: the card keeps the first origin.
@@ -115,8 +115,8 @@ def _origin_of_new(card: Card, root: Path, origin: str, siblings: str) -> str:
     Raises:
         CatalogError: a model from elsewhere has the name.
     """
-    packaged = catalog.packaged_models_dir()
-    for folder, where in ((root, "was fetched from elsewhere"), (packaged, "is part of the package")):
+    users, packaged = catalog.user_models_dir(), catalog.packaged_models_dir()
+    for folder, where in ((users, "was fetched from elsewhere"), (packaged, "is part of the package")):
         try:
             installed = read_card(folder / card.name / CARD_NAME)
         except CatalogError:  # there is none, or it cannot be used
@@ -133,8 +133,8 @@ def _origin_of_new(card: Card, root: Path, origin: str, siblings: str) -> str:
     return origin
 
 
-def _refuse_older(card: Card, root: Path) -> None:
-    installed = _installed_card(root / card.name)
+def _refuse_older(card: Card) -> None:
+    installed = installed_card(card.name)
     if installed is not None and is_older(card.version, installed.version):
         raise CatalogError(
             f"version of {card.name!r} must not be older than the installed one, {installed.version}, got "
@@ -142,15 +142,15 @@ def _refuse_older(card: Card, root: Path) -> None:
         )
 
 
-def _installed_card(folder: Path) -> Card | None:
-    """The card of what is installed; None if there is none, or it cannot be used."""
+def installed_card(name: str) -> Card | None:
+    """The card of the user's model of that name; None if there is none, or it cannot be used."""
     try:
-        return read_card(folder / CARD_NAME)
+        return read_card(catalog.user_models_dir() / name / CARD_NAME)
     except CatalogError:
         return None
 
 
-def _fetch_files(origin: _Directory | Address, card: Card, staging: Path, progress: Progress | None) -> None:
+def _fetch_files(origin: Source, card: Card, staging: Path, progress: Progress | None) -> None:
     """Copy the files of a card.
 
     Raises:
@@ -167,9 +167,11 @@ def _fetch_files(origin: _Directory | Address, card: Card, staging: Path, progre
         raise
 
 
-def _write_card(card: Card, origin: str, staging: Path) -> None:
+def _write_card(card: Card, added: dict[str, str | None], staging: Path) -> None:
+    """Write the card with fields of this machine instead of those that it may have brought."""
+    fields = {key: value for key, value in {**card.fields, **added}.items() if key not in added or value is not None}
     try:
-        text = json.dumps({**card.fields, ORIGIN: origin}, indent=1)
+        text = json.dumps(fields, indent=1)
     except (ValueError, RecursionError) as error:
         raise CatalogError(f"the card of {card.name!r} cannot be written: {error}") from error
     write_bytes(staging / CARD_NAME, text.encode())
@@ -198,7 +200,7 @@ def _check_space(card: Card, staging: Path) -> None:
         )
 
 
-def _fetch_file(origin: _Directory | Address, file: CardFile, target: Path, progress: Progress | None) -> None:
+def _fetch_file(origin: Source, file: CardFile, target: Path, progress: Progress | None) -> None:
     """Copy one file to `target`, resuming a partial copy; from the start if that was of another file."""
     if target.is_file() and _is_complete(target, file):
         return
@@ -220,7 +222,7 @@ def _fetch_file(origin: _Directory | Address, file: CardFile, target: Path, prog
     )
 
 
-def _copy(origin: _Directory | Address, file: CardFile, part: Path, first_byte: int, progress: Progress | None) -> int:
+def _copy(origin: Source, file: CardFile, part: Path, first_byte: int, progress: Progress | None) -> int:
     """Copy from `first_byte` on; return the size of the copy, at most one block more than in the card."""
     source, start = origin.open(file.path, first_byte)
     with source, part.open("r+b" if start else "wb") as sink:
@@ -253,4 +255,4 @@ def _warn_of_another_default(before: str | None, folder: Path) -> None:
     now = _default_name()
     if before not in (None, now):
         found = "there is no default model now" if now is None else f"the default model is now {now!r}"
-        warnings.warn(f"{found}, before it was {before!r}: remove {folder} to undo this", CatalogWarning, stacklevel=3)
+        warnings.warn(f"{found}, before it was {before!r}: remove {folder} to undo this", CatalogWarning, stacklevel=4)

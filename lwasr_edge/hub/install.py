@@ -94,12 +94,15 @@ def replace_folder(staging: Path, target: Path, *, keep: bool = False) -> None:
         OSError: no permission.
     """
     old = target.with_name(f".{target.name}{OLD_SUFFIX}")
+    for folder in (staging, *(path for path in staging.rglob("*") if path.is_dir())):
+        sync_folder(folder)  # the names of the files before the name of their folder
     if not os.path.lexists(target):
         with contextlib.suppress(OSError):  # another fetch may have been faster
             staging.rename(target)
+            sync_folder(target.parent)
     if staging.exists():
         if _exchange(staging, target):
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             _put_away(staging, target, keep=keep)
         else:  # between the two renames, `catalog.installed_models` finds the old version under its hidden name
             shutil.rmtree(old, ignore_errors=True)
@@ -126,7 +129,7 @@ def exchange_with_previous(target: Path) -> None:
         target.rename(old)
         previous.rename(target)
         old.rename(previous)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def remove_model_folder(target: Path) -> None:
@@ -141,7 +144,7 @@ def remove_model_folder(target: Path) -> None:
             leftover = target.with_name(f".{target.name}.{os.urandom(4).hex()}{PARTIAL_SUFFIX}")
             folder.rename(leftover)
             shutil.rmtree(leftover, ignore_errors=True)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _put_away(folder: Path, target: Path, *, keep: bool) -> None:
@@ -158,7 +161,7 @@ def _put_away(folder: Path, target: Path, *, keep: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Wait until renames in a folder are on the disk."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from lwasr_edge.errors import ManifestError, OptionError
 from lwasr_edge.site.consent import read_consents
+from lwasr_edge.site.part import Part, read_part
 from lwasr_edge.site.remark import Refused, Remark
 from lwasr_edge.site.texts import MAX_TEXT, read_text
 from lwasr_edge.validate import printable
+
+if TYPE_CHECKING:
+    from lwasr_edge.audio.reader import AudioSource
 
 MAX_FILES = 100_000
 AUDIO_SUFFIXES = frozenset(
@@ -52,13 +57,18 @@ TEXT_SUFFIXES = (".txt", ".lab", ".trn")
 
 @dataclass(frozen=True)
 class Sample:
-    """One recording of the folder; `text` is None without a transcript."""
+    """One recording of the folder, or a part of one; `text` is None without a transcript."""
 
-    name: str  # path relative to the folder, with "/"
+    name: str  # path relative to the folder, with "/", and the times of a part
     path: Path
     text: str | None = None
     speaker: str = ""  # "" if unknown
     source: str = ""  # of the text: "a.txt", "words.csv, row 3"
+    part: Part | None = None  # None for the full recording
+
+    def audio(self) -> AudioSource:
+        """What an `AudioReader` reads; raises AudioError if a part is not there."""
+        return self.path if self.part is None else read_part(self.path, self.part)
 
 
 @dataclass
@@ -130,11 +140,13 @@ def _file_fault(path: Path, real_root: Path) -> str:
     return "" if stat.S_ISREG(mode) else "no_file"
 
 
-def read_folder(root: Path) -> Listing:
+def read_folder(root: Path, *, with_parts: bool = False) -> Listing:
     """Find the recordings of a folder and their texts.
 
     Args:
         root: a folder; tables and manifests in it are read too.
+        with_parts: the caller reads `Sample.audio()`, so samples may be parts of longer recordings; else those are
+            refused.
 
     Raises:
         OptionError: no such folder, too many files, or no recordings.
@@ -147,8 +159,13 @@ def read_folder(root: Path) -> Listing:
     with suppress(ManifestError, OptionError):  # a damaged consent.json leaves the speakers unknown
         speakers = {consent.folder: consent.speaker for consent in read_consents(root)}
     samples = []
+    if not with_parts:
+        row_faults += [Refused(part.source, Remark("row_segment")) for parts in rows.parts.values() for part in parts]
     for name, path in files.audio():
-        sample: Sample | None = rows.get(name, Sample(name, path))
+        if with_parts and name in rows.parts:
+            samples += rows.parts[name]
+            continue
+        sample: Sample | None = rows.full.get(name, Sample(name, path))
         text_path = _text_beside(files, name)
         if sample is not None and not sample.speaker:
             sample = replace(sample, speaker=speakers.get(PurePosixPath(name).parts[0], ""))

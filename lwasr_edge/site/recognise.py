@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lwasr_edge.decoding.spelling import text_pieces
 from lwasr_edge.errors import AudioError, AudioWarning
@@ -17,6 +17,9 @@ from lwasr_edge.site.sound import MAX_S, MUCH_CLIPPING, Sound, measure_sound
 from lwasr_edge.site.texts import SpokenText, spoken_text
 from lwasr_edge.wer import align_words
 from lwasr_edge.words import WORD_START
+
+if TYPE_CHECKING:
+    from lwasr_edge.audio.reader import AudioSource
 
 MIN_WORDS = 4  # of a text and of what was recognised, to say that they do not belong together
 MIN_WORDS_ALONE = 6  # the same, where the text is that of no other recording: short ones may be an accent
@@ -75,7 +78,7 @@ def measure_samples(samples: Iterable[Sample], recognizer: Recognizer) -> tuple[
     names: dict[str, str] = {}  # of the recordings by their digest
     for sample in samples:
         try:
-            sound = measure_sound(sample.path)
+            sound = measure_sound(sample.audio())
         except AudioError as error:
             why = str(error).removeprefix(f"{sample.path} ").partition(": pass ")[0]  # the rest is for programmers
             refused.append(Refused(sample.name, Remark("unreadable", {"why": why})))
@@ -120,7 +123,7 @@ def recognise_all(
     recognised = []
     for item in measured:
         began_at = time.perf_counter()
-        text = transcribed(item.sample.path, recognizer)
+        text = transcribed(item.sample.audio(), recognizer)
         spent_s += time.perf_counter() - began_at
         recognised.append(replace(item, recognised=text))
         done_s += item.sound.duration_s
@@ -129,11 +132,11 @@ def recognise_all(
     return recognised, spent_s
 
 
-def transcribed(path: Path, recognizer: Recognizer) -> str:
+def transcribed(source: AudioSource, recognizer: Recognizer) -> str:
     """The words of a recording in lower case; damage was reported when it was measured."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AudioWarning)
-        return recognizer.transcribe(path).text.lower()
+        return recognizer.transcribe(source).text.lower()
 
 
 def without_wrong_texts(measured: Sequence[Measured]) -> tuple[list[Measured], list[Refused]]:

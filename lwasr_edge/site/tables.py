@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from lwasr_edge.bench.manifest import parse_manifest_entry
 from lwasr_edge.errors import ManifestError
 from lwasr_edge.site.folder import AUDIO_SUFFIXES, Files, Sample
+from lwasr_edge.site.part import Part
 from lwasr_edge.site.remark import Refused, Remark
 from lwasr_edge.site.texts import MAX_TEXT, read_text
 
@@ -35,14 +39,31 @@ SPEAKER_HEADERS = (
 )
 # fmt: on
 
-Row = tuple[str, str, str, str]  # file, text, speaker, source
+
+class Row(NamedTuple):
+    """A recording, or a part of one, and its text."""
+
+    file: str
+    text: str
+    speaker: str
+    source: str
+    part: Part | None = None
+
+
+@dataclass
+class Rows:
+    """Recordings with texts by name, and the parts of recordings by the name of their recording."""
+
+    full: dict[str, Sample] = field(default_factory=dict)
+    parts: dict[str, list[Sample]] = field(default_factory=dict)
 
 
 class _Collector:
     """Looks the files of rows up in the folder; keeps the first text of each, and the faults of the others."""
 
     def __init__(self, files: Files) -> None:
-        self.samples: dict[str, Sample] = {}
+        self.rows = Rows()
+        self._by_name: dict[str, Sample] = {}
         self.refused: list[Refused] = []
         self._files = files
         self._audio = {name.lower(): (name, path) for name, path in files.audio()}
@@ -54,8 +75,10 @@ class _Collector:
 
     def add(self, row: Row, folder: Path) -> None:
         """Add a row of a table in `folder`."""
-        written, text, speaker, source = row
+        written, text, speaker, source, part = row
         found, fault = self.locate(written, folder)
+        if part is not None and not part.is_possible:
+            fault = Remark("part_impossible", {"part": str(part)})
         if fault is not None:
             self.refused.append(Refused(source, fault))
             return
@@ -63,10 +86,16 @@ class _Collector:
         if len(text) > MAX_TEXT:
             self.refused.append(Refused(source, Remark("text_too_long", {"file": source, "most": MAX_TEXT})))
             return
-        sample = Sample(name, path, " ".join(text.split()), " ".join(speaker.split())[:100], source)
-        before = self.samples.setdefault(name, sample)
-        if before is not sample and before.text != sample.text:
-            self.refused.append(Refused(source, Remark("two_texts", {"file": name, "other": before.source})))
+        shown = name if part is None else f"{name} [{part}]"
+        sample = Sample(shown, path, " ".join(text.split()), " ".join(speaker.split())[:100], source, part)
+        before = self._by_name.setdefault(shown, sample)
+        if before is not sample:
+            if before.text != sample.text:
+                self.refused.append(Refused(source, Remark("two_texts", {"file": shown, "other": before.source})))
+        elif part is None:
+            self.rows.full[name] = sample
+        else:
+            self.rows.parts.setdefault(name, []).append(sample)
 
     def locate(self, written: str, folder: Path) -> tuple[tuple[str, Path], Remark | None]:
         """The recording that a table means: by its path in the folder, else by its file name alone."""
@@ -90,11 +119,11 @@ class _Collector:
         return nothing, Remark("row_ambiguous", {**shown, "count": len(keys)}) if keys else Remark("row_no_file", shown)
 
 
-def read_tables(files: Files) -> tuple[dict[str, Sample], list[Refused], list[Remark]]:
+def read_tables(files: Files) -> tuple[Rows, list[Refused], list[Remark]]:
     """The texts of all tables of a folder.
 
     Returns:
-        Recordings with texts by name, rows that cannot be used, and remarks about files that are no tables.
+        Recordings and parts with texts, rows that cannot be used, and remarks about files that are no tables.
     """
     collector, remarks = _Collector(files), []
     for path in files.paths.values():
@@ -115,7 +144,7 @@ def read_tables(files: Files) -> tuple[dict[str, Sample], list[Refused], list[Re
         except (OSError, csv.Error) as error:
             why = getattr(error, "strerror", None) or str(error)
             remarks.append(Remark("table_unreadable", {"file": files.name(path), "why": why}))
-    return collector.samples, collector.refused, remarks
+    return collector.rows, collector.refused, remarks
 
 
 def is_table(path: Path, files: Files) -> bool:
@@ -165,7 +194,7 @@ def _read_sheet(path: Path, files: Files) -> Iterator[Row | Refused]:
             columns = (0, 1, 2)  # no header: the file, its text, and perhaps the speaker
         cells = [*row, *[""] * 3]
         file, said, who = (cells[column] if 0 <= column < len(cells) else "" for column in columns)
-        yield file, said, who, f"{name}, row {number}"
+        yield Row(file, said, who, f"{name}, row {number}")
 
 
 def _columns(header: list[str]) -> tuple[int, int, int] | None:
@@ -184,20 +213,30 @@ def _columns(header: list[str]) -> tuple[int, int, int] | None:
 
 
 def _read_kaldi(path: Path, files: Files) -> Iterator[Row | Refused]:
-    folder = path.parent
-    if (folder / "segments").is_file():
-        yield Refused(files.name(path), Remark("kaldi_segments"))
-        return
     tables = {}
-    for name in ("text", "utt2spk"):
+    for name in ("text", "utt2spk", "segments"):
         table = files.paths.get((PurePosixPath(files.name(path)).parent / name).as_posix().lower())
         tables[name] = dict(_keyed_lines(table)) if table is not None else {}
-    for key, value in _keyed_lines(path):
-        source = f"{files.name(path)}, {key[:100]}"
+    recordings = dict(_keyed_lines(path))
+    for key, value in recordings.items():
         if value.endswith("|"):
-            yield Refused(source, Remark("kaldi_command"))
-        elif key in tables["text"]:
-            yield value, tables["text"][key], tables["utt2spk"].get(key, ""), source
+            yield Refused(f"{files.name(path)}, {key[:100]}", Remark("kaldi_command"))
+    for key, value in (tables["segments"] or recordings).items():
+        source = f"{files.name(path)}, {key[:100]}"
+        file, part = _kaldi_part(value) if tables["segments"] else (key, None)
+        location = recordings.get(file, file)
+        if key in tables["text"] and not location.endswith("|"):
+            yield Row(location, tables["text"][key], tables["utt2spk"].get(key, ""), source, part)
+
+
+def _kaldi_part(value: str) -> tuple[str, Part]:
+    """Recording and part of a line of `segments` without its key: "recording 1.5 3.25", -1 for the end."""
+    recording, *times = [*value.split(), "", ""][:3]
+    try:
+        start_s, end_s = (float(time) for time in times)
+    except ValueError:
+        return recording, Part(math.nan, None)
+    return recording, Part(start_s, None if end_s == -1 else end_s)
 
 
 def _keyed_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -224,7 +263,10 @@ def _read_nemo(path: Path, files: Files) -> Iterator[Row | Refused]:
                 return
             yield Refused(f"{name}, row {number}", Remark("row_no_entry", {"why": str(error)[:200]}))
             continue
-        if entry.offset_s:
-            yield Refused(f"{name}, row {number}", Remark("row_segment"))
-        elif "text" in value:
-            yield str(value["audio_filepath"]), entry.text, entry.speaker, f"{name}, row {number}"
+        if "text" in value:
+            part = None
+            if entry.offset_s:  # offset 0 is the usual one of full recordings
+                part = Part(
+                    entry.offset_s, None if value.get("duration") is None else entry.offset_s + entry.duration_s
+                )
+            yield Row(str(value["audio_filepath"]), entry.text, entry.speaker, f"{name}, row {number}", part)

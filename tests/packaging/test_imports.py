@@ -47,7 +47,7 @@ TRAINING_LAYERS = [
 LAYERS = [*RUNTIME_LAYERS, *TRAINING_LAYERS, {"export"}]
 
 HEAVY = ["torch", "onnx", "sounddevice", "sentencepiece", "safetensors", "matplotlib", "tqdm", "scipy"]
-HEAVY += ["aiohttp", "wyoming", "zeroconf", "prometheus_client", "asyncio"]
+HEAVY += ["aiohttp", "wyoming", "zeroconf", "prometheus_client", "asyncio", "nacl"]
 
 
 def modules_after(code: str) -> set[str]:

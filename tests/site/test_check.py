@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import string
-import subprocess
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -227,29 +225,6 @@ def test_the_command(
     assert main([*options, "--report", str(root / "r00.wav")]) == 2
     assert main([*options, "--with-audio"]) == 2
     assert main(["site", "check", str(tmp_path / "none"), "--model", str(model_path)]) == 2
-
-
-NO_NETWORK = """
-import socket, sys
-def refuse(*args, **options): raise AssertionError("network")
-for name in ("connect", "connect_ex", "sendto", "bind"): setattr(socket.socket, name, refuse)
-socket.getaddrinfo = socket.create_connection = refuse
-from lwasr_edge.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_nothing_is_sent(tmp_path: Path, model_path: Path) -> None:
-    """In a network namespace without any device where the machine allows one, and with sockets that fail."""
-    root = write_folder(tmp_path / "folder", 3)
-    command = [sys.executable, "-c", NO_NETWORK, "site", "check", str(root), "--model", str(model_path)]
-    command += ["--report", str(tmp_path / "page.html")]
-    namespace = ["unshare", "--net", "--map-root-user"]
-    can_unshare = shutil.which("unshare") is not None
-    has_namespace = can_unshare and not subprocess.run([*namespace, "true"], capture_output=True).returncode
-    ended = subprocess.run([*(namespace if has_namespace else []), *command], capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert (tmp_path / "page.html").is_file()
 
 
 def test_the_default_model_on_real_voices(tmp_path: Path) -> None:

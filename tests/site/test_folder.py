@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from site_folder import write_recording
+import soundfile
+from site_folder import spoken, write_recording
 
-from lwasr_edge import OptionError
+from lwasr_edge import AudioError, OptionError, Recognizer
+from lwasr_edge.site.check import check_folder
 from lwasr_edge.site.folder import Listing, read_folder
+from lwasr_edge.site.part import Part, read_part
+from lwasr_edge.site.reports.language import Strings
+from lwasr_edge.site.reports.page import html_page
 from lwasr_edge.site.texts import decode_text, spoken_text
 
 LETTERS = set("abcdefghijklmnopqrstuvwxyz'")
@@ -127,6 +135,85 @@ def test_kaldi_and_nemo(tmp_path: Path) -> None:
         "n/m.jsonl, row 4": "row_no_file",
         "n/m.jsonl, row 5": "row_no_entry",
     }
+
+
+def write_long(path: Path, *sentences: str) -> list[tuple[float, float]]:
+    """A recording of several sentences; start and end of each in seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [np.concatenate([spoken(words), np.zeros(4000, np.float32)]) for words in sentences]
+    ends = np.cumsum([len(part) for part in parts]) / 16_000
+    soundfile.write(path, np.concatenate(parts), 16_000, **({"format": "OGG"} if path.suffix == ".ogg" else {}))
+    return [(float(end - len(part) / 16_000), float(end)) for end, part in zip(ends, parts, strict=True)]
+
+
+def test_parts_of_long_recordings(tmp_path: Path, recognizer: Recognizer) -> None:
+    sentences = ("one two three four", "four four two one", "three one one two")
+    times = write_long(tmp_path / "k" / "hall.wav", *sentences)
+    write_long(tmp_path / "n" / "shop.ogg", *sentences)  # decoded from its start
+    segments = [f"u{number} rec {start:.3f} {end:.3f}" for number, (start, end) in enumerate(times)]
+    segments[2] = f"u2 rec {times[2][0]:.3f} -1"
+    segments += ["u3 rec 3 2", "u4 rec x 2", "u5 rec", "u6 other 0 1", "u7 rec 500 501", "u8 rec 0 900", "u9 rec 1 2"]
+    (tmp_path / "k" / "wav.scp").write_text("rec /data/hall.wav\npiped cat hall.wav |\n")
+    (tmp_path / "k" / "segments").write_text("\n".join(segments))
+    texts_of = [f"u{number} {words}" for number, words in enumerate(sentences)] + [f"u{n} one two" for n in range(3, 9)]
+    (tmp_path / "k" / "text").write_text("\n".join(texts_of))
+    (tmp_path / "k" / "utt2spk").write_text("u0 anna\nu1 ben\n")
+    rows = [
+        {"audio_filepath": "shop.ogg", "text": words, "offset": start, "duration": end - start}
+        for words, (start, end) in zip(sentences[1:], times[1:], strict=True)
+    ]
+    rows.append({"audio_filepath": "shop.ogg", "text": "one", "offset": -1, "duration": 2})
+    (tmp_path / "n" / "m.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    check = check_folder(tmp_path, recognizer)
+    assert [(item.sample.speaker, item.recognised) for item in check.used] == [
+        ("anna", sentences[0]),
+        ("ben", sentences[1]),
+        ("", sentences[2]),
+        ("", sentences[1]),
+        ("", sentences[2]),
+    ]
+    assert check.rate is not None and check.rate.errors == 0
+    assert check.used[0].sample.name == f"k/hall.wav [0.00-{times[0][1]:.2f} s]"
+    assert {one.name: one.reason.key for one in check.refused} == {
+        "k/wav.scp, piped": "kaldi_command",
+        "k/wav.scp, u3": "part_impossible",
+        "k/wav.scp, u4": "part_impossible",
+        "k/wav.scp, u5": "part_impossible",
+        "k/wav.scp, u6": "row_no_file",
+        "k/hall.wav [500.00-501.00 s]": "unreadable",
+        "k/hall.wav [0.00-900.00 s]": "unreadable",
+        "n/m.jsonl, row 3": "part_impossible",
+    }
+    without = read_folder(tmp_path)  # callers that know nothing of parts
+    assert [sample.part for sample in without.samples] == [None, None]
+    assert [one.reason.key for one in without.refused].count("row_segment") == 7
+
+
+def test_parts_are_cut_to_the_sample(tmp_path: Path) -> None:
+    samples = (np.arange(32_000) / 40_000).astype(np.float32)
+    for name in ("a.wav", "a.flac"):
+        soundfile.write(tmp_path / name, samples, 16_000, "PCM_24")
+        for part, first, last in ((Part(0.5, 1.0), 8000, 16_000), (Part(1.5, None), 24_000, 32_000)):
+            cut, rate = read_part(tmp_path / name, part)
+            assert rate == 16_000 and np.allclose(cut, samples[first:last], atol=1e-6)
+        assert len(read_part(tmp_path / name, Part(1.75, 2.25))[0]) == 4000
+        for part in (Part(2.0, 2.1), Part(1.0, 3.0), Part(90.0, None)):
+            with pytest.raises(AudioError, match="must have the part"):
+                read_part(tmp_path / name, part)
+    for start, end in ((-1, 2), (1, 1), (float("nan"), None), (0, float("inf")), (2, 1)):
+        assert not Part(start, end).is_possible
+
+
+def test_the_page_plays_the_part(tmp_path: Path, recognizer: Recognizer) -> None:
+    (start, end), _ = write_long(tmp_path / "a b.wav", "one two", "three four")
+    row = {"audio_filepath": "a b.wav", "text": "four two", "offset": 0.1, "duration": end - 0.1}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    check = check_folder(tmp_path, recognizer)
+    html = html_page(check, Strings("en"), page_path=tmp_path / "page.html")
+    assert f'src="a%20b.wav#t=0.10,{end:.2f}"' in html and start == 0
+    html = html_page(check, Strings("en"), page_path=tmp_path / "page.html", with_audio=True)
+    data = base64.b64decode(html.partition("base64,")[2].partition('"')[0])
+    assert soundfile.info(io.BytesIO(data)).duration == pytest.approx(end - 0.1, abs=0.01)
 
 
 def test_hostile_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

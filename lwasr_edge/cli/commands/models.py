@@ -1,4 +1,4 @@
-"""`lwasr models`: list, locate, verify, fetch, choose, roll back and remove models."""
+"""`lwasr models`: list, locate, verify, fetch, choose, roll back, remove and distribute models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from lwasr_edge.cli.commands import fleet
 from lwasr_edge.cli.options import Commands, default_model_name
 from lwasr_edge.cli.progress import ProgressLine
 from lwasr_edge.cli.streams import say
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Add the command and its actions to the parser."""
-    parser = commands.add_parser("models", help="list, fetch, choose, roll back and remove models")
+    parser = commands.add_parser("models", help="list, fetch, choose, roll back, remove and distribute models")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     action = actions.add_parser("list", parents=[common], help="list the installed models")
@@ -61,6 +62,8 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     action = actions.add_parser("remove", parents=[common], help="remove a model that was installed, and its versions")
     action.add_argument("name", metavar="NAME", help="see `lwasr models list`")
     action.set_defaults(run=run_remove)
+
+    fleet.add_actions(actions, common)
 
 
 def run_list(args: argparse.Namespace) -> int:

@@ -34,7 +34,8 @@ body { font: 16px/1.5 system-ui, "Hiragino Sans", "Noto Sans CJK JP", sans-serif
 h1 { font-size: 1.4em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #bbb; }
 .verdict { font-size: 1.25em; border-left: 6px solid #1a4f7a; padding: .6em 1em; background: #f2f6fa; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25em .6em .25em 0;
-  border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: anywhere; } td.n, th.n { text-align: right; }
+  border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: anywhere; } th { overflow-wrap: normal; }
+td.n, th.n { text-align: right; } td:first-child { min-width: 9em; }
 svg { width: 100%; max-width: 44em; } .note { color: #555; font-size: .9em; }
 .said { color: #b3261e; text-decoration: underline; font-weight: 600; }
 .added { color: #1a4f7a; font-style: italic; font-weight: 600; } audio { width: 100%; max-width: 24em; height: 2.2em; }
@@ -165,7 +166,9 @@ def _linked(item: Measured, page_path: Path) -> str:
         path = os.path.relpath(item.sample.path.absolute(), page_path.absolute().parent)
     except ValueError:  # another drive
         return ""
-    return urllib.parse.quote(os.fsencode(path.replace(os.sep, "/")))
+    part = item.sample.part
+    times = "" if part is None else f"#t={part.start_s:.2f}" + ("" if part.end_s is None else f",{part.end_s:.2f}")
+    return urllib.parse.quote(os.fsencode(path.replace(os.sep, "/"))) + times
 
 
 def _embedded(item: Measured) -> str:
@@ -176,7 +179,7 @@ def _embedded(item: Measured) -> str:
 
     buffer = io.BytesIO()
     try:
-        with AudioReader(item.sample.path) as audio:
+        with AudioReader(item.sample.audio()) as audio:
             resampler = StreamResampler(audio.sample_rate, 16_000)
             with soundfile.SoundFile(buffer, "w", 16_000, 1, "PCM_16", format="FLAC") as file:
                 n_samples = 0

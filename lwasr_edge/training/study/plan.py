@@ -1,4 +1,7 @@
-"""`lwasr-train plan`: what a reference, a family of students and training from scratch would cost on this machine."""
+"""`lwasr-train plan`: what a reference, a family of students and training from scratch would cost on this machine.
+
+In hours, and with the user's own rates in money, against transcription in the cloud.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from lwasr_edge.training.options import (
     parse_keep,
 )
 from lwasr_edge.training.run import prepare_run
+from lwasr_edge.training.study.money import add_money_arguments, items, money_table, rates_from_args
 from lwasr_edge.validate import number
 
 UNUSED = {"dev", "output", "dropout", "qat", "steps", "layer_steps", "learning_rate", "warmup_steps", "final_ratio"}
@@ -126,6 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--hours", type=float, help="hours of data to plan for (default: those of --train)")
     add("--seconds", type=float, default=12.0, help="of each measurement (default: 12; about a minute in total)")
     add_training_options(parser, Schedule(), REPRESENT_WEIGHTS, without=UNUSED)
+    add_money_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -136,5 +141,9 @@ def run(args: argparse.Namespace) -> None:
     number("--epochs of the family", args.epochs[1], above=0)
     if args.hours is not None:
         number("--hours", args.hours, above=0)
+    rates = rates_from_args(args)
     options = TrainingOptions.from_args(args)
-    print(table(costs(args.reference, args.keep, tuple(args.epochs), args.hours, args.seconds, options)))
+    found = costs(args.reference, args.keep, tuple(args.epochs), args.hours, args.seconds, options)
+    print(table(found))
+    if rates is not None:  # the student that is adapted is the first
+        print(f"\n{money_table(items(found[0].hours, found[1].hours, found[2].audio_s_per_s, rates), rates)}")

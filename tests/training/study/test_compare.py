@@ -29,6 +29,7 @@ from lwasr_edge.training.study.baselines import (
 )
 from lwasr_edge.training.study.compare import is_evaluation
 from lwasr_edge.training.study.latency import LatencyModel, read_profile
+from lwasr_edge.training.study.money import Rates, items, money_table
 from lwasr_edge.training.study.report import cost_to_reach, shown_cost, shown_speed_up
 from lwasr_edge.training.study.search import Candidate, pareto
 
@@ -178,6 +179,47 @@ def test_plan_measures_and_extrapolates(tmp_path: Path, reference: Path, capsys)
     for option, *values in wrong:
         assert main([*command, option, *values]) == 2
         assert f"{option}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_plan_in_money(tmp_path: Path, reference: Path, capsys) -> None:
+    command = ["plan", "--reference", str(reference), "--keep", "2,1", "--train", str(write_test_manifest(tmp_path))]
+    command += ["--batch-s", "8", "--precision", "float32", "--seconds", "0.1", "--hours", "10"]
+    rates = ["--rate-cpu-hour", "2", "--rate-cloud-hour", "1", "--devices", "10", "--audio-hours-per-day", "3"]
+    assert main([*command, *rates, "--sites", "4", "--rate-person-hour", "50", "--device-price", "100"]) == 0
+    hours, _, money = capsys.readouterr().out.partition("\n\n")
+    reference_h = float(hours.splitlines()[1].split()[-1])
+    lines = {line[:20].strip(): line for line in money.splitlines()}
+    assert float(lines["reference, once"].split()[-2]) == pytest.approx(2 * reference_h, abs=0.02)
+    assert lines["people, 12 hours at"].split()[-2] == "600.00"
+    assert lines["10 devices over 5 ye"].split()[-1] == "200.00"
+    assert lines["in the cloud, 10950"].split()[-1] == "10950.00"
+    assert "at 0: --rate-kwh" in money
+    assert main([*command, "--rate-cloud-hour", "1"]) == 2
+    assert "must be given together" in capsys.readouterr().err
+    assert main([*command, *rates, "--sites", "-1"]) == 2
+    assert "--sites must be a whole number >= 0" in capsys.readouterr().err
+
+
+def test_what_the_models_cost_by_hand() -> None:
+    rates = Rates(rate_cpu_hour=0.5, rate_cloud_hour=1.2, rate_person_hour=40, rate_kwh=0.25, sites=10, devices=100)
+    found = items(reference_h=100, family_h=20, audio_s_per_s=50, rates=rates)
+    assert [(round(one.once, 6), round(one.yearly, 6)) for one in found] == [
+        (50, 0),
+        (10, 0),
+        (0.5, 0),  # 10 sites * 15 minutes * 20 epochs at 50 times real time: 1 h
+        (1200, 0),
+        (0, 0),
+        (0, 876),  # 100 * 4 W * 8760 h = 3504 kWh
+    ]
+    text = money_table(found, rates)
+    # 36 500 h in the cloud: 43 800 a year; 1260.50 / (43 800 - 876) of a year
+    assert "after 11 days" in text and "43800.00" in text and "costs 0.0355, in the cloud 1.2000" in text
+    assert "they never save money" in money_table(found, dataclasses.replace(rates, rate_cloud_hour=0.01))
+    idle = dataclasses.replace(rates, devices=0)
+    assert "they never save money" in money_table(items(1, 1, 1, idle), idle)
+    for wrong in ({"device_years": 0}, {"audio_hours_per_day": 25}, {"rate_kwh": math.nan}, {"devices": 1.5}):
+        with pytest.raises(OptionError, match="must be"):
+            dataclasses.replace(rates, **wrong)
 
 
 def test_latency_follows_the_measured_models() -> None:
