@@ -131,7 +131,8 @@ def test_file_is_readable_by_onnxruntime_1_18(int8_path: Path, float_path: Path)
         proto = onnx.load(path)
         assert proto.ir_version <= 10
         assert {opset.domain: opset.version for opset in proto.opset_import} == {"": 18, "com.microsoft": 1}
-        fused = {"DynamicQuantizeMatMul", "FusedMatMul", "QuickGelu"} if path == int8_path else set()
+        fused = {"DynamicQuantizeMatMul", "FusedGemm", "FusedMatMul", "MatMulIntegerToFloat", "QuickGelu"}
+        fused = fused if path == int8_path else set()
         assert {node.op_type for node in proto.graph.node if node.domain} == {"MultiHeadAttention", *fused}
 
 
@@ -223,7 +224,7 @@ def test_a_fused_graph_has_the_same_results(
 ) -> None:
     quantized = quantize(float_proto)
     fused = fuse(quantized)
-    assert len(fused.graph.node) < 0.55 * len(quantized.graph.node)
+    assert len(fused.graph.node) < 0.75 * len(quantized.graph.node)  # of 16 layers: 0.42
     assert not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in fused.graph.initializer)
     assert {opset.domain for opset in fused.opset_import} == {"", "com.microsoft"}
     assert fused.ByteSize() < 1.2 * quantized.ByteSize()  # no table of positions
