@@ -150,6 +150,11 @@ def instructions(args: argparse.Namespace, output: Path) -> None:
     run_module("arm64.instructions", str(folder), *each_model(), "--json", str(output))
 
 
+def memory(args: argparse.Namespace, output: Path) -> None:
+    """All installed models, as files and as streams."""
+    run_module("speed.memory", *each_model(), "--json", str(output))
+
+
 def each_model() -> list[str]:
     """Arguments that name all installed models."""
     return [word for model in installed_models() for word in ("--model", model.card.name)]

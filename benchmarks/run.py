@@ -29,7 +29,7 @@ from benchmarks.arm64 import instructions
 from benchmarks.page import plots, reports
 from benchmarks.page.provenance import CHECKOUT, read_json
 from benchmarks.peers import compare
-from benchmarks.speed import arithmetic, int8, latency
+from benchmarks.speed import arithmetic, int8, latency, memory
 from benchmarks.training import adaptation, methods
 from lwasr_edge.files import write_file
 
@@ -139,6 +139,7 @@ SECTIONS = {
         {"accuracy": plots.accuracy},
         is_present=reports.is_present,
     ),
+    "memory": Section("Memory of a process", measurements.memory, memory.section),
     "latency": Section(
         "Latency of words and utterances",
         measurements.latency,

@@ -1,16 +1,19 @@
-"""Conversion of an exportable torch module to a clean ONNX graph, and storage of its weights as float16."""
+"""Conversion of an exportable torch module to a clean ONNX graph, its fusion, and storage of its weights as float16."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
@@ -193,3 +196,47 @@ def prepend(proto: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
     rest = list(proto.graph.node)
     del proto.graph.node[:]
     proto.graph.node.extend([*nodes, *rest])
+
+
+def fuse(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Apply those of onnxruntime's fusions that are the same for all processors.
+
+    A file that is fused opens in a third of the time, and needs less memory meanwhile. Weights that are stored as
+    float16 get the same values in float32, which gzip stores in about as many bytes. Cosines and positions are still
+    computed at load: stored, they would be a fifth of the file.
+
+    Args:
+        proto: an int8 model; not changed.
+
+    Returns:
+        A model with the same results, without metadata.
+    """
+    with tempfile.TemporaryDirectory(prefix="lwasr-export-") as folder:
+        source, target = Path(folder, "model.onnx"), Path(folder, "fused.onnx")
+        onnx.save(_with_float32(proto), source)
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED  # the next depends on the CPU
+        options.optimized_model_filepath = str(target)
+        ort.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+        )
+        fused = onnx.load(target)
+    domains = {node.domain for node in fused.graph.node} | {""}
+    opsets = [opset for opset in fused.opset_import if opset.domain in domains]
+    del fused.opset_import[:], fused.graph.value_info[:], fused.metadata_props[:]
+    fused.opset_import.extend(opsets)
+    return fused
+
+
+def _with_float32(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which constants that were stored as float16 are float32."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(proto)
+    stored = {t.name: t for t in wide.graph.initializer if t.data_type == TensorProto.FLOAT16}
+    casts = [node for node in wide.graph.node if node.op_type == "Cast" and node.input[0] in stored]
+    for cast in casts:
+        values = numpy_helper.to_array(stored[cast.input[0]]).astype(np.float32)
+        stored[cast.input[0]].CopyFrom(numpy_helper.from_array(values, cast.output[0]))
+        wide.graph.node.remove(cast)
+    return wide

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 from torch import nn
 
-from lwasr_edge.export.graph import OPSET, store_as_float16, trace
+from lwasr_edge.export.graph import OPSET, fuse, store_as_float16, trace
 from lwasr_edge.export.metadata import Description, describe, interface, write_metadata
 from lwasr_edge.export.ort_format import convert, require_same
 from lwasr_edge.export.quantize import quantize, scales_of
@@ -88,6 +88,8 @@ def export(
         if precision == "int8" and max_wer_loss is not None:
             kept = keep_float(exported, float_proto, float_path, metadata, sets, max_wer_loss)
         proto = stored(exported, float_proto, precision, kept)
+        if precision == "int8":
+            proto = fuse(proto)
         save_model(write_metadata(proto, metadata), output)
         write_interface(proto, output)
         found: list[Agreement] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
-import hashlib
 import json
 import os
 import stat
@@ -188,6 +187,8 @@ def read_json_lines(path: Path, report: Callable[[int, Exception], None] | None 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
+    import hashlib  # loads OpenSSL, 3 MB, which recognition does not need
+
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):

@@ -20,6 +20,7 @@ from lwasr_edge.chunking import STREAM_HOP_MS, Chunking
 from lwasr_edge.errors import OptionError, StreamError
 from lwasr_edge.events import FinalText
 from lwasr_edge.hub.catalog import find_model
+from lwasr_edge.hub.model_file import free_unused_memory
 from lwasr_edge.model import Model
 from lwasr_edge.streaming.recording import RecordingTranscriber
 from lwasr_edge.utterance import EndpointRules
@@ -145,7 +146,8 @@ class Recognizer:
 
         Calls after that raise StreamError; streams that are open go on.
         """
-        self._open_model = None
+        self._open_model = self._decoder = None
+        free_unused_memory()
 
     def __enter__(self) -> Recognizer:
         return self

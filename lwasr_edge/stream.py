@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -12,6 +14,7 @@ from lwasr_edge.audio.mixing import Mixer
 from lwasr_edge.audio.samples import SampleBytes, StreamResampler, check_sample_rate, to_float32
 from lwasr_edge.chunking import Chunking
 from lwasr_edge.errors import OptionError, StreamError
+from lwasr_edge.hub.model_file import free_unused_memory
 from lwasr_edge.streaming.speech_tracker import SpeechTracker
 from lwasr_edge.utterance import NO_ENDPOINTS, EndpointRules
 from lwasr_edge.validate import whole_number
@@ -67,11 +70,13 @@ class Stream:
             raise OptionError(f"endpoint must be EndpointRules(...) or None, got {endpoint!r}")
         self.sample_rate = check_sample_rate(sample_rate)
         self._model = model
+        self._info = model.info
         self._rules = endpoint or NO_ENDPOINTS
         self._decoder = decoder
         self._chunking = chunking
         self._lock = threading.RLock()  # reentrant: a signal handler may close the stream in the middle of a call
         self._closed = False
+        self._calls = 0  # in progress; more than one if a signal handler calls in the middle of a call
         self._flushed = False
         self._restart()
 
@@ -83,12 +88,12 @@ class Stream:
     @property
     def hop_ms(self) -> float:
         """Milliseconds from one recognition of the newest audio to the next, while somebody speaks."""
-        return self._chunking.hop_frames * self._model.info.frame_ms
+        return self._chunking.hop_frames * self._info.frame_ms
 
     @property
     def right_context_ms(self) -> float:
         """Milliseconds of later audio that a word needs to become stable."""
-        return self._chunking.look_ahead_frames * self._model.info.frame_ms
+        return self._chunking.look_ahead_frames * self._info.frame_ms
 
     def accept(self, samples: np.ndarray | bytes) -> list[Event]:
         """Recognise the next samples.
@@ -105,8 +110,7 @@ class Stream:
             AudioError: samples of another type or shape, or not finite; none of them was used.
             StreamError: the stream is closed or flushed.
         """
-        with self._lock:
-            self._check_usable()
+        with self._call():
             floats = to_float32(self._bytes.samples(samples), first_sample=self._samples_accepted)
             self._samples_accepted += len(floats)
             mono = self._mixer.process(floats)
@@ -125,8 +129,7 @@ class Stream:
         Raises:
             StreamError: the stream is closed.
         """
-        with self._lock:
-            self._check_usable(allow_flushed=True)
+        with self._call(allow_flushed=True):
             if self._flushed:
                 return []
             self._flushed = True
@@ -148,8 +151,7 @@ class Stream:
             OptionError: not a whole number >= 0.
             StreamError: the stream is closed or flushed.
         """
-        with self._lock:
-            self._check_usable()
+        with self._call():
             n_samples = whole_number("n_samples", n_samples, 0)
             events = self._end("gap")
             self._restart(self._samples_accepted + n_samples)
@@ -161,13 +163,20 @@ class Stream:
         Raises:
             StreamError: the stream is closed.
         """
-        with self._lock:
-            self._check_usable(allow_flushed=True)
+        with self._call(allow_flushed=True):
             self._restart()
 
     def close(self) -> None:
-        """Close the stream without recognising the rest; call `flush` before for the last words."""
+        """Close the stream without recognising the rest; call `flush` before for the last words.
+
+        Its memory is free, after a call in progress.
+        """
         self._closed = True
+        if self._lock.acquire(blocking=False):  # otherwise at the end of the call of another thread
+            try:
+                self._release_if_closed()
+            finally:
+                self._lock.release()
 
     def __reduce__(self) -> NoReturn:
         raise StreamError(
@@ -183,7 +192,7 @@ class Stream:
 
     def _restart(self, at: int = 0) -> None:
         """Reset the state at sample `at` (of the stream's rate)."""
-        info = self._model.info
+        info = self._info
         self._resampler = StreamResampler(self.sample_rate, info.sample_rate)
         self._bytes = SampleBytes()
         self._mixer = Mixer(self.sample_rate)
@@ -202,6 +211,22 @@ class Stream:
         rest = [self._resampler.process(self._mixer.flush()), self._resampler.flush()]
         events = [event for waveform in rest for event in self._tracker.accept(waveform)]
         return events + self._tracker.finish(reason, self.time_s)
+
+    @contextlib.contextmanager
+    def _call(self, *, allow_flushed: bool = False) -> Iterator[None]:
+        with self._lock:
+            self._check_usable(allow_flushed=allow_flushed)
+            self._calls += 1
+            try:
+                yield
+            finally:
+                self._calls -= 1
+                self._release_if_closed()
+
+    def _release_if_closed(self) -> None:
+        if self._closed and self._calls == 0 and hasattr(self, "_tracker"):
+            del self._tracker, self._resampler, self._mixer, self._model
+            free_unused_memory()
 
     def _check_usable(self, *, allow_flushed: bool = False) -> None:
         if self._closed:

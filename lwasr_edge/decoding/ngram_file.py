@@ -116,6 +116,8 @@ class MappedNGram:
         if reader.at != len(self._map):
             raise _DamagedError("bytes after its end")
         self._check(n_bytes)
+        if hasattr(mmap, "MADV_DONTNEED"):  # the checks have read all of it; lookups need a part
+            self._map.madvise(mmap.MADV_DONTNEED)
         self._offsets = _native(self._word_begin)
         self._views = [_View.of(level) for level in self._levels]
         self._known: dict[str, int] = {}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import gzip
-import io
 import os
+import threading
 import weakref
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lwasr_edge.errors import ModelError, ModelNotFoundError
 from lwasr_edge.hub.catalog import user_models_dir
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 GZIP_MAGIC = b"\x1f\x8b"
+GZIP_WBITS = 16 + zlib.MAX_WBITS  # zlib's number for gzip
 ORT_MAGIC = b"ORTM"  # bytes 4 to 8 of onnxruntime's own format
 ORT_SUFFIX = ".ort"
 MAX_MODEL_BYTES = 1 << 26  # of a compressed model, after decompression: six times en-base
@@ -60,9 +60,7 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
     if pinned_samples is not None:
         options.add_free_dimension_override_by_name("samples", pinned_samples)
     try:
-        with NativeCall(cancel=lambda: _cancel_loading(options)):
-            # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
-            session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        session = _load(source, options)
     except Exception as error:  # onnxruntime's errors share no base class of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
@@ -75,6 +73,41 @@ def open_session(path: Path, threads: int | None, pinned_samples: int | None) ->
         _threaded_sessions.add(session)
     free_unused_memory()
     return session
+
+
+def _load(source: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    """Make a session in a thread that ends with it.
+
+    glibc has a heap for each thread. In that of the caller, loading would leave gaps between the weights, which later
+    calls, whose tensors have all sizes, would fill one after the other: 5 to 10 MB for en-base.
+
+    Raises:
+        Exception: of onnxruntime.
+    """
+    import onnxruntime as ort
+
+    results: list[Any] = []
+
+    def load() -> None:
+        try:
+            with NativeCall(cancel=lambda: _cancel_loading(options)):
+                # Without enable_fallback=0, onnxruntime prints some errors to stdout and tries the same again.
+                session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+            results.append(session)
+        except Exception as error:  # raised again by the caller
+            results.append(error)
+
+    thread = threading.Thread(target=load, name="lwasr-load", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads: a limit of the system, or the interpreter ends
+        load()
+    else:
+        thread.join()
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _cancel_loading(options: ort.SessionOptions) -> None:
@@ -103,7 +136,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def free_unused_memory() -> None:
-    """Return memory that loading freed and glibc keeps: 14 of en-base's 42 MB. With other C libraries, do nothing."""
+    """Return freed memory that glibc keeps, after loading and closing; other C libraries need no such call."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library, or Windows
@@ -150,15 +183,32 @@ def _read(path: Path) -> bytes:
     if not data.startswith(GZIP_MAGIC):
         return data
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            data = file.read(MAX_MODEL_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
+        data = _decompressed(data, MAX_MODEL_BYTES + 1)
+    except (EOFError, zlib.error) as error:
         raise ModelError(
             f"{path} is a damaged or incomplete gzip file ({error}): fetch it again{_remedy(path)}"
         ) from error
     if len(data) > MAX_MODEL_BYTES:
         raise ModelError(f"{path} decompresses to more than {MAX_MODEL_BYTES >> 20} MB: it is not a model")
     return data
+
+
+def _decompressed(data: bytes, most: int) -> bytes:
+    """The first ``most`` bytes of the members of a gzip file, which zeros may follow; `gzip` needs twice the time.
+
+    Raises:
+        EOFError: it ends inside a member.
+        zlib.error: it is damaged.
+    """
+    members, size = [], 0
+    while data and size < most:
+        inflate = zlib.decompressobj(wbits=GZIP_WBITS)
+        members.append(inflate.decompress(data, most - size))
+        size += len(members[-1])
+        if not inflate.eof and size < most:
+            raise EOFError("it ends too early")
+        data = inflate.unused_data.lstrip(b"\0")
+    return members[0] if len(members) == 1 else b"".join(members)
 
 
 def _remedy(path: Path) -> str:

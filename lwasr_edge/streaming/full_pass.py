@@ -44,6 +44,10 @@ class FullPass:
         self._state = self._model.initial_state()
         self._next_frame = frame
 
+    def stop(self) -> None:
+        """End a segment: its state is not needed any more."""
+        self._state = self._model.initial_state()
+
     @property
     def next_frame(self) -> int:
         """The first frame that is not decoded yet."""
@@ -83,8 +87,14 @@ class FullPass:
         )
 
     def _decoded(self, result: ChunkResult, end_frame: int) -> Decoded:
-        log_probs = [] if result.log_probs is None else [result.log_probs[: result.committed_frames]]
+        log_probs = [] if result.log_probs is None else [_kept(result.log_probs, result.committed_frames)]
         return Decoded(result.timed_tokens(self._next_frame, committed=True), log_probs, end_frame)
+
+
+def _kept(log_probs: np.ndarray, n_frames: int) -> np.ndarray:
+    """The first frames: a view only if it is most of the array, all of which it keeps in memory."""
+    kept = log_probs[:n_frames]
+    return kept if 2 * n_frames > len(log_probs) else kept.copy()
 
 
 def joined(*parts: Decoded) -> Decoded:

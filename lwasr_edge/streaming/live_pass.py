@@ -33,6 +33,10 @@ class LivePass:
         self._committed: list[TimedToken] = []
         self._provisional: list[TimedToken] = []
 
+    def stop(self) -> None:
+        """Drop the state while nobody speaks."""
+        self._state = self._model.initial_state()
+
     @property
     def next_frame(self) -> int:
         """The first frame of the next window."""

@@ -7,6 +7,7 @@ import numpy as np
 LEVELS_PER_FRAME = 4  # a level is that of 10 ms
 PREEMPHASIS = 0.97  # hum and wind have their power at low frequencies, where speech does not need it
 SILENT_DB = -100.0  # level of digital silence
+DISCARDED_AT_ONCE = 32  # frames: moving a few samples on every call would cost more than keeping them
 INAUDIBLE_DB = -90.0  # below it, a recording of 16 bits has only the noise of its last bit
 
 
@@ -23,7 +24,7 @@ class RecentAudio:
     def __init__(self, samples_per_frame: int, first_frame: int = 0) -> None:
         self._samples_per_frame = samples_per_frame
         self._first_frame = first_frame
-        self._waveform = np.zeros(32 * samples_per_frame, np.float32)
+        self._waveform = np.zeros(DISCARDED_AT_ONCE * samples_per_frame, np.float32)
         self._n_samples = 0
         self._levels = Levels(samples_per_frame // LEVELS_PER_FRAME, first_frame)
 
@@ -52,9 +53,7 @@ class RecentAudio:
         self._levels.append(waveform)
         needed = self._n_samples + len(waveform)
         if needed > len(self._waveform):
-            grown = np.zeros(max(needed, 2 * len(self._waveform)), np.float32)
-            grown[: self._n_samples] = self._waveform[: self._n_samples]
-            self._waveform = grown
+            self._resize(max(needed, len(self._waveform) * 5 // 4))
         self._waveform[self._n_samples : needed] = waveform
         self._n_samples = needed
 
@@ -68,12 +67,19 @@ class RecentAudio:
     def discard(self, before_frame: int) -> None:
         """Drop the samples before a frame, at most those of complete frames."""
         count = min(before_frame, self.end_frame) - self._first_frame
-        if count < 32:  # moving a few samples on every call would cost more than keeping them
+        if count < DISCARDED_AT_ONCE:
             return
         dropped = count * self._samples_per_frame
         self._waveform[: self._n_samples - dropped] = self._waveform[dropped : self._n_samples].copy()
         self._n_samples -= dropped
         self._first_frame += count
+        if len(self._waveform) > 4 * self._n_samples:  # after a long utterance
+            self._resize(max(2 * self._n_samples, DISCARDED_AT_ONCE * self._samples_per_frame))
+
+    def _resize(self, n_samples: int) -> None:
+        resized = np.zeros(n_samples, np.float32)
+        resized[: self._n_samples] = self._waveform[: self._n_samples]
+        self._waveform = resized
 
 
 class Levels:

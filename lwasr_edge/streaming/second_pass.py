@@ -71,7 +71,7 @@ class SecondPass:
         decoded = self._decode(head, _within(done.tokens, self.first_frame, cut), is_end=False)
         self._tokens += decoded.tokens
         self.first_frame = cut
-        return done._replace(log_probs=[tail])
+        return done._replace(log_probs=[tail.copy()])  # a view would keep all of them
 
     def text(self, decoded: Decoded) -> Text:
         """The words of the segment, if it ends with these frames.

@@ -98,7 +98,9 @@ class Segment:
     def close(self) -> None:
         """End the segment without its words."""
         self._first_frame = None
+        self._done = Decoded([], [], self._done.end_frame)
         self._draft = None
+        self._pass.stop()
 
     def advance(self, audio: RecentAudio, end_frame: int) -> None:
         """Decode what is complete up to ``end_frame``."""
@@ -113,7 +115,8 @@ class Segment:
     def draft(self, audio: RecentAudio, end_frame: int) -> None:
         """Decode up to ``end_frame`` as if the segment ended there; a `finish` there then takes no time."""
         rest = self._pass.rest(audio, end_frame)
-        self._draft = _Draft(rest, self._text_with(rest, audio, end_frame) if self._may_end else None)
+        text = self._text_with(rest, audio, end_frame) if self._may_end else None
+        self._draft = _Draft(rest if text is None else rest._replace(log_probs=[]), text)
 
     def finish(self, audio: RecentAudio, end_frame: int) -> SegmentText:
         """End the segment in ``end_frame``."""

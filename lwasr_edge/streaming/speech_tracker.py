@@ -233,6 +233,7 @@ class SpeechTracker:
         active = self._activity.last_active
         if not self._tokens() and (active is None or self._now - active > QUIET):
             self._idle = True
+            self._live.stop()
             self._segment.close()
 
     def _discard(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from locations import ROOT
 
-MAX_CORE_LINES = 2300  # of lwasr_edge/*.py
+MAX_CORE_LINES = 2350  # of lwasr_edge/*.py
 MAX_AUDIO_LINES = 2500  # of lwasr_edge/audio/*.py: damaged and unfinished files of ten formats
 MAX_MODULES = 15  # in one folder, without __init__.py
 TO_BE_DIVIDED = {"benchmarks"}  # folders that still have more

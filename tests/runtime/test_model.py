@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conftest import speak
 from onnx import TensorProto, helper
 
 from lwasr_edge import Model, ModelError, ModelNotFoundError, ModelVersionError, OptionError
+from lwasr_edge.hub.model_file import source_of
 from lwasr_edge.model_info import ModelInfo
 
 Build = Callable[..., Path]
@@ -153,6 +155,21 @@ def test_compressed_file_is_the_same_model(model_path: Path, tmp_path: Path, nam
     np.testing.assert_array_equal(found.log_probs, wanted.log_probs)
 
 
+@pytest.mark.parametrize("after", [b"", bytes(700)])
+def test_gzip_files_of_several_members(model_path: Path, tmp_path: Path, after: bytes) -> None:
+    data = model_path.read_bytes()
+    path = tmp_path / "members.onnx.gz"
+    path.write_bytes(gzip.compress(data[:1000]) + gzip.compress(b"") + gzip.compress(data[1000:]) + after)
+    assert source_of(path) == data
+
+
+def test_bytes_after_a_compressed_model(model_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "more.onnx.gz"
+    path.write_bytes(gzip.compress(model_path.read_bytes()) + b"more")
+    with pytest.raises(ModelError, match="damaged or incomplete gzip file"):
+        Model(path)
+
+
 @pytest.mark.parametrize("kept", [0.001, 0.5, 0.999])
 def test_truncated_compressed_file(model_path: Path, tmp_path: Path, kept: float) -> None:
     data = gzip.compress(model_path.read_bytes())
@@ -174,9 +191,18 @@ def test_compressed_file_with_a_changed_byte(model_path: Path, tmp_path: Path) -
 def test_compressed_file_that_holds_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lwasr_edge.hub.model_file.MAX_MODEL_BYTES", 1 << 20)
     path = tmp_path / "bomb.onnx.gz"
-    path.write_bytes(gzip.compress(bytes(2 << 20)))
-    with pytest.raises(ModelError, match="decompresses to more than 1 MB"):
-        Model(path)
+    for n_members in (1, 4):
+        path.write_bytes(n_members * gzip.compress(bytes((2 << 20) // n_members)))
+        with pytest.raises(ModelError, match="decompresses to more than 1 MB"):
+            Model(path)
+
+
+def test_a_model_opens_where_no_thread_can_start(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert Model(model_path).info.sample_rate == 16_000
 
 
 @pytest.mark.parametrize("name", [b"tokens", b"state_last", b"samples_per_frame"])
