@@ -130,13 +130,15 @@ class Service:
         def progress(done_s: float, _: float) -> bool:
             if done_s > self.limits.audio_s:
                 reasons.append("audio")
-            elif given_up.is_set() or self._abandoned.is_set():
+            elif given_up.is_set():
+                reasons.append("gone")
+            elif self._abandoned.is_set():
                 reasons.append("stopping")
             return not reasons
 
         began_s = time.monotonic()
         if given_up.is_set():
-            raise self._refused("stopping", "the client is gone")
+            raise LimitError("the client is gone", "gone")
         try:
             transcript = self.recognizer.transcribe(cast(BinaryIO, _Upload(file)), progress=progress)
         except (OSError, MemoryError) as error:
@@ -145,6 +147,8 @@ class Service:
             raise AudioError(f"the file cannot be decoded: {error}") from error
         if reasons == ["audio"]:
             raise self._refused("audio", f"audio must have at most {self.limits.audio_s:g} s, got more: cut the file")
+        if reasons == ["gone"]:
+            raise LimitError("the client is gone", "gone")
         if reasons:
             raise self._refused("stopping", "the service is stopping: try again later")
         self.metrics.file_s.observe(time.monotonic() - began_s)
@@ -245,6 +249,8 @@ async def to_its_end(run: asyncio.Future[Result], at_cancel: Callable[[], object
     except asyncio.CancelledError:
         at_cancel()
         await asyncio.wait({run})
+        if not run.cancelled():
+            run.exception()  # or asyncio reports that nobody has asked for it
         raise
 
 

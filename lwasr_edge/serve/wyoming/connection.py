@@ -18,7 +18,7 @@ from lwasr_edge.errors import AudioError, LimitError, LwasrError
 from lwasr_edge.events import Event, Final
 from lwasr_edge.serve.pcm import PcmFormat
 from lwasr_edge.serve.session import Session, open_session
-from lwasr_edge.serve.wyoming.protocol import describe, read_event
+from lwasr_edge.serve.wyoming.protocol import MAX_HEADER_BYTES, describe, read_event
 from lwasr_edge.utterance import EndpointRules
 from lwasr_edge.validate import shown
 
@@ -31,6 +31,8 @@ log = logging.getLogger("lwasr_edge.serve")
 
 SILENCE_S = {"aggressive": 0.4, "relaxed": 1.3}  # of `vad_sensitivity`, if the service finds the end of commands
 NOBODY_SPEAKS_S = 8.0  # ... and gives up
+DISCARD_S = 5.0  # in which a client that got an error may finish what it sends
+STOPPING_S = 1.0  # ... when the service ends
 IDLE_CONNECTION = 20  # times `idle_s`, between two requests
 
 
@@ -184,8 +186,20 @@ class WyomingConnection:
 
     async def _refuse(self, text: str, code: str) -> None:
         log.debug("wyoming: %s", text)
+        self._end_session()  # others may have its stream now
         with contextlib.suppress(LimitError, OSError):
             await self._write(Error(text=text, code=code).event())
+            await self._discard(STOPPING_S if code == "stopping" else DISCARD_S)
+
+    async def _discard(self, at_most_s: float) -> None:
+        """Read what the client still sends, or it gets a reset connection instead of the error."""
+        with contextlib.suppress(asyncio.TimeoutError, NotImplementedError, ValueError):
+            self._writer.write_eof()
+            await asyncio.wait_for(self._read_to_end(), at_most_s)
+
+    async def _read_to_end(self) -> None:
+        while await self._reader.read(MAX_HEADER_BYTES):
+            pass
 
     async def _write(self, message: Any) -> None:
         """Send an event.
