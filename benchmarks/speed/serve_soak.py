@@ -119,8 +119,9 @@ class Soak:
             sample = await sampled(self._target.url, self._minute())
         self.at_rest.append(sample)
         print(
-            f"minute {sample.minute:5.1f}: {sample.memory_mb:6.1f} MB, {sample.files:g} files, {sample.threads:g} threads, "
-            f"{sample.tasks:g} tasks, {sample.streams:g} streams at rest; {sum(self.outcomes.values())} clients; "
+            f"minute {sample.minute:5.1f}: {sample.memory_mb:6.1f} MB, {sample.files:g} files, "
+            f"{sample.threads:g} threads, {sample.tasks:g} tasks, "
+            f"{sample.streams:g} streams at rest; {sum(self.outcomes.values())} clients; "
             f"peak {self.peak.memory_mb:.0f} MB; load {os.getloadavg()[0]:.1f}",
             flush=True,
         )

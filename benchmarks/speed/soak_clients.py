@@ -1,4 +1,4 @@
-"""Clients of `lwasr serve` for serve_soak.py: those that behave, and those that vanish, stall, or send what is invalid."""
+"""Clients of `lwasr serve` for serve_soak.py: some behave; others vanish, stall, or send what is invalid."""
 
 from __future__ import annotations
 
@@ -175,30 +175,36 @@ async def http_uploads(target: Target) -> str:
     """A file as OpenAI's clients send it."""
     form = aiohttp.FormData({"model": "whisper-1"})
     form.add_field("file", target.wav, filename="a.wav")
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{target.url}/v1/audio/transcriptions", data=form) as response:
-            if response.status in (429, 503):
-                return "refused"
-            text = (await response.json()).get("text")
-            return "right words" if text == target.file_text else f"WRONG WORDS {response.status}: {text!r}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{target.url}/v1/audio/transcriptions", data=form) as response,
+    ):
+        if response.status in (429, 503):
+            return "refused"
+        text = (await response.json()).get("text")
+        return "right words" if text == target.file_text else f"WRONG WORDS {response.status}: {text!r}"
 
 
 async def http_uploads_and_vanishes(target: Target) -> str:
     """Is gone during the upload, or during the recognition."""
     host, port = target.address(target.url)
-    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + target.wav + b"\r\n--b--\r\n"
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    body = part + target.wav + b"\r\n--b--\r\n"
     sent = body[: random.choice([len(body), random.randrange(len(body))])]
-    head = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: {host}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-    return await raw((host, port), head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + sent, rest_s=0.3)
+    lines = ["POST /v1/audio/transcriptions HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]
+    lines += ["Content-Type: multipart/form-data; boundary=b", "", ""]
+    return await raw((host, port), "\r\n".join(lines).encode() + sent, rest_s=0.3)
 
 
 async def http_uploads_rubbish(target: Target) -> str:
     """A file that is no audio."""
     form = aiohttp.FormData()
-    form.add_field("file", target.wav[:44] + b"" if random.random() < 0.2 else os.urandom(5000), filename="a.wav")
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{target.url}/v1/audio/transcriptions", data=form) as response:
-            return "refused" if response.status in (200, 400, 429, 503) else f"WRONG STATUS {response.status}"
+    form.add_field("file", target.wav[:44] if random.random() < 0.2 else os.urandom(5000), filename="a.wav")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{target.url}/v1/audio/transcriptions", data=form) as response,
+    ):
+        return "refused" if response.status in (200, 400, 429, 503) else f"WRONG STATUS {response.status}"
 
 
 async def http_says_nothing(target: Target) -> str:

@@ -20,6 +20,7 @@ from lwasr_edge.serve.settings import usable_cores
 if TYPE_CHECKING:
     from lwasr_edge.recognizer import Recognizer, Transcript
     from lwasr_edge.serve.settings import Forms, Limits
+    from lwasr_edge.words import Word
 
 log = logging.getLogger("lwasr_edge.serve")
 
@@ -28,6 +29,7 @@ LOG_EVERY_S = 60.0  # one refusal for each reason: a flood of clients must not f
 FILE_NICENESS = 10  # of the threads for files: streams come first
 
 Result = TypeVar("Result")
+OnSegment = Callable[["tuple[Word, ...]"], object]
 
 
 class Service:
@@ -113,18 +115,23 @@ class Service:
             self._late_until_s = now_s + LATE_FOR_S
         return function()
 
-    async def transcribe(self, file: BinaryIO) -> Transcript:
+    async def transcribe(self, file: BinaryIO, on_segment: OnSegment | None = None) -> Transcript:
         """Transcribe an uploaded file in a worker thread; a cancelled call ends soon.
+
+        Args:
+            file: seekable.
+            on_segment: of `Recognizer.transcribe`; called in the worker thread.
 
         Raises:
             AudioError: it cannot be read.
             LimitError: it has more audio than allowed, or the service is stopping.
         """
         given_up = threading.Event()
-        run = asyncio.get_running_loop().run_in_executor(self._file_pool, partial(self._transcribe, file, given_up))
+        work = partial(self._transcribe, file, given_up, on_segment)
+        run = asyncio.get_running_loop().run_in_executor(self._file_pool, work)
         return await to_its_end(run, given_up.set)
 
-    def _transcribe(self, file: BinaryIO, given_up: threading.Event) -> Transcript:
+    def _transcribe(self, file: BinaryIO, given_up: threading.Event, on_segment: OnSegment | None = None) -> Transcript:
         reasons: list[str] = []
 
         def progress(done_s: float, _: float) -> bool:
@@ -140,7 +147,9 @@ class Service:
         if given_up.is_set():
             raise LimitError("the client is gone", "gone")
         try:
-            transcript = self.recognizer.transcribe(cast(BinaryIO, _Upload(file)), progress=progress)
+            transcript = self.recognizer.transcribe(
+                cast(BinaryIO, _Upload(file)), progress=progress, on_segment=on_segment
+            )
         except (OSError, MemoryError) as error:
             if isinstance(error, AudioError):
                 raise
