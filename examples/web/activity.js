@@ -108,9 +108,11 @@ export class Activity {
       let sum = 0;
       for (let bin = this._edges[band]; bin < end; bin++) {
         let [real, imaginary] = [0, 0];
-        for (let i = 0, at = 0; i < size; i++, at = (at + bin) % size) {
+        for (let i = 0, at = 0; i < size; i++) {
           real += windowed[i] * this._cosine[at];
           imaginary += windowed[i] * this._sine[at];
+          at += bin;
+          if (at >= size) at -= size;
         }
         sum += real * real + imaginary * imaginary;
       }

@@ -160,18 +160,21 @@ class WyomingConnection:
     async def _show(self, event: Event) -> None:
         if not isinstance(event, Final) or not event.text:
             return
-        if not self._texts:
-            await self._write(TranscriptStart(language=self._language).event())
+        await self._begin_answer()
         await self._write(TranscriptChunk(text=(" " if self._texts else "") + event.text).event())
         self._texts.append(event.text)
 
+    async def _begin_answer(self) -> None:
+        if not self._texts:
+            await self._write(TranscriptStart(language=self._language).event())
+
     async def _answer(self) -> None:
-        """The transcript, which ends the session."""
-        text, is_streamed = " ".join(self._texts), bool(self._texts)
+        """The transcript, which ends the session; without words, it has no chunks."""
+        await self._begin_answer()
+        text = " ".join(self._texts)
         self._end_session()
         await self._write(Transcript(text=text, language=self._language).event())
-        if is_streamed:
-            await self._write(TranscriptStop().event())
+        await self._write(TranscriptStop().event())
 
     def _end_session(self) -> None:
         if self._session is not None:
