@@ -4,7 +4,8 @@
     python benchmarks/speed/serve_soak.py --minutes 5 --json soak.json
 
 Every `--every` minutes all clients end, and memory, open files, threads and asyncio tasks of the service are sampled
-when it has closed what was left: these figures "at rest" must stay. The peaks between are sampled every second.
+when it has closed what was left: these figures "at rest" must stay. The peaks between are sampled every second. Needs
+ffmpeg, and the extra `opus`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from lwasr_edge import Final, Recognizer, load_audio
 from lwasr_edge.bench.recordings import CLIP
 
 AUDIO_S = 6.0
+TO_OPUS = ["ffmpeg", "-v", "error", "-i", "-", "-c:a", "libopus", "-b:a", "24k", "-f", "ogg", "-"]
 CLIENT_TIMEOUT_S = 120.0
 REST_TIMEOUT_S = 60.0
 FIGURES = {
@@ -167,7 +169,8 @@ def target_of(url: str, wyoming: str, idle_s: float) -> Target:
         events = stream.accept(samples.tobytes()) + stream.flush()
     text = " ".join(event.text for event in events if isinstance(event, Final))
     file_text = recognizer.transcribe((np.asarray(samples), RATE)).text
-    return Target(url, wyoming, samples.tobytes(), written.getvalue(), text, file_text, idle_s)
+    ogg = subprocess.run(TO_OPUS, input=written.getvalue(), capture_output=True, check=True).stdout
+    return Target(url, wyoming, samples.tobytes(), written.getvalue(), ogg, text, file_text, idle_s)
 
 
 async def measure(args: argparse.Namespace) -> dict[str, Any]:

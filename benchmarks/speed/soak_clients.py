@@ -33,6 +33,7 @@ class Target:
     wyoming: str
     audio: bytes  # int16, 16 kHz
     wav: bytes  # the same, as a file
+    ogg: bytes  # the same, as Ogg Opus
     text: str  # of the stream
     file_text: str
     idle_s: float  # of the service
@@ -60,6 +61,27 @@ async def ws_speaks(target: Target) -> str:
     if ws.close_code == 1013:
         return "refused"
     return "right words" if " ".join(texts) == target.text else f"WRONG WORDS {ws.close_code}: {' '.join(texts)!r}"
+
+
+async def ws_sends_opus(target: Target) -> str:
+    """Streams Ogg Opus in small messages; half of these clients vanish in the middle."""
+    is_whole = random.random() < 0.5
+    data = target.ogg if is_whole else target.ogg[: random.randrange(len(target.ogg))]
+    texts = []
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{target.url}/v1/stream?format=ogg") as ws:
+        for start in range(0, len(data), 500):
+            await ws.send_bytes(data[start : start + 500])
+            await asyncio.sleep(0.04)
+        if not is_whole:
+            ws._response.connection.transport.abort()
+            return "gone"
+        await ws.send_json({"type": "end"})
+        async for message in ws:
+            event = json.loads(message.data)
+            texts += [event["text"]] if event["kind"] == "final" else []
+    if ws.close_code == 1013:
+        return "refused"
+    return "words" if ws.close_code == 1000 and texts else f"WRONG ANSWER {ws.close_code}: {texts}"
 
 
 async def ws_vanishes(target: Target) -> str:
@@ -185,6 +207,21 @@ async def http_uploads(target: Target) -> str:
         return "right words" if text == target.file_text else f"WRONG WORDS {response.status}: {text!r}"
 
 
+async def http_uploads_for_events(target: Target) -> str:
+    """A file whose text is sent as events."""
+    form = aiohttp.FormData({"stream": "true"})
+    form.add_field("file", target.wav, filename="a.wav")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{target.url}/v1/audio/transcriptions", data=form) as response,
+    ):
+        if response.status in (429, 503):
+            return "refused"
+        last = (await response.text()).strip().splitlines()[-1]
+        text = json.loads(last.removeprefix("data: ")).get("text")
+        return "right words" if text == target.file_text else f"WRONG WORDS {response.status}: {last!r}"
+
+
 async def http_uploads_and_vanishes(target: Target) -> str:
     """Is gone during the upload, or during the recognition."""
     host, port = target.address(target.url)
@@ -253,6 +290,7 @@ def abort(writer: asyncio.StreamWriter) -> None:
 
 CLIENTS: dict[Client, int] = {  # weights
     ws_speaks: 6,
+    ws_sends_opus: 6,
     ws_vanishes: 4,
     ws_stalls: 2,
     ws_reads_nothing: 1,
@@ -263,6 +301,7 @@ CLIENTS: dict[Client, int] = {  # weights
     wyoming_sends_rubbish: 4,
     wyoming_repeats: 2,
     http_uploads: 4,
+    http_uploads_for_events: 4,
     http_uploads_and_vanishes: 4,
     http_uploads_rubbish: 3,
     http_says_nothing: 2,

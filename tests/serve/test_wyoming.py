@@ -310,6 +310,7 @@ def test_the_service_ends_commands(recognizer: Recognizer) -> None:
             await client.write_event(AudioStart(16_000, 2, 1).event())
             await client.write_event(AudioChunk(16_000, 2, 1, pcm(9.0)).event())
             assert await answer(client) == NOTHING  # nobody speaks
+            assert TranscriptStop.is_type((await client.read_event()).type)
             await client.write_event(AudioStop().event())
             await client.write_event(Describe().event())
             assert Info.is_type((await client.read_event()).type)
