@@ -30,7 +30,8 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from soak_clients import CLIENTS, RATE, Client, Target
+from soak_clients import RATE, Client, Target
+from soak_uploads import CLIENTS
 
 from lwasr_edge import Final, Recognizer, load_audio
 from lwasr_edge.bench.recordings import CLIP
