@@ -55,8 +55,11 @@ async def stream_socket(request: web.Request, service: Service, rules: EndpointR
         await client.end_with(error)
     except (ConnectionError, RuntimeError) as error:  # the latter is aiohttp's for a socket that is closing
         log.debug("stream: a client is gone: %s", error)
-    if client.reads_nothing and request.transport is not None:
-        request.transport.abort()  # closing would wait until everything is sent
+    transport = request.transport
+    if transport is not None and client.reads_nothing:
+        transport.abort()  # closing would wait until everything is sent
+    elif transport is not None and transport.get_write_buffer_size():
+        asyncio.get_running_loop().call_later(limits.idle_s, transport.abort)
     return socket
 
 
