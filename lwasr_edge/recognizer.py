@@ -166,6 +166,7 @@ class Recognizer:
         chunk_ms: float | None = None,
         channel: int | None = None,
         progress: Progress | None = None,
+        on_segment: Callable[[tuple[Word, ...]], object] | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length in constant memory.
 
@@ -182,6 +183,7 @@ class Recognizer:
                 the loudest where channels of opposite phase cancel.
             progress: called after each block with the seconds done and the seconds in total; if it returns False, the
                 transcript is that of the audio so far.
+            on_segment: called with the words of each part when it is decoded.
 
         Raises:
             AudioError: the audio cannot be used (also AudioFileNotFoundError, AudioFormatError).
@@ -192,13 +194,20 @@ class Recognizer:
             recording = RecordingTranscriber(self._model, audio.sample_rate, chunking, self._decoder)
             texts: list[SegmentText] = []
             n_samples = 0
+
+            def add(found: list[SegmentText]) -> None:
+                texts.extend(found)
+                if on_segment is not None:
+                    for text in found:
+                        on_segment(text.words)
+
             for block in audio.blocks():
-                texts += recording.accept(block)
+                add(recording.accept(block))
                 n_samples += len(block)
                 done_s = n_samples / audio.sample_rate
                 if progress is not None and progress(done_s, audio.estimated_duration_s()) is False:
                     break
-            texts += recording.finish()
+            add(recording.finish())
         return self._transcript(texts, n_samples / audio.sample_rate)
 
     def stream(

@@ -10,17 +10,11 @@
 // The loop is that of docs/MODEL_FORMAT.md. Samples of another rate: see `Resampler`.
 
 import { findSegments, levelsOf } from "./pauses.js";
+import { Stream, textOf } from "./stream.js";
 
 const FORMAT = 2; // of the model file; other versions are refused
 const LOOK_AHEAD_MS = 640; // right context of a window
 const HOP_MS = 320; // a stream recognises its newest audio so often
-
-// A stream, in frames of 40 ms.
-const HOLD = 5; // the newest word is shown when so many frames without a token follow: before, it often still grows
-const BEFORE_TOKEN = 23; // audio of an utterance before its first token: a word begins up to 12 frames before it
-const AFTER_TOKEN = 16; // ... and after its last token: its sound may last 10 frames longer
-const TOKEN_TO_SOUND_END = 5; // a word ends about so long after its last token
-const KEPT = 50; // newest audio that is kept while nobody speaks
 
 export class Recognizer {
   /**
@@ -179,7 +173,7 @@ export class Recognizer {
    * Words while they are spoken.
    *
    * @param {{silenceS?: number, longestS?: number}} options an utterance ends after so much silence, or, if it is
-   *     longer, in its longest pause
+   *     longer, before its newest word
    */
   stream(options = {}) {
     return new Stream(this, options);
@@ -199,156 +193,6 @@ export class Recognizer {
   _frameStart(frame) {
     const { samples_per_frame: perFrame, frame_delay_samples: delay, sample_rate: rate } = this.info;
     return Math.max(0, (frame - 0.5) * perFrame - delay) / rate;
-  }
-}
-
-/**
- * One stream: small windows show words at once; when an utterance ends, it is decoded again with full context.
- *
- * A "partial" replaces the one before; a "final" ends the utterance. Calls may overlap: they wait for each other.
- */
-export class Stream {
-  constructor(recognizer, { silenceS = 0.8, longestS = 20 } = {}) {
-    this._recognizer = recognizer;
-    this._silence = Math.round(silenceS / recognizer.frameS) + TOKEN_TO_SOUND_END;
-    this._longest = Math.round(longestS / recognizer.frameS);
-    this._audio = new Float32Array(0); // from frame `_first` on
-    this._first = 0;
-    this._shown = "";
-    this._queue = Promise.resolve();
-    this._restart(0);
-  }
-
-  /** Add samples (Float32Array at `info.sample_rate`, any number); return the events that they cause. */
-  accept(samples) {
-    return this._inTurn(async () => {
-      this._append(samples);
-      return this._advance();
-    });
-  }
-
-  /** End the audio; return the last events. The next sample begins another recording. */
-  flush() {
-    return this._inTurn(async () => {
-      const events = [];
-      this._append(new Float32Array(this._recognizer._paddedLength(this._audio.length) - this._audio.length));
-      events.push(...(await this._advance()));
-      if (this._end() > this._from) await this._peek();
-      if (this._tokens().length) events.push(await this._final(this._end(), this._end()));
-      this._discard(this._end());
-      this._restart(this._end());
-      return events.filter(Boolean);
-    });
-  }
-
-  _inTurn(task) {
-    const result = this._queue.then(task);
-    this._queue = result.catch(() => {});
-    return result;
-  }
-
-  _append(samples) {
-    const joined = new Float32Array(this._audio.length + samples.length);
-    joined.set(this._audio);
-    joined.set(samples, this._audio.length);
-    this._audio = joined;
-  }
-
-  /** One after the newest complete frame. */
-  _end() {
-    return this._first + Math.floor(this._audio.length / this._recognizer.info.samples_per_frame);
-  }
-
-  _slice(first, end) {
-    const perFrame = this._recognizer.info.samples_per_frame;
-    return this._audio.slice((first - this._first) * perFrame, (end - this._first) * perFrame);
-  }
-
-  /** Begin another utterance in a frame, with no memory of earlier ones. */
-  _restart(frame) {
-    this._state = this._recognizer.zeroState();
-    this._next = this._from = frame; // first frame of the next window; of the utterance
-    this._committed = [];
-    this._provisional = [];
-    this._due = frame + this._recognizer.hop;
-  }
-
-  _tokens() {
-    return [...this._committed, ...this._provisional];
-  }
-
-  async _advance() {
-    const events = [];
-    while (this._due <= this._end()) {
-      const end = this._due;
-      this._due += this._recognizer.hop;
-      await this._window(end);
-      const tokens = this._tokens();
-      const silence = tokens.length ? end - tokens.at(-1).frame : 0;
-      if (silence >= this._silence) {
-        events.push(await this._final(Math.min(end, tokens.at(-1).frame + AFTER_TOKEN), end));
-      } else if (tokens.length && end - tokens[0].frame >= this._longest) {
-        const cut = longestGap(this._committed);
-        events.push(cut === null ? this._partial(end) : await this._final(cut, cut));
-      } else {
-        events.push(this._partial(end));
-      }
-      if (!this._tokens().length) this._discard(end - KEPT);
-    }
-    return events.filter(Boolean);
-  }
-
-  /** Recognise the frames up to `end`; commit those that have all of their right context. */
-  async _window(end) {
-    const { lookAhead } = this._recognizer;
-    if (end - this._next <= lookAhead) return this._peek(end);
-    const result = await this._recognizer.runWindow(this._slice(this._next, end), this._state, this._next, lookAhead);
-    const isCommitted = ({ frame }) => frame < result.nextFrame;
-    this._committed.push(...result.tokens.filter(isCommitted));
-    this._provisional = result.tokens.filter((token) => !isCommitted(token));
-    this._state = result.state;
-    this._next = result.nextFrame;
-    return undefined;
-  }
-
-  /** Recognise the frames up to `end` without committing any. */
-  async _peek(end = this._end()) {
-    if (end <= this._next) return;
-    const window = this._slice(this._next, end);
-    this._provisional = (await this._recognizer.runWindow(window, this._state, this._next, 0)).tokens;
-  }
-
-  /** The event that shows the words so far, or null if nothing has changed. */
-  _partial(end) {
-    const tokens = this._tokens();
-    const words = this._recognizer.words(tokens);
-    if (tokens.length && tokens.at(-1).frame >= end - HOLD) words.pop();
-    const text = textOf(words);
-    if (text === this._shown) return null;
-    this._shown = text;
-    return { kind: "partial", text, words };
-  }
-
-  /** End the utterance: decode its audio up to `stop` again, and begin the next one in `restart`. */
-  async _final(stop, restart) {
-    const tokens = this._tokens();
-    const first = Math.max(this._from, this._first, tokens[0].frame - BEFORE_TOKEN);
-    const words = await this._recognizer.decodeSegments(this._slice(first, stop), first);
-    const wasShown = this._shown !== "";
-    this._shown = "";
-    this._restart(restart);
-    this._discard(restart);
-    if (words.length) return { kind: "final", text: textOf(words), words };
-    return wasShown ? { kind: "partial", text: "", words } : null; // takes back what was not speech
-  }
-
-  /** Drop the audio before a frame that no window needs any more. */
-  _discard(before) {
-    const frame = Math.min(before, this._next);
-    if (frame <= this._first) return;
-    this._audio = this._audio.slice((frame - this._first) * this._recognizer.info.samples_per_frame);
-    this._first = frame;
-    this._from = Math.max(this._from, frame);
   }
 }
 
@@ -417,10 +261,6 @@ function nextName(stateName) {
   return stateName.replace(/^state_/, "next_");
 }
 
-function textOf(words) {
-  return words.map(({ text }) => text).join(" ");
-}
-
 async function fetched(url) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url} must be readable, got status ${response.status}: copy the file there`);
@@ -447,16 +287,6 @@ async function requireSame(bytes, file) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (found !== file.sha256) throw new Error(`the model must have SHA-256 ${file.sha256}, got ${found}: copy it again`);
-}
-
-/** The frame in the middle of the longest time without a token in the second half of some tokens, or null. */
-function longestGap(tokens) {
-  let [cut, longest] = [null, 1];
-  for (let i = Math.max(1, tokens.length >> 1); i < tokens.length; i++) {
-    const gap = tokens[i].frame - tokens[i - 1].frame;
-    if (gap >= longest) [cut, longest] = [tokens[i - 1].frame + Math.ceil(gap / 2), gap];
-  }
-  return cut;
 }
 
 function greatestCommonDivisor(a, b) {

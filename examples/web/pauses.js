@@ -1,10 +1,10 @@
 // Where a recording is cut into segments: at pauses, found in the levels of the audio. The same rules, in the same
 // numbers, as the Python package's (lwasr_edge/streaming/pauses.py), so that both cut in the same frames.
 
-const LEVELS_PER_FRAME = 4; // a level is that of 10 ms
+export const LEVELS_PER_FRAME = 4; // a level is that of 10 ms
 const PREEMPHASIS = 0.97;
-const SILENT_DB = -100; // level of digital silence
-const INAUDIBLE_DB = -90;
+export const SILENT_DB = -100; // level of digital silence
+export const INAUDIBLE_DB = -90;
 
 // In levels.
 const PAUSE = 60; // a segment ends here
@@ -143,10 +143,10 @@ function quietestOf(levels) {
   return best + DIP / 2;
 }
 
-function power(level) {
+export function power(level) {
   return 10 ** (level / 10);
 }
 
-function decibels(value) {
+export function decibels(value) {
   return 10 * Math.log10(value);
 }

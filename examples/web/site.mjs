@@ -11,7 +11,8 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const PAGE = ["index.html", "page.js", "worker.js", "capture.js", "lwasr.js", "pauses.js"];
+const PAGE = ["index.html", "page.js", "worker.js", "capture.js", "lwasr.js"];
+const PAGE_MODULES = ["stream.js", "passes.js", "activity.js", "pauses.js"]; // of lwasr.js
 const RUNTIME = ["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"];
 
 const { values } = parseArgs({
@@ -23,7 +24,7 @@ const { values } = parseArgs({
 });
 const description = values.model.replace(/\.gz$/, "").replace(/\.onnx$/, "") + ".json";
 const sources = {
-  ...Object.fromEntries(PAGE.map((name) => [name, join(here, name)])),
+  ...Object.fromEntries([...PAGE, ...PAGE_MODULES].map((name) => [name, join(here, name)])),
   ...Object.fromEntries(RUNTIME.map((name) => [`ort/${name}`, join(values.packages, "onnxruntime-web/dist", name)])),
   "model/model.onnx.gz": values.model,
   "model/model.json": description,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -14,6 +17,10 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # memory, file descriptors, processor time; on Linux
+        threads = Gauge("lwasr_threads", "Threads of the program", registry=registry)
+        threads.set_function(threading.active_count)
+        tasks = Gauge("lwasr_tasks", "Tasks of the event loop", registry=registry)
+        tasks.set_function(_tasks)
         self.open_streams = Gauge("lwasr_streams_open", "Streams now", registry=registry)
         self.streams = Counter("lwasr_streams", "Streams that were opened", ["protocol"], registry=registry)
         self.files = Counter("lwasr_files", "Uploaded files", ["result"], registry=registry)
@@ -32,3 +39,11 @@ class Metrics:
     def text(self) -> bytes:
         """All of them in the Prometheus text format."""
         return generate_latest(self._registry)
+
+
+def _tasks() -> int:
+    """Those that are not done; 0 outside of an event loop."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0

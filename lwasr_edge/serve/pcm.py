@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from lwasr_edge.errors import AudioError
 from lwasr_edge.validate import whole_number
 
 WIDTHS = (1, 2, 3, 4)
+SLICE_S = 1.0  # of a huge message at a time
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,9 @@ class PcmFormat:
         """Bytes of one sample of all channels."""
         return self.width * self.channels
 
-    @property
-    def bytes_per_second(self) -> int:
-        """Bytes of a second of audio."""
-        return self.frame_bytes * self.rate
+    def reader(self) -> PcmReader:
+        """A reader of one stream."""
+        return PcmReader(self)
 
 
 class PcmReader:
@@ -52,6 +53,12 @@ class PcmReader:
         self._form = form
         self._mixer = Mixer(form.rate)
         self._rest = b""
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What `process` takes in one call: a huge message is divided, so that streams take turns."""
+        step = max(1, int(SLICE_S * self._form.rate)) * self._form.frame_bytes
+        for start in range(0, len(data), step):
+            yield data[start : start + step]
 
     def process(self, data: bytes) -> np.ndarray:
         """Add bytes; return the mono samples that are ready.
@@ -70,6 +77,9 @@ class PcmReader:
     def flush(self) -> np.ndarray:
         """Return the samples that the mixer still has; part of a sample at the end is ignored."""
         return self._mixer.flush()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def _samples(self, data: bytes) -> np.ndarray:
         """(n,) int16, int32 or float32."""

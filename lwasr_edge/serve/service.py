@@ -20,6 +20,7 @@ from lwasr_edge.serve.settings import usable_cores
 if TYPE_CHECKING:
     from lwasr_edge.recognizer import Recognizer, Transcript
     from lwasr_edge.serve.settings import Forms, Limits
+    from lwasr_edge.words import Word
 
 log = logging.getLogger("lwasr_edge.serve")
 
@@ -28,6 +29,7 @@ LOG_EVERY_S = 60.0  # one refusal for each reason: a flood of clients must not f
 FILE_NICENESS = 10  # of the threads for files: streams come first
 
 Result = TypeVar("Result")
+OnSegment = Callable[["tuple[Word, ...]"], object]
 
 
 class Service:
@@ -113,38 +115,49 @@ class Service:
             self._late_until_s = now_s + LATE_FOR_S
         return function()
 
-    async def transcribe(self, file: BinaryIO) -> Transcript:
+    async def transcribe(self, file: BinaryIO, on_segment: OnSegment | None = None) -> Transcript:
         """Transcribe an uploaded file in a worker thread; a cancelled call ends soon.
+
+        Args:
+            file: seekable.
+            on_segment: of `Recognizer.transcribe`; called in the worker thread.
 
         Raises:
             AudioError: it cannot be read.
             LimitError: it has more audio than allowed, or the service is stopping.
         """
         given_up = threading.Event()
-        run = asyncio.get_running_loop().run_in_executor(self._file_pool, partial(self._transcribe, file, given_up))
+        work = partial(self._transcribe, file, given_up, on_segment)
+        run = asyncio.get_running_loop().run_in_executor(self._file_pool, work)
         return await to_its_end(run, given_up.set)
 
-    def _transcribe(self, file: BinaryIO, given_up: threading.Event) -> Transcript:
+    def _transcribe(self, file: BinaryIO, given_up: threading.Event, on_segment: OnSegment | None = None) -> Transcript:
         reasons: list[str] = []
 
         def progress(done_s: float, _: float) -> bool:
             if done_s > self.limits.audio_s:
                 reasons.append("audio")
-            elif given_up.is_set() or self._abandoned.is_set():
+            elif given_up.is_set():
+                reasons.append("gone")
+            elif self._abandoned.is_set():
                 reasons.append("stopping")
             return not reasons
 
         began_s = time.monotonic()
         if given_up.is_set():
-            raise self._refused("stopping", "the client is gone")
+            raise LimitError("the client is gone", "gone")
         try:
-            transcript = self.recognizer.transcribe(cast(BinaryIO, _Upload(file)), progress=progress)
+            transcript = self.recognizer.transcribe(
+                cast(BinaryIO, _Upload(file)), progress=progress, on_segment=on_segment
+            )
         except (OSError, MemoryError) as error:
             if isinstance(error, AudioError):
                 raise
             raise AudioError(f"the file cannot be decoded: {error}") from error
         if reasons == ["audio"]:
             raise self._refused("audio", f"audio must have at most {self.limits.audio_s:g} s, got more: cut the file")
+        if reasons == ["gone"]:
+            raise LimitError("the client is gone", "gone")
         if reasons:
             raise self._refused("stopping", "the service is stopping: try again later")
         self.metrics.file_s.observe(time.monotonic() - began_s)
@@ -245,6 +258,8 @@ async def to_its_end(run: asyncio.Future[Result], at_cancel: Callable[[], object
     except asyncio.CancelledError:
         at_cancel()
         await asyncio.wait({run})
+        if not run.cancelled():
+            run.exception()  # or asyncio reports that nobody has asked for it
         raise
 
 

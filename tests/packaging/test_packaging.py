@@ -75,7 +75,7 @@ def test_base_install_is_small(metadata: Message) -> None:
     names = sorted(line.split(";")[0].rstrip("0123456789.<>=! ") for line in base)
     assert names == ["numpy", "onnxruntime", "soundfile", "soxr"]
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert metadata.get_all("Provides-Extra") == ["mic", "serve", "fleet", "train", "export", "dev"]
+    assert metadata.get_all("Provides-Extra") == ["mic", "serve", "opus", "fleet", "train", "export", "dev"]
 
 
 def test_wheel_contains_the_packages_and_nothing_else(wheel: Path) -> None:

@@ -100,7 +100,7 @@ def test_what_is_refused_says_why(recognizer: Recognizer) -> None:
                 ("model must be tiny, got 'base'", {"model": "base"}),
                 ("language must be en, got 'de'", {"language": "de"}),
                 ("response_format must be one of", {"response_format": "diarized_json"}),
-                ("stream must be false, got true", {"stream": True}),
+                ("stream needs response_format json or text, got srt", {"stream": True, "response_format": "srt"}),
                 ("needs response_format verbose_json", {"timestamp_granularities": ["word"]}),
                 ("the file must be WAV, FLAC", {"file": ("a.wav", b"no audio at all, but text")}),
                 ("holds no audio", {"file": ("a.wav", b"")}),
@@ -270,7 +270,7 @@ def test_the_log_has_transcripts_only_if_asked(recognizer: Recognizer, caplog: p
             await client.audio.transcriptions.create(file=("a.wav", wav(*SENTENCE)), model="tiny")
             with pytest.raises(openai.BadRequestError):
                 await client.audio.transcriptions.create(
-                    file=("fourteen.wav", wav(*SENTENCE)), model="tiny", stream=True, prompt="fourteen"
+                    file=("fourteen.wav", wav(*SENTENCE)), model="fourteen", prompt="fourteen"
                 )
 
     caplog.set_level("DEBUG", "lwasr_edge")
@@ -365,7 +365,7 @@ def test_a_stop_ends_files_after_the_time_of_grace(recognizer: Recognizer) -> No
 
         info = recognizer.info
 
-        def transcribe(self, source: object, *, progress: object) -> object:
+        def transcribe(self, source: object, *, progress: object, on_segment: object) -> object:
             begun.set()
             while progress(0.0, 0.0):
                 threading.Event().wait(0.01)

@@ -112,7 +112,7 @@ def test_floats_and_a_stream_without_endpoints(recognizer: Recognizer) -> None:
         ("width=5", "width must be a whole number <= 4"),
         ("width=2&format=float", "width must be 4"),
         ("channels=1000", "channels must be"),
-        ("format=opus", "format must be pcm or float, got 'opus': decode it first"),
+        ("format=mp3", "format must be one of pcm, float, ogg, webm, opus, got 'mp3'"),
         ("language=de", "language must be en"),
         ("endpoint=perhaps", "endpoint must be true or false"),
         ("silence_s=-1", "silence_after_speech_s must be"),

@@ -18,13 +18,16 @@ from speech import default_recognizer, own_utterances
 from lwasr_edge import OptionError, Recognizer
 from lwasr_edge.serve.wyoming.server import parse_uri
 
-from wyoming.asr import Transcribe, Transcript, TranscriptChunk  # isort: skip
+from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStop  # isort: skip
 from wyoming.audio import AudioChunk, AudioStart, AudioStop  # isort: skip
 from wyoming.client import AsyncClient  # isort: skip
 from wyoming.error import Error  # isort: skip
 from wyoming.event import Event  # isort: skip
 from wyoming.info import Describe, Info  # isort: skip
 from wyoming.ping import Ping, Pong  # isort: skip
+
+
+NOTHING = ("", ["transcript-start", "transcript"])  # the answer to audio without words
 
 
 async def say(
@@ -126,9 +129,11 @@ def test_a_client_that_sends_only_chunks_and_one_without_audio(recognizer: Recog
             assert (await answer(client))[0] == "two"
             await client.read_event()  # transcript-stop
             await client.write_event(AudioStop().event())
-            assert await answer(client) == ("", ["transcript"])
+            assert await answer(client) == NOTHING
+            await client.read_event()
             await say(client, pcm(2.0))
-            assert await answer(client) == ("", ["transcript"])
+            assert await answer(client) == NOTHING
+            assert TranscriptStop.is_type((await client.read_event()).type)
 
     run(scenario())
 
@@ -232,6 +237,24 @@ def test_clients_beyond_the_limit_are_refused_and_then_served(recognizer: Recogn
     run(scenario())
 
 
+def test_a_client_that_is_refused_while_it_sends_can_read_why(recognizer: Recognizer) -> None:
+    """Audio that arrives after the error would reset a connection that the service has closed."""
+
+    async def scenario() -> None:
+        async with served(recognizer, limited(clients=1)) as it, AsyncClient.from_uri(it.wyoming) as first:
+            await first.write_event(AudioStart(16_000, 2, 1).event())
+            await until(lambda: it.service.open_streams == 1, "the first client is served")
+            async with AsyncClient.from_uri(it.wyoming) as second:
+                await second.write_event(AudioStart(16_000, 2, 1).event())
+                for _ in range(20):
+                    await second.write_event(AudioChunk(16_000, 2, 1, bytes(50_000)).event())
+                    await asyncio.sleep(0.01)
+                await second.write_event(AudioStop().event())
+                assert (await error_of(second)).code == "clients"
+
+    run(scenario())
+
+
 def test_a_silent_client_is_closed(recognizer: Recognizer) -> None:
     async def scenario() -> None:
         async with served(recognizer, limited(idle_s=0.2)) as it, AsyncClient.from_uri(it.wyoming) as client:
@@ -286,7 +309,8 @@ def test_the_service_ends_commands(recognizer: Recognizer) -> None:
                 await client.write_event(AudioStop().event())
             await client.write_event(AudioStart(16_000, 2, 1).event())
             await client.write_event(AudioChunk(16_000, 2, 1, pcm(9.0)).event())
-            assert await answer(client) == ("", ["transcript"])  # nobody speaks
+            assert await answer(client) == NOTHING  # nobody speaks
+            assert TranscriptStop.is_type((await client.read_event()).type)
             await client.write_event(AudioStop().event())
             await client.write_event(Describe().event())
             assert Info.is_type((await client.read_event()).type)

@@ -7,6 +7,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -24,7 +25,11 @@ log = logging.getLogger("lwasr_edge.serve")
 # Other reasons: 503, the service as a whole is busy.
 STATUS_OF_REASON = {"files": 429, "size": 413, "audio": 413, "idle": 408}
 RETRY_AFTER_S = 2
-PREFLIGHT_S = 3600
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Max-Age": "3600",
+}
 READ_TIMES = 4  # times `idle_s`, in which a response must be read
 OPEN_PATHS = ("/health",)  # answer without a token
 
@@ -67,6 +72,7 @@ def make_app(service: Service, access: Access, rules: Any) -> web.Application:
         rules: default end-points of streams.
     """
     app = web.Application(middlewares=[_middleware(service, access)], client_max_size=65_536)
+    app.on_response_prepare.append(partial(_let_pages_read, access))
 
     async def models(request: web.Request) -> web.StreamResponse:
         return web.json_response({"object": "list", "data": served_models(service)})
@@ -110,7 +116,7 @@ def _middleware(service: Service, access: Access) -> Any:
             service.refused("origin", refusal)
             return error_response(403, refusal, "origin_not_allowed")
         if request.method == "OPTIONS" and "Origin" in request.headers:
-            return _with_origin(web.Response(status=204), request, preflight=True)
+            return web.Response(status=204, headers=PREFLIGHT)
         if request.path not in OPEN_PATHS and not access.has_token(request):
             service.refused("token", "a request had no valid token")
             message = "the request must have the header Authorization: Bearer TOKEN, with the token of --token"
@@ -118,7 +124,7 @@ def _middleware(service: Service, access: Access) -> Any:
             response.headers["WWW-Authenticate"] = "Bearer"
         else:
             response = await _answered(request, handler)
-        await _send(_with_origin(response, request), request, READ_TIMES * service.limits.idle_s)
+        await _send(response, request, READ_TIMES * service.limits.idle_s)
         return response
 
     return middleware
@@ -131,7 +137,7 @@ async def _send(response: web.StreamResponse, request: web.Request, patience_s: 
         await response.prepare(request)
         await response.write_eof()
 
-    if response.prepared:  # a WebSocket
+    if response.prepared:  # a WebSocket, or events
         return
     try:
         await asyncio.wait_for(send(), patience_s)
@@ -173,15 +179,9 @@ def error_response(status: int, message: str, code: str) -> web.StreamResponse:
     return web.json_response(body, status=status, headers=headers)
 
 
-def _with_origin(response: web.StreamResponse, request: web.Request, *, preflight: bool = False) -> web.StreamResponse:
-    """Let the page that asked, which is allowed, read the response."""
+async def _let_pages_read(access: Access, request: web.Request, response: web.StreamResponse) -> None:
+    """Let the page that asked, if it is allowed, read the response."""
     origin = request.headers.get("Origin")
-    if origin is None or response.prepared:
-        return response
-    response.headers["Access-Control-Allow-Origin"] = origin
-    response.headers["Vary"] = "Origin"
-    if preflight:
-        response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
-        response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_S)
-    return response
+    if origin is not None and access.refusal(request) is None:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Vary"] = "Origin"

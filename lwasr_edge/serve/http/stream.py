@@ -6,15 +6,12 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from lwasr_edge.chunking import STREAM_HOP_MS
-from lwasr_edge.errors import AudioError, LimitError, LwasrError, OptionError
-from lwasr_edge.serve.pcm import PcmFormat
+from lwasr_edge.errors import AudioError, LimitError, LwasrError
+from lwasr_edge.serve.http.stream_settings import parse_settings
 from lwasr_edge.serve.session import Session, open_session
 from lwasr_edge.utterance import EndpointRules
 from lwasr_edge.validate import shown
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lwasr_edge.serve")
 
-SETTINGS = ("format", "rate", "width", "channels", "hop_ms", "right_context_ms", "silence_s", "endpoint", "language")
-FORMATS = ("pcm", "float")
 # Other reasons: 1013, "try again later".
 CLOSE_CODES = {
     "stopping": WSCloseCode.GOING_AWAY,
@@ -35,7 +30,6 @@ CLOSE_CODES = {
     "idle": WSCloseCode.POLICY_VIOLATION,
     "session": WSCloseCode.POLICY_VIOLATION,
 }
-MAX_OVERLAP = 16  # right context / hop
 MAX_REASON_BYTES = 120  # of a close frame
 
 
@@ -61,8 +55,11 @@ async def stream_socket(request: web.Request, service: Service, rules: EndpointR
         await client.end_with(error)
     except (ConnectionError, RuntimeError) as error:  # the latter is aiohttp's for a socket that is closing
         log.debug("stream: a client is gone: %s", error)
-    if client.reads_nothing and request.transport is not None:
-        request.transport.abort()  # closing would wait until everything is sent
+    transport = request.transport
+    if transport is not None and client.reads_nothing:
+        transport.abort()  # closing would wait until everything is sent
+    elif transport is not None and transport.get_write_buffer_size():
+        asyncio.get_running_loop().call_later(limits.idle_s, transport.abort)
     return socket
 
 
@@ -167,71 +164,6 @@ class _StreamClient:
         except asyncio.TimeoutError:
             self.reads_nothing = True
             raise ConnectionError(f"results must be read within {idle_s:g} s") from None
-
-
-def parse_settings(given: Mapping[str, Any], rules: EndpointRules, language: str) -> tuple[PcmFormat, dict[str, Any]]:
-    """The format of the samples, and the options of `Recognizer.stream`.
-
-    Args:
-        given: texts of an address, or values of JSON.
-        rules: default end-points.
-        language: of the model.
-
-    Raises:
-        OptionError, AudioError: an unknown setting, or an invalid value.
-    """
-    unknown = set(given) - set(SETTINGS)
-    if unknown:
-        raise OptionError(f"settings must be among {', '.join(SETTINGS)}, got {shown(min(unknown))}")
-    form = given.get("format", "pcm")
-    if form not in FORMATS:
-        raise AudioError(
-            f"format must be pcm or float, got {shown(form)}: decode it first, or post files to "
-            "/v1/audio/transcriptions"
-        )
-    wanted = given.get("language", language)
-    if str(wanted).lower().replace("_", "-").partition("-")[0] != language:
-        raise OptionError(f"language must be {language}, got {shown(wanted)}")
-    numbers = {
-        name: _number(name, given[name])
-        for name in ("rate", "width", "channels", "hop_ms", "right_context_ms", "silence_s")
-        if name in given
-    }
-    is_float = form == "float"
-    width = numbers.get("width", 4 if is_float else 2)
-    pcm = PcmFormat(numbers.get("rate", 16_000), width, numbers.get("channels", 1), is_float)
-    if "silence_s" in numbers:
-        rules = replace(rules, silence_after_speech_s=numbers["silence_s"])
-    endpoint = str(given.get("endpoint", True)).lower()
-    if endpoint not in ("true", "false"):
-        raise OptionError(f"endpoint must be true or false, got {shown(given['endpoint'])}")
-    settings: dict[str, Any] = {"endpoint": rules if endpoint == "true" else None}
-    settings |= {name: numbers[name] for name in ("hop_ms", "right_context_ms") if name in numbers}
-    _check_cost(numbers.get("hop_ms", STREAM_HOP_MS), numbers.get("right_context_ms", 0))
-    return pcm, settings
-
-
-def _check_cost(hop_ms: Any, right_context_ms: Any) -> None:
-    """Refuse a client that would take a processor for itself: every hop, all of the right context is recognised again.
-
-    Raises:
-        OptionError: the right context is too long for the hop.
-    """
-    are_numbers = isinstance(hop_ms, (int, float)) and isinstance(right_context_ms, (int, float))
-    if are_numbers and right_context_ms > MAX_OVERLAP * hop_ms:
-        got = f"{shown(right_context_ms)} and {shown(hop_ms)}"
-        raise OptionError(f"right_context_ms must be at most {MAX_OVERLAP} times hop_ms, got {got}")
-
-
-def _number(name: str, value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise OptionError(f"{name} must be a number, got {shown(value)}") from None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from aiohttp.multipart import BadContentDispositionHeader, BadContentDisposition
 
 from lwasr_edge.errors import AudioError, LimitError, LwasrError, OptionError
 from lwasr_edge.serve.http.openai_forms import verbose_json
+from lwasr_edge.serve.http.server_sent import send_events
 from lwasr_edge.serve.service import to_its_end
 from lwasr_edge.validate import shown
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from lwasr_edge.serve.service import Service
 
 RESPONSE_FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
+STREAMED_FORMATS = ("json", "text")
 GRANULARITIES = ("segment", "word")
-OTHER_NAMES = ("default", "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")  # that clients have built in
+# That clients have built in.
+OTHER_NAMES = ("default", "whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 MAX_FIELD_BYTES = 65_536
 MAX_PARTS = 64
 MIN_BYTES_PER_S = 1_000  # after `idle_s`: slow uploads must not keep others out
@@ -67,8 +70,8 @@ class TranscriptionForm:
             raise OptionError(
                 f"response_format must be one of {', '.join(RESPONSE_FORMATS)}, got {shown(self.response_format)}"
             )
-        if self.values.get("stream", "false").lower() not in ("false", "0", ""):
-            raise OptionError("stream must be false, got true: use the WebSocket /v1/stream for events")
+        if self.is_streamed and self.response_format not in STREAMED_FORMATS:
+            raise OptionError(f"stream needs response_format json or text, got {self.response_format}")
         unknown = [name for name in self.granularities if name not in GRANULARITIES]
         if unknown:
             raise OptionError(f"timestamp_granularities[] must be segment or word, got {shown(unknown[0])}")
@@ -76,6 +79,11 @@ class TranscriptionForm:
             raise OptionError(
                 f"timestamp_granularities[] needs response_format verbose_json, got {self.response_format}"
             )
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the text is sent as events while it is recognised."""
+        return self.values.get("stream", "false").lower() not in ("false", "0", "", "null")
 
     @property
     def response_format(self) -> str:
@@ -98,6 +106,10 @@ async def create_transcription(request: web.Request, service: Service) -> web.St
             form = await asyncio.wait_for(_read_form(request, service, file), service.limits.session_s)
             info = service.recognizer.info
             form.check(info.name, info.language or "en")
+            if form.is_streamed:
+                response = await send_events(request, service, file)
+                result = "ok"
+                return response
             transcript = await service.transcribe(file)
             result = "ok"
             return await asyncio.to_thread(_response, form, transcript, service)  # hours of words

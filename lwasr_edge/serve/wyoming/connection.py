@@ -18,7 +18,7 @@ from lwasr_edge.errors import AudioError, LimitError, LwasrError
 from lwasr_edge.events import Event, Final
 from lwasr_edge.serve.pcm import PcmFormat
 from lwasr_edge.serve.session import Session, open_session
-from lwasr_edge.serve.wyoming.protocol import describe, read_event
+from lwasr_edge.serve.wyoming.protocol import MAX_HEADER_BYTES, describe, read_event
 from lwasr_edge.utterance import EndpointRules
 from lwasr_edge.validate import shown
 
@@ -31,6 +31,8 @@ log = logging.getLogger("lwasr_edge.serve")
 
 SILENCE_S = {"aggressive": 0.4, "relaxed": 1.3}  # of `vad_sensitivity`, if the service finds the end of commands
 NOBODY_SPEAKS_S = 8.0  # ... and gives up
+DISCARD_S = 5.0  # in which a client that got an error may finish what it sends
+STOPPING_S = 1.0  # ... when the service ends
 IDLE_CONNECTION = 20  # times `idle_s`, between two requests
 
 
@@ -158,18 +160,21 @@ class WyomingConnection:
     async def _show(self, event: Event) -> None:
         if not isinstance(event, Final) or not event.text:
             return
-        if not self._texts:
-            await self._write(TranscriptStart(language=self._language).event())
+        await self._begin_answer()
         await self._write(TranscriptChunk(text=(" " if self._texts else "") + event.text).event())
         self._texts.append(event.text)
 
+    async def _begin_answer(self) -> None:
+        if not self._texts:
+            await self._write(TranscriptStart(language=self._language).event())
+
     async def _answer(self) -> None:
-        """The transcript, which ends the session."""
-        text, is_streamed = " ".join(self._texts), bool(self._texts)
+        """The transcript, which ends the session; without words, it has no chunks."""
+        await self._begin_answer()
+        text = " ".join(self._texts)
         self._end_session()
         await self._write(Transcript(text=text, language=self._language).event())
-        if is_streamed:
-            await self._write(TranscriptStop().event())
+        await self._write(TranscriptStop().event())
 
     def _end_session(self) -> None:
         if self._session is not None:
@@ -184,8 +189,20 @@ class WyomingConnection:
 
     async def _refuse(self, text: str, code: str) -> None:
         log.debug("wyoming: %s", text)
+        self._end_session()  # others may have its stream now
         with contextlib.suppress(LimitError, OSError):
             await self._write(Error(text=text, code=code).event())
+            await self._discard(STOPPING_S if code == "stopping" else DISCARD_S)
+
+    async def _discard(self, at_most_s: float) -> None:
+        """Read what the client still sends, or it gets a reset connection instead of the error."""
+        with contextlib.suppress(asyncio.TimeoutError, NotImplementedError, ValueError):
+            self._writer.write_eof()
+            await asyncio.wait_for(self._read_to_end(), at_most_s)
+
+    async def _read_to_end(self) -> None:
+        while await self._reader.read(MAX_HEADER_BYTES):
+            pass
 
     async def _write(self, message: Any) -> None:
         """Send an event.
