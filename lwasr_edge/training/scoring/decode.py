@@ -49,6 +49,8 @@ def corpus_log_probs(
     store: WaveformStore,
     chunking: Chunking | None = None,
     batch_s: float = 160,
+    *,
+    quiet: bool = False,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield the index of each utterance and its log-probabilities (U, V) in float32, longest utterance first.
 
@@ -58,9 +60,10 @@ def corpus_log_probs(
         store: their samples, for the model's device.
         chunking: in encoder frames, as in a stream; None for full context.
         batch_s: seconds of audio in a batch.
+        quiet: show no progress.
     """
     total = len(corpus.utterances)
-    with tqdm(total=total, desc="transcribe", unit="file", mininterval=1, leave=False) as progress:
+    with tqdm(total=total, desc="transcribe", unit="file", mininterval=1, leave=False, disable=quiet) as progress:
         for indices in batches_by_duration(corpus, batch_s):
             batch = store.batch(indices)
             log_probs, lengths = model.log_probs(batch.waveform, batch.n_samples, chunking)
@@ -75,10 +78,12 @@ def transcribe_corpus(
     store: WaveformStore,
     chunking: Chunking | None = None,
     batch_s: float = 160,
+    *,
+    quiet: bool = False,
 ) -> list[str]:
     """Greedy transcripts in the order of the corpus; for the arguments see `corpus_log_probs`."""
     texts = [""] * len(corpus.utterances)
-    for index, log_probs in corpus_log_probs(model, corpus, store, chunking, batch_s):
+    for index, log_probs in corpus_log_probs(model, corpus, store, chunking, batch_s, quiet=quiet):
         texts[index] = tokens_to_text(greedy_tokens(log_probs, model.config.blank_id), model.config.vocabulary)
     return texts
 

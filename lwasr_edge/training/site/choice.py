@@ -1,0 +1,116 @@
+"""When a training ends and which weights are kept: chosen on recordings that are neither trained on nor reported."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lwasr_edge.files import write_bytes
+from lwasr_edge.training.data.batches import WaveformStore
+from lwasr_edge.training.data.corpus import Corpus
+from lwasr_edge.training.loop.logs import read_log
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.quantized import quantized_copy
+from lwasr_edge.training.scoring.decode import transcribe_corpus
+from lwasr_edge.training.scoring.scores import score
+
+SITE, NOISE, GENERAL = "site", "noise", "general"  # sets of recordings
+SHARES = (1.0, 0.7, 0.4)  # of the way from the weights before to those after (arXiv 2109.01903)
+PATIENCE = 2  # evaluations without gain that end a training
+FREE_LOSS = 0.2  # errors in a hundred words of general speech that do not count
+LOSS_WEIGHT = 0.15  # of each more, where 1 is all errors at the site
+MEMORY_S = 60.0  # s of audio recognised at a time
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """Recordings to choose with."""
+
+    corpus: Corpus
+    store: WaveformStore
+
+    def wer(self, model: AcousticModel) -> float:
+        """Errors in a hundred words, greedy, with full context."""
+        found = transcribe_corpus(model, self.corpus, self.store, batch_s=MEMORY_S, quiet=True)
+        return 100 * score([one.text for one in self.corpus.utterances], found).wer
+
+
+class Choice:
+    """Measures a student in the course of its training.
+
+    Args:
+        folder: of the run; the student is saved there at each evaluation.
+        sets: by `SITE`, `NOISE` and `GENERAL`; those that there are.
+        before: the model before adaptation.
+    """
+
+    def __init__(self, folder: Path, sets: dict[str, Corpus], before: AcousticModel) -> None:
+        cpu = torch.device("cpu")
+        self.folder, self.model_before = folder, before
+        self.sets = {name: DevSet(corpus, WaveformStore(corpus, cpu)) for name, corpus in sets.items()}
+        self.before = self.measure(before)
+
+    def measure(self, model: AcousticModel) -> dict[str, float]:
+        """Errors in a hundred words of each set."""
+        training = model.training
+        model.eval()
+        found = {name: round(one.wer(model), 3) for name, one in self.sets.items()}
+        model.train(training)
+        return found
+
+    def cost(self, wers: dict[str, float]) -> float:
+        """Errors at the site relative to those before, plus what general speech lost; less is better."""
+        wanted = [name for name in (SITE, NOISE) if name in wers]
+        kept = [wers[name] / max(self.before[name], 0.5) for name in wanted]
+        lost = wers.get(GENERAL, 0.0) - self.before.get(GENERAL, 0.0) - FREE_LOSS
+        return sum(kept) / max(1, len(kept)) + LOSS_WEIGHT * max(0.0, lost)
+
+    def evaluate(self, student: AcousticModel, step: int) -> dict[str, float]:
+        """Measure a student, and save its weights, those before quantisation, in the run's folder."""
+        buffer = io.BytesIO()
+        torch.save(student.state_dict(), buffer)
+        write_bytes(self.weights(step), buffer.getvalue())
+        return self.measure(quantized_copy(student))
+
+    def weights(self, step: int) -> Path:
+        """Where the weights of a step are saved."""
+        return self.folder / f"weights{step}.pt"
+
+    def costs(self) -> list[tuple[float, int]]:
+        """Cost and step of each evaluation so far, of this run and of those that it resumed."""
+        entries = [(one["wer"], one["step"]) for one in read_log(self.folder) if isinstance(one.get("wer"), dict)]
+        return [(self.cost(wers), step) for wers, step in entries if set(wers) == set(self.before)]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last evaluations brought no gain."""
+        costs = [1.0, *(cost for cost, _ in self.costs())]
+        return len(costs) > PATIENCE and min(costs[-PATIENCE:]) >= min(costs[:-PATIENCE])
+
+    def best(self) -> tuple[AcousticModel | None, dict[str, object]]:
+        """The best average of the weights before and after, and how it was chosen; None if none is better."""
+        _, step = min(self.costs())
+        after = copy.deepcopy(self.model_before)
+        after.load_state_dict(torch.load(self.weights(step), weights_only=True))
+        found = []
+        for share in SHARES:
+            model = mixed(self.model_before, after, share)
+            wers = self.measure(quantized_copy(model))
+            found.append((self.cost(wers), share, wers, model))
+        cost, share, wers, model = min(found, key=lambda one: (one[0], -one[1]))
+        how: dict[str, object] = {"step": step, "share": share, "before": self.before, "after": wers}
+        return (model if cost < 1 else None), how
+
+
+def mixed(before: AcousticModel, after: AcousticModel, share: float) -> AcousticModel:
+    """The weighted mean of two models of one architecture; buffers are those of `after`."""
+    model = copy.deepcopy(after)
+    with torch.no_grad():
+        own = dict(model.named_parameters())
+        for name, value in before.named_parameters():
+            own[name].lerp_(value, 1 - share)
+    return model
