@@ -40,6 +40,11 @@ class LossWeights:
         """Whether any loss compares with the reference."""
         return any((self.mse, self.clip, self.kl, self.hidden))
 
+    @property
+    def compares_layers(self) -> bool:
+        """Whether any loss compares outputs of layers with the reference's; the others compare posteriors."""
+        return any((self.mse, self.clip, self.hidden))
+
 
 @dataclass(frozen=True)
 class Example:

@@ -111,7 +111,8 @@ class Trainer:
         if run.schedule.batches_per_step % world.size:
             n_batches = run.schedule.batches_per_step
             raise OptionError(f"--batches-per-step must be a multiple of the {world.size} processes, got {n_batches}")
-        check_family(family.students, reference if compares else None)
+        by_layer = weights.compares_layers or run.schedule.layer_steps > 0
+        check_family(family.students, reference if compares else None, by_layer=by_layer)
         self.run, self.family, self.weights = run, family, weights
         self.schedule, self.folder, self.world, self.device = run.schedule, run.folder, world, device
         self.batches = Batches(run.corpus, run.schedule.batch_s, run.schedule.seed)

@@ -21,11 +21,12 @@ from lwasr_edge.site.remark import Remark
 from lwasr_edge.site.reports.adapted import Compared, adapted_page, adapted_text
 from lwasr_edge.site.reports.language import Strings
 from lwasr_edge.site.word_list import read_list, speakable
+from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.model.quantized import quantized_copy
 from lwasr_edge.training.site import place as places
 from lwasr_edge.training.site.card import Base, checked_name, data_statement, plain_name, write_card
-from lwasr_edge.training.site.compare import BETTER, KEPT, compare, decide, held_out_sets, recognise
+from lwasr_edge.training.site.compare import BETTER, compare, decide, held_out_sets, recognise
 from lwasr_edge.training.site.fit import Settings, SiteTrainer, fit, limit_steps, prepare
 from lwasr_edge.training.site.general import General, read_general
 from lwasr_edge.training.site.material import Material, read_material
@@ -86,24 +87,25 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
     _announce(trainer, job.settings, bar)
     model, how = fit(trainer, bar.steps(trainer.schedule.steps))
     comparisons: list[Compared] = []
-    decision = KEPT
     if model is not None:
-        staging = _fresh(work / "place")
-        save_checkpoint(
-            staging / places.CHECKPOINT_FILE, quantized_copy(model), load_checkpoint(job.base.checkpoint)[1], half=True
-        )
         bar.enter("exporting")
-        language = job.recognizer.info.language
-        places.export_int8(staging / places.CHECKPOINT_FILE, staging / places.MODEL_FILE, job.name, language, job.base)
+        after = _exported(model, job, _fresh(work / "place"))
         bar.enter("comparing")
-        before = recognise(sets, job.recognizer, job.phrases, lambda done: bar.share(done / 2))
-        after = recognise(
-            sets, Recognizer(staging / places.MODEL_FILE), job.phrases, lambda done: bar.share(0.5 + done / 2)
-        )
-        comparisons = compare(sets, before, after)
-        decision = decide(comparisons, args.max_general_loss)
+        errors = recognise(sets, job.recognizer, job.phrases, lambda done: bar.share(done / 2))
+        errors_after = recognise(sets, after, job.phrases, lambda done: bar.share(0.5 + done / 2))
+        comparisons = compare(sets, errors, errors_after)
+    decision = decide(comparisons, args.max_general_loss)
     bar.close()
     return _conclude(args, job, material, comparisons, decision, how)
+
+
+def _exported(model: AcousticModel, job: Job, staging: Path) -> Recognizer:
+    """Write the checkpoint and the int8 file of a model into an empty folder, and open the latter."""
+    checkpoint, file = staging / places.CHECKPOINT_FILE, staging / places.MODEL_FILE
+    tokenizer = load_checkpoint(job.base.checkpoint)[1]
+    save_checkpoint(checkpoint, quantized_copy(model), tokenizer, half=True)
+    places.export_int8(checkpoint, file, job.name, job.recognizer.info.language, job.base)
+    return Recognizer(file)
 
 
 def _job(args: argparse.Namespace) -> Job:
@@ -182,7 +184,8 @@ def _announce(trainer: SiteTrainer, settings: Settings, bar: Bar) -> None:
     bar.write(
         f"this will take about {minutes} minutes here: {steps} steps of {step_s:.1f} s, then export and comparison"
     )
-    bar.enter("training", steps * step_s)
+    bar.expect("training", steps * step_s)
+    bar.enter("training")
 
 
 def _fresh(folder: Path) -> Path:

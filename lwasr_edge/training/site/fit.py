@@ -41,6 +41,7 @@ WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=1.0, hidden=0.0, ctc=1.0)
 ALONE_WEIGHTS = replace(WEIGHTS, kl=0.3)  # without other speech, the site's own recordings hold the model where it was
 STUDENT = "site"
 STEPS = (120, 300)  # fewest and most
+EPOCHS = 4
 SAVE_EVERY = 20  # steps
 N_DEV = 40  # recordings of noise
 IN_MEMORY_S = 3 * 3600.0  # s of audio, 350 MB; more is kept in a file
@@ -177,7 +178,8 @@ def fit(trainer: SiteTrainer, bar: Any) -> tuple[AcousticModel | None, dict[str,
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is saved.
     """
     trainer.bar = bar
-    trainer.resume()
+    if trainer.resume():
+        bar.update(trainer.step)
     student = trainer.family.students[STUDENT]
     trainer.train(lambda: trainer.choice.evaluate(student, trainer.step))
     return trainer.choice.best()
@@ -204,20 +206,22 @@ def _targets(corpus: Corpus, model: AcousticModel, tokenizer: bytes) -> tuple[li
 
 
 def _schedule(settings: Settings, material: Material) -> Schedule:
-    """Steps by the amount of material: ten times its audio, within `STEPS`."""
-    wanted = 10 * 60 * (material.minutes("train") + material.minutes("speech")) / settings.batch_s
+    """Steps by the amount of material: `EPOCHS` times its audio, within `STEPS`."""
+    wanted = EPOCHS * 60 * (material.minutes("train") + material.minutes("speech")) / settings.batch_s
     steps = STEPS[1] if material.is_noise_only else int(min(STEPS[1], max(STEPS[0], wanted)))
+    steps = settings.steps or steps
+    every = max(1, steps // settings.evaluations)
     return Schedule(
-        steps=settings.steps or steps,
+        steps=steps,
         batch_s=settings.batch_s,
         learning_rate=settings.learning_rate,
-        warmup_steps=min(20, (settings.steps or steps) // 5),
+        warmup_steps=min(20, steps // 5),
         full_context_probability=0.5,
         chunk_frames=(16, 16, 32, 100),
         look_ahead_frames=(4, 8, 8, 16),
         seed=settings.seed,
-        save_every=SAVE_EVERY,
-        evaluate_every=max(1, (settings.steps or steps) // settings.evaluations),
+        save_every=min(SAVE_EVERY, every),
+        evaluate_every=every,
     )
 
 
