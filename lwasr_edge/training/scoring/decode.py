@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from lwasr_edge.chunking import Chunking
@@ -27,6 +30,25 @@ def collapse(path: torch.Tensor, blank_id: int) -> list[int]:
 def greedy_tokens(log_probs: torch.Tensor, blank_id: int) -> list[int]:
     """Greedy CTC decoding: the best token of each frame, collapsed. (U, V) -> at most U ids"""
     return collapse(log_probs.argmax(1), blank_id)
+
+
+class BestTokens(NamedTuple):
+    """What greedy decoding with any blank penalty needs of an utterance of U frames."""
+
+    blank: Tensor  # (U,) log-probability of the blank
+    best: Tensor  # (U,) log-probability of the best other token
+    tokens: Tensor  # (U,) that token
+
+    @classmethod
+    def of(cls, log_probs: Tensor, blank_id: int) -> BestTokens:
+        """From an utterance's log-probabilities, (U, V)."""
+        others = log_probs.clone()
+        others[:, blank_id] = -math.inf
+        return cls(log_probs[:, blank_id].clone(), *others.max(1))
+
+    def path(self, penalty: float, blank_id: int) -> Tensor:
+        """(U,) the greedy token of each frame."""
+        return torch.where(self.blank - penalty > self.best, blank_id, self.tokens)
 
 
 def tokens_to_text(tokens: list[int], vocabulary: tuple[str, ...]) -> str:

@@ -26,6 +26,7 @@ from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoin
 from lwasr_edge.training.model.quantized import quantized_copy
 from lwasr_edge.training.site import place as places
 from lwasr_edge.training.site.card import Base, checked_name, data_statement, plain_name, write_card
+from lwasr_edge.training.site.choice import SITE
 from lwasr_edge.training.site.compare import BETTER, compare, decide, held_out_sets, recognise
 from lwasr_edge.training.site.fit import Settings, SiteTrainer, fit, limit_steps, prepare
 from lwasr_edge.training.site.general import General, read_general
@@ -91,7 +92,8 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
         bar.enter("exporting")
         after = _exported(model, job, _fresh(work / "place"))
         bar.enter("comparing")
-        errors = recognise(sets, job.recognizer, job.phrases, lambda done: bar.share(done / 2))
+        known = {SITE: [item.errors for item in material.held_out]} if material.held_out else {}
+        errors = recognise(sets, job.recognizer, job.phrases, lambda done: bar.share(done / 2), known)
         errors_after = recognise(sets, after, job.phrases, lambda done: bar.share(0.5 + done / 2))
         comparisons = compare(sets, errors, errors_after)
     decision = decide(comparisons, args.max_general_loss)

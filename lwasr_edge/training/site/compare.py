@@ -57,6 +57,7 @@ def recognise(
     recognizer: Recognizer,
     phrases: PhraseList | None,
     progress: Callable[[float], object],
+    known: dict[str, list[int]] | None = None,
 ) -> dict[str, list[int]]:
     """Errors of each recording of each set; those of the site with the word list too, if there is one.
 
@@ -65,20 +66,22 @@ def recognise(
         recognizer: without phrases.
         phrases: the site's word list.
         progress: called with the share that is done.
+        known: errors of sets that need not be recognised again.
     """
-    runs = [(name, items, recognizer) for name, items in sets.items()]
+    known = known or {}
+    runs = [(name, items, recognizer) for name, items in sets.items() if name not in known]
     if phrases is not None and SITE in sets:
         listed = recognizer.with_decoding(phrases=PhraseList(phrases.phrases, mode="bias", bonus=DEFAULT_STRENGTH))
         runs.append((SITE_LIST, sets[SITE], listed))
     total = sum(len(items) for _, items, _ in runs)
     done = 0
-    found: dict[str, list[int]] = {}
+    found = dict(known)
     for name, items, used in runs:
         found[name] = []
         for item in items:
             found[name].append(count_errors(item.words, item.read(used).split()))
             done += 1
-            progress(done / total)
+            progress(done / max(1, total))
     return found
 
 

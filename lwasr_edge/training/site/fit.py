@@ -67,7 +67,7 @@ class Settings:
     minutes: float | None = None  # of training at most; None for any
     batch_s: float = 12.0
     learning_rate: float = 4e-4
-    evaluations: int = 4  # in the course of the training; it ends early after two without gain
+    evaluations: int = 3  # in the course of the training; it ends early after two without gain
     seed: int = 1
 
 
@@ -148,6 +148,9 @@ def prepare(
     notes = {"site": json.dumps({"recordings": len(material.train), "general": general is not None})}
     weights = WEIGHTS if run.compared is not None else ALONE_WEIGHTS
     trainer = SiteTrainer(run, Family({STUDENT: copy.deepcopy(before)}, tokenizer, notes), weights, before)
+    if not material.noise:  # frozen, it costs a third less time; noise is learnt there too
+        for model in (trainer.family.students[STUDENT], trainer.copies.models[STUDENT]):
+            model.encoder.subsampling.requires_grad_(False)
     trainer.choice = Choice(folder, dev_sets(material, general), before)
     return trainer
 

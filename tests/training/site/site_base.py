@@ -1,4 +1,4 @@
-"""A small model to adapt, as an installed one, and a folder of recordings of its speakers."""
+"""A small model to adapt, as an installed one, and a folder of recordings: tones that its model file recognises."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import soundfile
-from small_models import DATA, TRANSCRIPTS, letters_tokenizer, small_model
+import tiny_model
+from small_models import letters_tokenizer, small_model
 
-from lwasr_edge import load_audio
-from lwasr_edge.export.metadata import Description
-from lwasr_edge.export.pipeline import export
 from lwasr_edge.files import sha256_of
 from lwasr_edge.training.model.checkpoint import save_checkpoint
 
+NAMES = {"one": ["\u2581one"], "two": ["\u2581two"], "three": ["\u2581three"], "four": ["\u2581four"]}
+
 
 def write_base(folder: Path, name: str = "base") -> Path:
-    """The folder of a random streaming model with its card and its checkpoint."""
+    """The folder of a model with its card and a checkpoint of random weights, which is not that of its file."""
     folder.mkdir(parents=True)
-    checkpoint, file = folder / "checkpoint.safetensors", folder / "model.onnx"
-    save_checkpoint(checkpoint, small_model(normalization="running"), letters_tokenizer())
-    export(checkpoint, file, "float32", Description(name))
+    file = folder / "model.onnx"
+    save_checkpoint(folder / "checkpoint.safetensors", small_model(normalization="running"), letters_tokenizer())
+    onnx.save(tiny_model.build_model(name=name), file)
     files = [{"path": file.name, "sha256": sha256_of(file), "bytes": file.stat().st_size}]
     card = {"name": name, "version": "1.2", "default": True, "licence": "CC BY 4.0", "files": files}
     (folder / "card.json").write_text(json.dumps(card | {"about": {"attribution": "made by a test"}}), encoding="utf-8")
@@ -29,16 +30,18 @@ def write_base(folder: Path, name: str = "base") -> Path:
 
 
 def write_site(folder: Path, count: int = 12, speakers: int = 4) -> Path:
-    """Recordings of tests/data at different levels, with a table of texts and speakers; and two without text."""
+    """Recordings of spoken numbers with a table of texts and speakers, and two of noise."""
+    from conftest import speak
+
     folder.mkdir(parents=True)
     random = np.random.default_rng(1)
     rows = ["file,text,speaker"]
-    names = list(TRANSCRIPTS)
     for number in range(count):
-        name = names[number % len(names)]
-        audio = load_audio(DATA / name)[: 16_000 * 4] * random.uniform(0.3, 0.9)
+        words = random.choice(list(NAMES), 4).tolist()
+        parts = [part for word in words for part in (*NAMES[word], 0.24)]
+        audio = speak(0.3, *parts, 0.3, level=random.uniform(0.1, 0.4))
         soundfile.write(folder / f"r{number:02d}.wav", audio + 1e-3 * random.standard_normal(len(audio)), 16_000)
-        rows.append(f'r{number:02d}.wav,"{TRANSCRIPTS[name]}",s{number % speakers}')
+        rows.append(f"r{number:02d}.wav,{' '.join(words)},s{number % speakers}")
     (folder / "texts.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     for number in range(2):
         soundfile.write(folder / f"noise{number}.wav", 0.05 * random.standard_normal(16_000 * 12), 16_000)

@@ -158,7 +158,7 @@ def test_a_place_from_a_folder(tmp_path: Path, home: Path, capsys, monkeypatch: 
     folder, place = write_site(tmp_path / "site a"), tmp_path / "hall 3"
     write_consents(folder, [Consent("Jane Doe", "commands", "2030-01-31", "2026-11-28T10:00:00+00:00", "jane")])
     words = tmp_path / "words.txt"
-    words.write_text("dog\n", encoding="utf-8")
+    words.write_text("three\n", encoding="utf-8")
     before = sorted(path.name for path in folder.rglob("*"))
     assert run_site(folder, "-o", place, "--steps", 4, "--words", words) == 0
     assert sorted(path.name for path in folder.rglob("*")) == sorted([*before, ".lwasr-site.json"])
