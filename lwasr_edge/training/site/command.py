@@ -36,8 +36,13 @@ from lwasr_edge.validate import number, printable, whole_number
 
 EXIT_KEPT = 3  # the model before is kept: no error, and nothing to install
 GENERAL_S = (900.0, 2400.0)  # s of general speech to mix in, at least and at most
-RECOGNITION_RTF = 0.03  # expected until it has been measured
 EXPORT_S = 40.0
+COMPARE_S = 60.0
+JOB_FILE = "job"  # identifies recordings and settings
+WITHOUT_GENERAL = (
+    "without --general, what is forgotten elsewhere is not measured; the model before adaptation is the teacher on the "
+    "site's own recordings, which keeps it near to where it was"
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def adapt_site(args: argparse.Namespace) -> int:
         LwasrError: options, recordings or a place that cannot be used.
     """
     job = _job(args)
-    bar = Bar({"reading": 60.0, "training": 300.0, "exporting": EXPORT_S, "comparing": 60.0})
+    bar = Bar({"reading": 60.0, "training": 300.0, "exporting": EXPORT_S, "comparing": COMPARE_S})
     try:
         return _stages(args, job, bar)
     finally:
@@ -76,6 +81,8 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
         args.folder, job.recognizer, args.noise, args.test, lambda done, total: bar.share(done / max(1e-9, total))
     )
     general = _general(args.general, material)
+    if general is None:
+        bar.write(WITHOUT_GENERAL)
     bar.write(_found(material, general))
     sets = held_out_sets(material, general)
     if not sets:
@@ -136,8 +143,6 @@ def _job(args: argparse.Namespace) -> Job:
 
 def _general(manifests: list[Path], material: Material) -> General | None:
     if not manifests:
-        say("without --general, what the model unlearns elsewhere is not measured: the model before adaptation is the")
-        say("teacher on the site's own recordings, which holds it near to where it was")
         return None
     least, most = GENERAL_S
     wanted = most if material.is_noise_only else max(least, 60 * material.minutes("train"))
@@ -160,13 +165,18 @@ def _found(material: Material, general: General | None) -> str:
 
 
 def _resume_or_begin(work: Path, job: Job, material: Material, general: General | None) -> None:
-    """Keep the state of an interrupted run of the same job; remove that of another."""
+    """Keep the state of an interrupted run of the same job; remove that of another.
+
+    Raises:
+        OptionError: the folder is not one of this command.
+    """
     names = [f"{i.sample.name} {i.sound.digest} {i.reference_words}" for i in [*material.train, *material.dev]]
     names += [one.id for one in [*material.speech, *material.noise, *(general.train if general else [])]]
     described = json.dumps([names, vars(job.settings), str(job.base.checkpoint)])
-    key = hashlib.sha256(described.encode()).hexdigest()
-    path = work / "job.json"
-    if work.is_dir() and not (path.is_file() and path.read_text(encoding="utf-8") == key):
+    key, path = hashlib.sha256(described.encode()).hexdigest(), work / JOB_FILE
+    if work.is_dir() and any(work.iterdir()) and not path.is_file():
+        raise OptionError(f"{work} must be the folder of an interrupted run, got another: remove it")
+    if path.is_file() and path.read_text(encoding="utf-8") != key:
         shutil.rmtree(work)
     work.mkdir(exist_ok=True)
     write_file(path, key)
@@ -182,7 +192,7 @@ def _announce(trainer: SiteTrainer, settings: Settings, bar: Bar) -> None:
         limit_steps(trainer, int(60 * settings.minutes / step_s))
     write_file(plan, str(trainer.schedule.steps))
     steps = trainer.schedule.steps
-    minutes = max(1, round((steps * step_s + EXPORT_S + 60) / 60))
+    minutes = max(1, round((steps * step_s + EXPORT_S + COMPARE_S) / 60))
     bar.write(
         f"this will take about {minutes} minutes here: {steps} steps of {step_s:.1f} s, then export and comparison"
     )
