@@ -137,6 +137,8 @@ def _divide_noise(material: Material, recordings: Sequence[Measured]) -> None:
             last = 0 if number % 3 == 2 else len(found)
         material.noise += found[:last]
         material.held_out_noise += found[last:]
+    if not material.held_out_noise and len(material.noise) > 1:
+        material.held_out_noise = [material.noise.pop()]
     kept_s = 0.0
     for number, piece in enumerate(material.noise):
         kept_s += piece.duration_s

@@ -46,3 +46,17 @@ def write_site(folder: Path, count: int = 12, speakers: int = 4) -> Path:
     for number in range(2):
         soundfile.write(folder / f"noise{number}.wav", 0.05 * random.standard_normal(16_000 * 12), 16_000)
     return folder
+
+
+def write_general(folder: Path, count: int = 16) -> Path:
+    """A manifest of spoken numbers, a speaker each."""
+    write_site(folder, count, speakers=count)
+    rows = (folder / "texts.csv").read_text(encoding="utf-8").splitlines()[1:]
+    path = folder / "general.jsonl"
+    entries = []
+    for row in rows:
+        name, text, speaker = row.split(",")
+        duration = soundfile.info(folder / name).duration
+        entries.append({"id": name, "audio_filepath": name, "duration": duration, "text": text, "speaker": speaker})
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    return path

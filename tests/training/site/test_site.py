@@ -8,9 +8,10 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from site_base import write_base, write_site
+from site_base import write_base, write_general, write_site
 
 from lwasr_edge import Recognizer
 from lwasr_edge.cli import main as lwasr
@@ -24,12 +25,16 @@ from lwasr_edge.site.reports.adapted import Compared
 from lwasr_edge.site.sound import Sound
 from lwasr_edge.site.texts import SpokenText
 from lwasr_edge.training.cli import main
+from lwasr_edge.training.data.corpus import load_corpus
+from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.site import material as materials
 from lwasr_edge.training.site.choice import Choice, mixed
 from lwasr_edge.training.site.command import EXIT_KEPT
-from lwasr_edge.training.site.compare import BETTER, FORGOT, KEPT, decide
-from lwasr_edge.training.site.material import Material, pieces
+from lwasr_edge.training.site.compare import BETTER, FORGOT, KEPT, decide, held_out_sets
+from lwasr_edge.training.site.fit import training_corpus
+from lwasr_edge.training.site.general import in_noise, read_general
+from lwasr_edge.training.site.material import Material, pieces, read_material
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,34 @@ def test_long_recordings_without_text_are_cut() -> None:
     assert [(one.offset_s, one.duration_s) for one in found] == [(0, 10), (10, 10), (20, 5.5)]
     assert [one.duration_s for one in pieces(recording(1, duration_s=20.4, text=None))] == [10, 10]
     assert pieces(recording(1, duration_s=0.4, text=None)) == []
+
+
+def test_noise_and_speech_without_texts(tmp_path: Path, base: Path) -> None:
+    """With no text at all there are speech to learn from, noise to learn in, and general speech in it to compare on."""
+    folder = write_site(tmp_path / "site", count=3)
+    (folder / "texts.csv").unlink()
+    found = read_material(folder, Recognizer(base / "model.onnx"))
+    assert {one.id for one in found.speech} == {"r00.wav", "r01.wav", "r02.wav"} and found.is_noise_only
+    assert len(found.noise) == 3 and len(found.held_out_noise) == 1
+    assert [one.duration_s for one in (*found.noise, *found.held_out_noise)] == pytest.approx([10, 2, 10, 2])
+    general = read_general([write_general(tmp_path / "general")], train_s=20.0)
+    parts = [{one.speaker for one in part} for part in (general.train, general.dev, general.held_out)]
+    assert all(parts) and not parts[0] & (parts[1] | parts[2])
+    assert sum(one.duration_s for one in general.train) < 25
+    assert set(held_out_sets(found, general)) == {"general", "noise"}
+    corpus, is_site = training_corpus(found, general, tmp_path)
+    assert len(corpus.utterances) == 3 + len(general.train) and not any(is_site)
+
+
+def test_noise_is_added_at_the_same_ratios_each_time(tmp_path: Path) -> None:
+    speech = load_corpus(read_manifest(write_general(tmp_path / "general", 4)))
+    noise = speech.select([3])
+    mixed, again = in_noise(speech, noise), in_noise(speech, noise)
+    assert (mixed.samples == again.samples).all()
+    for index in range(3):
+        added = mixed.waveform(index) - speech.waveform(index)
+        ratio_db = 10 * np.log10((speech.waveform(index) ** 2).mean() / (added**2).mean())
+        assert -0.1 <= ratio_db <= 10.1
 
 
 def compared(name: str, before: int, after: int, spread: int = 0) -> Compared:
