@@ -66,7 +66,7 @@ class Settings:
     steps: int | None = None  # None: chosen by the amount of material
     minutes: float | None = None  # of training at most; None for any
     batch_s: float = 12.0
-    learning_rate: float = 4e-4
+    learning_rate: float = 3e-4
     evaluations: int = 3  # in the course of the training; it ends early after two without gain
     seed: int = 1
 
