@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lwasr_edge.cli.command import install_line
 from lwasr_edge.errors import MissingExtraError, OptionError, OutputError
-from lwasr_edge.files import read_regular
+from lwasr_edge.files import read_regular, sha256_of
 from lwasr_edge.hub.card import CARD_NAME, MAX_CARD_BYTES
 from lwasr_edge.hub.catalog import find_model, installed_models
 from lwasr_edge.hub.install import replace_folder
@@ -65,18 +65,21 @@ def find_base(model: str | None, checkpoint: Path | None) -> Base:
 
     Raises:
         ModelNotFoundError: no such model.
-        OptionError: no checkpoint.
+        OptionError: no checkpoint, or that of another model.
     """
     path = find_model(model)
     found = checkpoint or path.parent / CHECKPOINT_FILE
     if not found.is_file():
         raise OptionError(
-            f"the model to adapt must have its {CHECKPOINT_FILE} beside {path}, got none: take it from the source "
-            "repository, models/NAME, or name it with --checkpoint FILE"
+            f"the model to adapt must have its {CHECKPOINT_FILE} beside {path}, got none: name it with --checkpoint "
+            "FILE; those of the package are in the source repository, models/NAME, that of a site's model in its PLACE"
         )
     installed = next((one for one in installed_models() if one.path == path), None)
     fields = {} if installed is None else installed.card.fields
     about = fields.get("about") if isinstance(fields.get("about"), dict) else {}
+    wanted = (about or {}).get("checkpoint_sha256")
+    if wanted is not None and wanted != sha256_of(found):
+        raise OptionError(f"--checkpoint must be that of the model {path}, got {found}: name the model with --model")
     name = path.parent.name if installed is None else installed.card.name
     version = "" if installed is None else installed.card.version
     attribution = str((about or {}).get("attribution", ""))

@@ -15,6 +15,7 @@ from site_base import write_base, write_general, write_site
 
 from lwasr_edge import Recognizer
 from lwasr_edge.cli import main as lwasr
+from lwasr_edge.errors import OptionError
 from lwasr_edge.hub.card import read_card
 from lwasr_edge.hub.catalog import installed_model
 from lwasr_edge.site.consent import Consent, write_consents
@@ -35,6 +36,7 @@ from lwasr_edge.training.site.compare import BETTER, FORGOT, KEPT, decide, held_
 from lwasr_edge.training.site.fit import training_corpus
 from lwasr_edge.training.site.general import in_noise, read_general
 from lwasr_edge.training.site.material import Material, pieces, read_material
+from lwasr_edge.training.site.place import find_base
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +278,16 @@ def test_one_line_errors(tmp_path: Path, home: Path, capsys, arguments: list[str
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lwasr-train: error:")]
     assert len(errors) == 1 and message in errors[0]
     assert not (tmp_path / "place").exists()
+
+
+def test_the_checkpoint_must_be_that_of_the_model(tmp_path: Path, home: Path) -> None:
+    assert find_base(None, None).name == "base"
+    card = json.loads((find_base("base", None).checkpoint.parent / "card.json").read_text(encoding="utf-8"))
+    folder = write_base(tmp_path / "home" / "models" / "other", "other")
+    card |= {"name": "other", "about": {"checkpoint_sha256": "0" * 64}}
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(OptionError, match="must be that of the model"):
+        find_base("other", None)
 
 
 def test_noise_alone_needs_speech_to_be_compared_on(tmp_path: Path, home: Path, capsys) -> None:
