@@ -23,7 +23,8 @@ SHARES = (1.0, 0.6)  # of the way from the weights before to those after (arXiv 
 # Taken from the logit of the blank. Training in noise makes a model unsure, and one that is unsure emits blanks: words
 # are deleted. See `lwasr-train blank-penalty`.
 PENALTIES = (0.0, 0.5, 1.0, 1.5, 2.0)  # nats
-PATIENCE = 2  # evaluations without gain that end a training
+PATIENCE = 2  # evaluations that are worse by more than `TOLERANCE` end a training
+TOLERANCE = 0.1  # of the cost: few recordings, and a learning rate that is still high, make it look worse than it is
 FREE_LOSS = 0.2  # errors in a hundred words of general speech that do not count
 LOSS_WEIGHT = 0.15  # of each more, where 1 is all errors at the site
 MEMORY_S = 60.0  # s of audio recognised at a time
@@ -104,9 +105,9 @@ class Choice:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last evaluations brought no gain."""
+        """Whether the last evaluations were clearly worse than those before."""
         costs = [1.0, *(cost for cost, _ in self.costs())]
-        return len(costs) > PATIENCE and min(costs[-PATIENCE:]) >= min(costs[:-PATIENCE])
+        return len(costs) > PATIENCE and min(costs[-PATIENCE:]) > (1 + TOLERANCE) * min(costs[:-PATIENCE])
 
     def best(self) -> tuple[AcousticModel | None, dict[str, object]]:
         """The best average of the weights before and after, and how it was chosen; None if none is better."""

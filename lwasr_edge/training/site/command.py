@@ -36,7 +36,7 @@ from lwasr_edge.validate import number, printable, whole_number
 
 EXIT_KEPT = 3  # the model before is kept: no error, and nothing to install
 GENERAL_S = (900.0, 2400.0)  # s of general speech to mix in, at least and at most
-EXPORT_S = 40.0
+EXPORT_S = 90.0
 COMPARE_S = 60.0
 JOB_FILE = "job"  # identifies recordings and settings
 WITHOUT_GENERAL = (

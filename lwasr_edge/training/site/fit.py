@@ -67,7 +67,7 @@ class Settings:
     minutes: float | None = None  # of training at most; None for any
     batch_s: float = 12.0
     learning_rate: float = 3e-4
-    evaluations: int = 3  # in the course of the training; it ends early after two without gain
+    evaluations: int = 3  # in the course of the training; it ends early after two that are clearly worse
     seed: int = 1
 
 
