@@ -213,7 +213,7 @@ def _schedule(settings: Settings, material: Material) -> Schedule:
     wanted = EPOCHS * 60 * (material.minutes("train") + material.minutes("speech")) / settings.batch_s
     steps = STEPS[1] if material.is_noise_only else int(min(STEPS[1], max(STEPS[0], wanted)))
     steps = settings.steps or steps
-    every = max(1, steps // settings.evaluations)
+    every = -(-steps // settings.evaluations)
     return Schedule(
         steps=steps,
         batch_s=settings.batch_s,
@@ -230,12 +230,12 @@ def _schedule(settings: Settings, material: Material) -> Schedule:
 
 def limit_steps(trainer: SiteTrainer, most: int) -> None:
     """Take at most so many steps, and no fewer than there are evaluations."""
-    evaluations = max(1, trainer.schedule.steps // trainer.schedule.evaluate_every)
+    evaluations = -(-trainer.schedule.steps // trainer.schedule.evaluate_every)
     steps = min(trainer.schedule.steps, max(evaluations, most))
     trainer.schedule = replace(
         trainer.schedule,
         steps=steps,
-        evaluate_every=max(1, steps // evaluations),
+        evaluate_every=-(-steps // evaluations),
         warmup_steps=min(trainer.schedule.warmup_steps, steps // 5),
     )
     trainer.logs.steps = steps
