@@ -17,6 +17,7 @@ COMMANDS = {  # name -> module under lwasr_edge.training, help
     "reference": ("commands.reference", "train a Conformer-CTC reference from scratch"),
     "represent": ("commands.represent", "step 1: students learn the reference's representation"),
     "adapt": ("commands.adapt", "step 2: students learn from transcripts by CTC"),
+    "site": ("commands.site", "from a folder of a site's recordings to a model of its own"),
     "average": ("commands.average", "average a model's weights before and after further training"),
     "blank-penalty": ("commands.blank_penalty", "tune the blank penalty on held-out speech, to recover deleted words"),
     "written": ("commands.written", "train the tagger that writes capitals and punctuation"),
@@ -25,7 +26,7 @@ COMMANDS = {  # name -> module under lwasr_edge.training, help
     "search": ("study.search", "find layers, widths and precision that fit a size and a speed"),
     "plan": ("study.plan", "estimate what reference, students and training from scratch cost here"),
 }
-RESUMABLE = {"represent", "written", "adapt", "reference", "compare", "search"}
+RESUMABLE = {"represent", "written", "adapt", "reference", "compare", "search", "site"}
 # Spellings of 0.1.0, accepted for one more version.
 RENAMED_COMMANDS = {"calibrate": "blank-penalty"}
 RENAMED_OPTIONS = {

@@ -39,7 +39,7 @@ TRAINING_LAYERS = [
     {"training.compress"},
     {"training.loop", "training.scoring"},
     {"training.options"},
-    {"training.run"},
+    {"training.run", "training.site"},
     {"training.commands"},
     {"training.study"},
     {"training.cli"},

@@ -124,6 +124,28 @@ ENGLISH = {
     "texts_hidden": "--texts shows what was said and recognised",
     "private": "This page has what the speakers said in it.",
     "counts": "{used} recordings used ({texts} with texts), {refused} not used",
+    # of `lwasr-train site`
+    "adapted_title": "A model of this site",
+    "adapted_better": "Install {name}: on recordings that it was not trained on, it makes fewer errors than {model}, and "
+    "the difference is more than chance.",
+    "adapted_kept": "Keep {model}: adaptation brought no gain that is more than chance. Collect more recordings, of more "
+    "speakers, or try a word list.",
+    "adapted_forgot": "Keep {model}: the adapted model is better at the site, but it lost too much on general speech. "
+    "Collect more recordings, or allow the loss with --max-general-loss.",
+    "adapted_set": "Recordings that were held out",
+    "adapted_before": "Before",
+    "adapted_after": "After",
+    "adapted_difference": "Difference, 95 % interval",
+    "adapted_words": "Words",
+    "adapted_line": "{set}: {before} before, {after} after (difference {low} to {high}; {words} words of {recordings} "
+    "recordings)",
+    "adapted_note": "The interval comes from drawing the recordings again, each with its errors before and after (paired "
+    "bootstrap). Where it does not reach 0, the difference is more than chance.",
+    "adapted_data": "Data statement",
+    "set_site": "the site",
+    "set_site_list": "the site, with the word list",
+    "set_noise": "general speech in the site's noise, 0 to 10 dB",
+    "set_general": "general speech",
 }
 
 JAPANESE = {
@@ -232,6 +254,23 @@ JAPANESE = {
     "texts_hidden": "--texts で話した言葉と認識結果を表示します",
     "private": "このページには話者が話した言葉が入っています。",
     "counts": "使った録音 {used} 件 (テキストあり {texts} 件)、使わなかった録音 {refused} 件",
+    "adapted_title": "この現場のモデル",
+    "adapted_better": "{name} をインストールしてください。学習に使っていない録音で {model} より誤りが少なく、その差は偶然ではありません。",
+    "adapted_kept": "{model} を使い続けてください。適応の効果は偶然と区別できません。録音と話者を増やすか、単語リストを試してください。",
+    "adapted_forgot": "{model} を使い続けてください。適応したモデルは現場ではよくなりましたが、一般の音声で悪くなりすぎました。"
+    "録音を増やすか、--max-general-loss で許してください。",
+    "adapted_set": "学習に使わなかった録音",
+    "adapted_before": "適応前",
+    "adapted_after": "適応後",
+    "adapted_difference": "差の 95 % 区間",
+    "adapted_words": "語数",
+    "adapted_line": "{set}: 適応前 {before}、適応後 {after} (差 {low} から {high}、録音 {recordings} 件、{words} 語)",
+    "adapted_note": "区間は、録音を適応前後の誤りと組にして引き直して求めました (対応のあるブートストラップ)。0 を含まなければ差は偶然ではありません。",
+    "adapted_data": "データについて",
+    "set_site": "現場の録音",
+    "set_site_list": "現場の録音 (単語リストあり)",
+    "set_noise": "現場の雑音を加えた一般の音声 (0 から 10 dB)",
+    "set_general": "一般の音声",
 }
 
 TABLES = {"en": ENGLISH, "ja": JAPANESE}

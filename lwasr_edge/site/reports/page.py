@@ -6,42 +6,24 @@ import base64
 import io
 import os
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from lwasr_edge.audio.reader import AudioReader
 from lwasr_edge.errors import AudioError
-from lwasr_edge.site.check import MADE_BY, Check, missed_in
+from lwasr_edge.site.check import Check, missed_in
 from lwasr_edge.site.intervals import error_rate
 from lwasr_edge.site.recognise import Measured
 from lwasr_edge.site.reports.charts import interval_chart, level_chart
+from lwasr_edge.site.reports.frame import MAX_ROWS, document, heading, table, text
 from lwasr_edge.site.reports.language import Strings
 from lwasr_edge.site.reports.summary import advice_lines, list_lines, rate_line, speed_line
 from lwasr_edge.site.sound import HIGH_LEVEL_DB, LOW_LEVEL_DB, sound_advice
-from lwasr_edge.validate import printable
 from lwasr_edge.wer import align_words
 
 WORST = 15
 MAX_AUDIO_S = 15.0  # of one recording in the page
-MAX_ROWS = 500  # of a table
-MARK = f'<meta name="generator" content="{MADE_BY}">'  # `lwasr site erase` removes pages with it
-# No script and no connection; sound from the page itself, or from the folder on the same machine.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; media-src data: file: 'self'"
-STYLE = """
-body { font: 16px/1.5 system-ui, "Hiragino Sans", "Noto Sans CJK JP", sans-serif; max-width: 60em; margin: 2em auto;
-  padding: 0 1em; color: #111; background: #fff; }
-h1 { font-size: 1.4em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #bbb; }
-.verdict { font-size: 1.25em; border-left: 6px solid #1a4f7a; padding: .6em 1em; background: #f2f6fa; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25em .6em .25em 0;
-  border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: anywhere; } th { overflow-wrap: normal; }
-td.n, th.n { text-align: right; } td:first-child { min-width: 9em; }
-svg { width: 100%; max-width: 44em; } .note { color: #555; font-size: .9em; }
-.said { color: #b3261e; text-decoration: underline; font-weight: 600; }
-.added { color: #1a4f7a; font-style: italic; font-weight: 600; } audio { width: 100%; max-width: 24em; height: 2.2em; }
-.pair { margin: 1em 0; break-inside: avoid; } .pair p { margin: .15em 0; }
-@media print { body { margin: 0; font-size: 11pt; } audio, .screen { display: none; } tr { break-inside: avoid; } }
-"""
 
 
 def html_page(check: Check, strings: Strings, *, page_path: Path, with_audio: bool = False) -> str:
@@ -55,9 +37,9 @@ def html_page(check: Check, strings: Strings, *, page_path: Path, with_audio: bo
     """
     title = strings.text("title")
     body = [
-        f"<h1>{_text(title)}: {_text(check.folder)}</h1>",
-        f'<p class="verdict"><strong>{_text(strings.text("verdict"))}.</strong> '
-        f"{_text(strings.render(check.verdict))}</p>",
+        f"<h1>{text(title)}: {text(check.folder)}</h1>",
+        f'<p class="verdict"><strong>{text(strings.text("verdict"))}.</strong> '
+        f"{text(strings.render(check.verdict))}</p>",
         _facts(check, strings),
         _errors(check, strings),
         _word_list(check, strings),
@@ -67,19 +49,7 @@ def html_page(check: Check, strings: Strings, *, page_path: Path, with_audio: bo
         _refused(check, strings),
         _changes(check, strings),
     ]
-    return (
-        f'<!DOCTYPE html>\n<html lang="{strings.language}">\n<head>\n<meta charset="utf-8">\n{MARK}\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</body>\n</html>\n"
-    )
-
-
-def _text(value: object) -> str:
-    """Text for HTML: escaped, and without control characters."""
-    return escape(printable(str(value)))
+    return document(title, body, strings)
 
 
 def _facts(check: Check, strings: Strings) -> str:
@@ -88,8 +58,8 @@ def _facts(check: Check, strings: Strings) -> str:
         rows.append(("speed", speed_line(check.rtf, strings)))
     counts = strings.text("counts", used=len(check.used), texts=len(check.with_text), refused=len(check.refused))
     notes = [counts, *(strings.render(remark) for remark in check.remarks), strings.text("private")]
-    cells = "".join(f"<tr><th>{_text(strings.text(key))}</th><td>{_text(value)}</td></tr>" for key, value in rows)
-    return f"<table>{cells}</table>" + "".join(f"<p>{_text(note)}</p>" for note in notes)
+    cells = "".join(f"<tr><th>{text(strings.text(key))}</th><td>{text(value)}</td></tr>" for key, value in rows)
+    return f"<table>{cells}</table>" + "".join(f"<p>{text(note)}</p>" for note in notes)
 
 
 def _errors(check: Check, strings: Strings) -> str:
@@ -106,25 +76,25 @@ def _errors(check: Check, strings: Strings) -> str:
             rows.append((label.strip("()"), one.per_hundred, one.low, one.high))
     chart = interval_chart(rows, check.target, f"{check.target:g}")
     return (
-        _heading(strings, "errors") + f"<p>{_text(rate_line(check, strings))}</p>{chart}"
-        f'<p class="note">{_text(strings.text("interval_note"))}</p>'
+        heading(strings, "errors") + f"<p>{text(rate_line(check, strings))}</p>{chart}"
+        f'<p class="note">{text(strings.text("interval_note"))}</p>'
     )
 
 
 def _word_list(check: Check, strings: Strings) -> str:
     if check.trial is None:
         return ""
-    lines = "".join(f"<p>{_text(line)}</p>" for line in list_lines(check, strings))
+    lines = "".join(f"<p>{text(line)}</p>" for line in list_lines(check, strings))
     said = [one for one in check.trial.phrases if one.said or one.false_alarms]
     rows = [(one.phrase, one.said, one.before, one.after, one.false_alarms) for one in said]
     header = ("phrase", "said_times", "found_before", "found_after", "false_alarms")
-    return _heading(strings, "list") + lines + _table([strings.text(key) for key in header], rows)
+    return heading(strings, "list") + lines + table([strings.text(key) for key in header], rows)
 
 
 def _missed(check: Check, strings: Strings) -> str:
     rows = missed_in(check)
     header = [strings.text(key) for key in ("phrase", "said_times", "missed_times")]
-    return _heading(strings, "missed") + _table(header, rows) if rows else ""
+    return heading(strings, "missed") + table(header, rows) if rows else ""
 
 
 def _worst(check: Check, strings: Strings, page_path: Path, with_audio: bool) -> str:
@@ -132,20 +102,20 @@ def _worst(check: Check, strings: Strings, page_path: Path, with_audio: bool) ->
         return ""
     worst = check.worst(WORST)
     if not worst:
-        return _heading(strings, "worst") + f"<p>{_text(strings.text('no_errors'))}</p>"
+        return heading(strings, "worst") + f"<p>{text(strings.text('no_errors'))}</p>"
     note = strings.text("player_embedded" if with_audio else "player_linked")
-    parts = [f'<p class="note">{_text(strings.text("legend"))} <span class="screen">{_text(note)}</span></p>']
+    parts = [f'<p class="note">{text(strings.text("legend"))} <span class="screen">{text(note)}</span></p>']
     for item in worst:
         said, recognised = marked(item.reference_words, item.recognised.split())
         count = strings.text("errors_of", errors=item.errors, words=len(item.reference_words))
         address = _embedded(item) if with_audio else _linked(item, page_path)
         player = f'<audio controls preload="none" src="{escape(address)}"></audio>' if address else ""
         parts.append(
-            f'<div class="pair"><p><strong>{_text(item.sample.name)}</strong>: {_text(count)}</p>{player}'
-            f"<p>{_text(strings.text('said'))}: {said}</p>"
-            f"<p>{_text(strings.text('recognised'))}: {recognised}</p></div>"
+            f'<div class="pair"><p><strong>{text(item.sample.name)}</strong>: {text(count)}</p>{player}'
+            f"<p>{text(strings.text('said'))}: {said}</p>"
+            f"<p>{text(strings.text('recognised'))}: {recognised}</p></div>"
         )
-    return _heading(strings, "worst") + "".join(parts)
+    return heading(strings, "worst") + "".join(parts)
 
 
 def marked(reference: Sequence[str], recognised: Sequence[str]) -> tuple[str, str]:
@@ -154,9 +124,9 @@ def marked(reference: Sequence[str], recognised: Sequence[str]) -> tuple[str, st
     for i, j in align_words(reference, recognised):
         is_right = i is not None and j is not None and reference[i] == recognised[j]
         if i is not None:
-            said.append(_text(reference[i]) if is_right else f'<span class="said">{_text(reference[i])}</span>')
+            said.append(text(reference[i]) if is_right else f'<span class="said">{text(reference[i])}</span>')
         if j is not None:
-            added.append(_text(recognised[j]) if is_right else f'<span class="added">{_text(recognised[j])}</span>')
+            added.append(text(recognised[j]) if is_right else f'<span class="added">{text(recognised[j])}</span>')
     return " ".join(said) or "&#8212;", " ".join(added) or "&#8212;"
 
 
@@ -198,7 +168,7 @@ def _sound(check: Check, strings: Strings) -> str:
     if not check.used:
         return ""
     levels = [(item.sound.level_db, item.sound.noise_db) for item in check.used[:MAX_ROWS]]
-    lines = "".join(f"<p>{_text(line)}</p>" for line in advice_lines(check, strings))
+    lines = "".join(f"<p>{text(line)}</p>" for line in advice_lines(check, strings))
     rows = [
         (
             item.sample.name,
@@ -213,43 +183,21 @@ def _sound(check: Check, strings: Strings) -> str:
     ]
     header = [strings.text(key) for key in ("recording", "length", "level", "noise", "snr", "clipping", "advice")]
     chart = level_chart(levels, LOW_LEVEL_DB, HIGH_LEVEL_DB)
-    note = f'<p class="note">{_text(strings.text("sound_note"))}</p>'
-    return _heading(strings, "sound") + lines + chart + note + _table(header, rows)
+    note = f'<p class="note">{text(strings.text("sound_note"))}</p>'
+    return heading(strings, "sound") + lines + chart + note + table(header, rows)
 
 
 def _refused(check: Check, strings: Strings) -> str:
     if not check.refused:
-        return _heading(strings, "refused") + f"<p>{_text(strings.text('none_refused'))}</p>"
+        return heading(strings, "refused") + f"<p>{text(strings.text('none_refused'))}</p>"
     rows = [(one.name, strings.render(one.reason)) for one in check.refused]
-    return _heading(strings, "refused") + _table([strings.text("recording"), strings.text("reason")], rows)
+    return heading(strings, "refused") + table([strings.text("recording"), strings.text("reason")], rows)
 
 
 def _changes(check: Check, strings: Strings) -> str:
     texts = [(item.sample.name, item.text) for item in check.with_text if item.text is not None]
-    rows = [(name, text.written, text.spoken) for name, text in texts if text.written != text.spoken]
+    rows = [(name, one.written, one.spoken) for name, one in texts if one.written != one.spoken]
     if not rows:
         return ""
     header = [strings.text(key) for key in ("recording", "before", "after")]
-    return _heading(strings, "changes") + _table(header, rows)
-
-
-def _heading(strings: Strings, key: str) -> str:
-    return f"<h2>{_text(strings.text(key))}</h2>"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    rows = list(rows)
-
-    def cell(tag: str, value: object, column: int) -> str:
-        kind = ' class="n"' if 0 < column < 6 and rows and _is_number(rows[0][column]) else ""
-        return f"<{tag}{kind}>{_text(value)}</{tag}>"
-
-    lines = ["".join(cell("th", name, column) for column, name in enumerate(header))]
-    lines += ["".join(cell("td", value, column) for column, value in enumerate(row)) for row in rows[:MAX_ROWS]]
-    if len(rows) > MAX_ROWS:
-        lines.append(f'<td colspan="{len(header)}">... ({len(rows)})</td>')
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").replace(".", "", 1).isdigit())
+    return heading(strings, "changes") + table(header, rows)

@@ -9,42 +9,20 @@ costs nothing at run time.
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.loop.device import choose_device
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import checkpoint_notes, load_checkpoint, refuse_folder, save_checkpoint
-from lwasr_edge.training.scoring.decode import collapse, corpus_log_probs, tokens_to_text
+from lwasr_edge.training.scoring.decode import BestTokens, collapse, corpus_log_probs, tokens_to_text
 from lwasr_edge.training.scoring.dev_sets import CHUNKING, FULL_CONTEXT, STREAM, DevSets
 from lwasr_edge.training.scoring.scores import Score, score
 from lwasr_edge.wer import normalize_text
 
 PENALTIES = tuple(step / 4 for step in range(-4, 13))  # nats
-
-
-class BestTokens(NamedTuple):
-    """What greedy decoding with any blank penalty needs of an utterance of U frames."""
-
-    blank: Tensor  # (U,) log-probability of the blank
-    best: Tensor  # (U,) log-probability of the best other token
-    tokens: Tensor  # (U,) that token
-
-    @classmethod
-    def of(cls, log_probs: Tensor, blank_id: int) -> BestTokens:
-        """From an utterance's log-probabilities, (U, V)."""
-        others = log_probs.clone()
-        others[:, blank_id] = -math.inf
-        return cls(log_probs[:, blank_id].clone(), *others.max(1))
-
-    def path(self, penalty: float, blank_id: int) -> Tensor:
-        """(U,) the greedy token of each frame."""
-        return torch.where(self.blank - penalty > self.best, blank_id, self.tokens)
 
 
 def scores_by_penalty(model: AcousticModel, dev_sets: DevSets) -> dict[float, dict[str, Score]]:

@@ -162,8 +162,13 @@ def init_students(
     return students
 
 
-def check_family(students: dict[str, AcousticModel], reference: AcousticModel | None) -> None:
+def check_family(students: dict[str, AcousticModel], reference: AcousticModel | None, *, by_layer: bool = True) -> None:
     """Check that models can be trained together: the same features and vocabulary, and students of this reference.
+
+    Args:
+        students: by name.
+        reference: None where no loss compares with it.
+        by_layer: whether a loss compares more than the posteriors.
 
     Raises:
         OptionError: they differ.
@@ -186,10 +191,10 @@ def check_family(students: dict[str, AcousticModel], reference: AcousticModel | 
                 "train them in separate runs"
             )
         if reference is not None:
-            check_student(name, student, reference)
+            check_student(name, student, reference, by_layer=by_layer)
 
 
-def check_student(name: str, student: AcousticModel, reference: AcousticModel) -> None:
+def check_student(name: str, student: AcousticModel, reference: AcousticModel, *, by_layer: bool = True) -> None:
     """Check that a student's outputs can be compared with the reference's.
 
     Raises:
@@ -202,6 +207,8 @@ def check_student(name: str, student: AcousticModel, reference: AcousticModel) -
     if own.encoder.d_model != theirs.encoder.d_model:
         widths = f"{theirs.encoder.d_model}, got {own.encoder.d_model}"
         raise OptionError(f"{name} must have the reference's width, {widths}: {hint}")
+    if not by_layer:
+        return
     kept = own.reference_layers
     if len(kept) != own.encoder.n_layers or max(kept) >= theirs.encoder.n_layers:
         raise OptionError(

@@ -85,7 +85,7 @@ def load_corpus(utterances: Iterable[Utterance], sample_rate: int = 16000) -> Co
 
 
 def decode_corpus(
-    utterances: Iterable[Utterance], sample_rate: int = 16000, spool: Path | None = None
+    utterances: Iterable[Utterance], sample_rate: int = 16000, spool: Path | None = None, *, quiet: bool = False
 ) -> tuple[Corpus, list[Fault]]:
     """Decode audio, and return the utterances that cannot be decoded as faults.
 
@@ -93,6 +93,7 @@ def decode_corpus(
         utterances: of manifests.
         sample_rate: Hz, to resample to.
         spool: folder for a temporary file of the samples, which is deleted with the process; None: in memory.
+        quiet: show no progress.
 
     Raises:
         OutputError: ``spool`` cannot be written to.
@@ -110,7 +111,7 @@ def decode_corpus(
     files = list(by_file)
     with Samples(spool) as samples, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", AudioWarning)  # truncated files are found by their duration
-        with tqdm(total=len(files), desc="decode", unit="file", mininterval=1) as progress:
+        with tqdm(total=len(files), desc="decode", unit="file", mininterval=1, disable=quiet) as progress:
             for first in range(0, len(files), DECODED_AT_ONCE):
                 some = files[first : first + DECODED_AT_ONCE]
                 for path, segments in zip(some, pool.map(decode, some), strict=True):

@@ -40,6 +40,11 @@ class LossWeights:
         """Whether any loss compares with the reference."""
         return any((self.mse, self.clip, self.kl, self.hidden))
 
+    @property
+    def compares_layers(self) -> bool:
+        """Whether any loss compares outputs of layers with the reference's; the others compare posteriors."""
+        return any((self.mse, self.clip, self.hidden))
+
 
 @dataclass(frozen=True)
 class Example:
@@ -47,7 +52,7 @@ class Example:
 
     features: Tensor  # (B, 4 U, n_mels), augmented
     lengths: Tensor  # (B,) frames
-    mask: Tensor  # (B, U) 1 at frames of the recording, 0 beyond
+    mask: Tensor  # (B, U) 1 at frames of the recording that are compared with the reference, 0 elsewhere
     chunking: Chunking | None  # in encoder frames; None for full context
     reference: Encoded | None  # of the same recordings, without augmentation
     targets: Tensor  # (B, L) token ids
@@ -160,11 +165,13 @@ def posterior_kl(student_logits: Tensor, reference_logits: Tensor, mask: Tensor)
     """
     target = reference_logits.float().log_softmax(2)
     divergence = (target.exp() * (target - student_logits.float().log_softmax(2))).sum(2)
-    return (divergence * mask).sum() / mask.sum()
+    return (divergence * mask).sum() / mask.sum().clamp(min=1)
 
 
 def ctc(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, blank_id: int) -> Tensor:
     """CTC loss per frame (Graves et al. 2006), with each recording's own length; 0 where no alignment exists.
+
+    Recordings without tokens do not count: they have no transcript.
 
     Args:
         logits: (B, U, V).
@@ -175,4 +182,5 @@ def ctc(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
     """
     log_probs = logits.float().log_softmax(2).transpose(0, 1)
     losses = F.ctc_loss(log_probs, targets, lengths, target_lengths, blank_id, reduction="none", zero_infinity=True)
-    return losses.sum() / lengths.sum()
+    is_known = target_lengths > 0
+    return (losses * is_known).sum() / (lengths * is_known).sum().clamp(min=1)

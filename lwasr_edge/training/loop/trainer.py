@@ -40,12 +40,13 @@ class Run:
 
     corpus: Corpus
     store: WaveformStore  # the corpus's audio on the training device
-    targets: list[list[int]]  # token ids of each utterance; empty where no loss reads transcripts
+    targets: list[list[int]]  # token ids of each utterance; empty without a transcript
     augmenter: Augmenter
     schedule: Schedule
     hardware: Hardware
     folder: Path  # for students, state and logs
     tensorboard: bool = False
+    compared: list[bool] | None = None  # utterances whose outputs are compared with the reference's; None: all
 
 
 class Family:
@@ -110,7 +111,8 @@ class Trainer:
         if run.schedule.batches_per_step % world.size:
             n_batches = run.schedule.batches_per_step
             raise OptionError(f"--batches-per-step must be a multiple of the {world.size} processes, got {n_batches}")
-        check_family(family.students, reference if compares else None)
+        by_layer = weights.compares_layers or run.schedule.layer_steps > 0
+        check_family(family.students, reference if compares else None, by_layer=by_layer)
         self.run, self.family, self.weights = run, family, weights
         self.schedule, self.folder, self.world, self.device = run.schedule, run.folder, world, device
         self.batches = Batches(run.corpus, run.schedule.batch_s, run.schedule.seed)
@@ -130,6 +132,7 @@ class Trainer:
             fused=True,
         )
         self.targets = Targets(run.targets, device)
+        self.compared = None if run.compared is None else torch.tensor(run.compared, device=device)
         self.step = 0
         self.audio_s = 0.0
         self.elapsed_s = 0.0
@@ -192,6 +195,17 @@ class Trainer:
         self.update()
         return logged
 
+    def step_s(self) -> float:
+        """Seconds that a step takes here, measured on the second of two batches, without updating the students."""
+        first, second = itertools.islice(self.batches.endless(), 2)
+        for indices in (first, second):
+            began = time.monotonic()
+            example = self.example(indices)
+            for student in self.copies.models.values():
+                torch.stack(list(self.losses(student, example).values())).sum().backward()
+                student.zero_grad(set_to_none=True)
+        return (time.monotonic() - began) * self.schedule.batches_per_step
+
     def example(self, indices: np.ndarray) -> Example:
         """A batch, augmented, with the reference's outputs on the audio before augmentation."""
         batch, augmenter = self.run.store.batch(indices), self.run.augmenter
@@ -208,6 +222,8 @@ class Trainer:
             features = augmenter.mask(features).to(self.run.hardware.precision)
             n_frames = features.shape[1] // SUBSAMPLING_FACTOR
             mask = (torch.arange(n_frames, device=self.device) < lengths[:, None]).float()
+            if self.compared is not None:
+                mask = mask * self.compared[batch.utterances, None]
         return Example(features, lengths, mask, chunking, reference, *self.targets[batch.utterances])
 
     def losses(self, student: AcousticModel, example: Example) -> dict[str, Tensor]:

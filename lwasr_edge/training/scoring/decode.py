@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from lwasr_edge.chunking import Chunking
@@ -29,6 +32,25 @@ def greedy_tokens(log_probs: torch.Tensor, blank_id: int) -> list[int]:
     return collapse(log_probs.argmax(1), blank_id)
 
 
+class BestTokens(NamedTuple):
+    """What greedy decoding with any blank penalty needs of an utterance of U frames."""
+
+    blank: Tensor  # (U,) log-probability of the blank
+    best: Tensor  # (U,) log-probability of the best other token
+    tokens: Tensor  # (U,) that token
+
+    @classmethod
+    def of(cls, log_probs: Tensor, blank_id: int) -> BestTokens:
+        """From an utterance's log-probabilities, (U, V)."""
+        others = log_probs.clone()
+        others[:, blank_id] = -math.inf
+        return cls(log_probs[:, blank_id].clone(), *others.max(1))
+
+    def path(self, penalty: float, blank_id: int) -> Tensor:
+        """(U,) the greedy token of each frame."""
+        return torch.where(self.blank - penalty > self.best, blank_id, self.tokens)
+
+
 def tokens_to_text(tokens: list[int], vocabulary: tuple[str, ...]) -> str:
     """Join SentencePiece pieces; word marks become spaces."""
     return "".join(vocabulary[token] for token in tokens).replace("▁", " ").strip()
@@ -49,6 +71,8 @@ def corpus_log_probs(
     store: WaveformStore,
     chunking: Chunking | None = None,
     batch_s: float = 160,
+    *,
+    quiet: bool = False,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield the index of each utterance and its log-probabilities (U, V) in float32, longest utterance first.
 
@@ -58,9 +82,10 @@ def corpus_log_probs(
         store: their samples, for the model's device.
         chunking: in encoder frames, as in a stream; None for full context.
         batch_s: seconds of audio in a batch.
+        quiet: show no progress.
     """
     total = len(corpus.utterances)
-    with tqdm(total=total, desc="transcribe", unit="file", mininterval=1, leave=False) as progress:
+    with tqdm(total=total, desc="transcribe", unit="file", mininterval=1, leave=False, disable=quiet) as progress:
         for indices in batches_by_duration(corpus, batch_s):
             batch = store.batch(indices)
             log_probs, lengths = model.log_probs(batch.waveform, batch.n_samples, chunking)
@@ -75,10 +100,12 @@ def transcribe_corpus(
     store: WaveformStore,
     chunking: Chunking | None = None,
     batch_s: float = 160,
+    *,
+    quiet: bool = False,
 ) -> list[str]:
     """Greedy transcripts in the order of the corpus; for the arguments see `corpus_log_probs`."""
     texts = [""] * len(corpus.utterances)
-    for index, log_probs in corpus_log_probs(model, corpus, store, chunking, batch_s):
+    for index, log_probs in corpus_log_probs(model, corpus, store, chunking, batch_s, quiet=quiet):
         texts[index] = tokens_to_text(greedy_tokens(log_probs, model.config.blank_id), model.config.vocabulary)
     return texts
 

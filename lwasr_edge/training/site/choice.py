@@ -1,0 +1,137 @@
+"""When a training ends and which weights are kept: chosen on recordings that are neither trained on nor reported."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lwasr_edge.files import write_bytes
+from lwasr_edge.training.data.batches import WaveformStore
+from lwasr_edge.training.data.corpus import Corpus
+from lwasr_edge.training.loop.logs import read_log
+from lwasr_edge.training.model.acoustic_model import AcousticModel
+from lwasr_edge.training.model.quantized import quantized_copy
+from lwasr_edge.training.scoring.decode import BestTokens, collapse, corpus_log_probs, tokens_to_text
+from lwasr_edge.training.scoring.scores import score
+
+SITE, NOISE, GENERAL = "site", "noise", "general"  # sets of recordings
+SHARES = (1.0, 0.6)  # of the way from the weights before to those after (arXiv 2109.01903)
+# Taken from the logit of the blank. Training in noise makes a model unsure, and one that is unsure emits blanks: words
+# are deleted. See `lwasr-train blank-penalty`.
+PENALTIES = (0.0, 0.5, 1.0, 1.5, 2.0)  # nats
+PATIENCE = 2  # evaluations that are worse by more than `TOLERANCE` end a training
+TOLERANCE = 0.1  # of the cost: few recordings, and a learning rate that is still high, make it look worse than it is
+FREE_LOSS = 0.2  # errors in a hundred words of general speech that do not count
+LOSS_WEIGHT = 0.15  # of each more, where 1 is all errors at the site
+MEMORY_S = 60.0  # s of audio recognised at a time
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """Recordings to choose with."""
+
+    corpus: Corpus
+    store: WaveformStore
+
+    def wers(self, model: AcousticModel) -> dict[float, float]:
+        """Errors in a hundred words by the penalty of `PENALTIES`, greedy, with full context."""
+        blank_id, vocabulary = model.config.blank_id, model.config.vocabulary
+        found = corpus_log_probs(model, self.corpus, self.store, batch_s=MEMORY_S, quiet=True)
+        best = {index: BestTokens.of(log_probs, blank_id) for index, log_probs in found}
+        ordered = [best[index] for index in range(len(best))]
+        references = [one.text for one in self.corpus.utterances]
+        wers = {}
+        for penalty in PENALTIES:
+            paths = [one.path(penalty, blank_id) for one in ordered]
+            texts = [tokens_to_text(collapse(path, blank_id), vocabulary) for path in paths]
+            wers[penalty] = round(100 * score(references, texts).wer, 3)
+        return wers
+
+
+class Choice:
+    """Measures a student in the course of its training.
+
+    Args:
+        folder: of the run; the student is saved there at each evaluation.
+        sets: by `SITE`, `NOISE` and `GENERAL`; those that there are.
+        before: the model before adaptation.
+    """
+
+    def __init__(self, folder: Path, sets: dict[str, Corpus], before: AcousticModel) -> None:
+        cpu = torch.device("cpu")
+        self.folder, self.model_before = folder, before
+        self.sets = {name: DevSet(corpus, WaveformStore(corpus, cpu)) for name, corpus in sets.items()}
+        self.before = self.measure(before)[0.0]
+
+    def measure(self, model: AcousticModel) -> dict[float, dict[str, float]]:
+        """Errors in a hundred words of each set, by the penalty of `PENALTIES`."""
+        training = model.training
+        model.eval()
+        found = {name: one.wers(model) for name, one in self.sets.items()}
+        model.train(training)
+        return {penalty: {name: wers[penalty] for name, wers in found.items()} for penalty in PENALTIES}
+
+    def best_penalty(self, measured: dict[float, dict[str, float]]) -> float:
+        """The penalty of the lowest cost; of equals the smallest."""
+        return min(PENALTIES, key=lambda penalty: (self.cost(measured[penalty]), penalty))
+
+    def cost(self, wers: dict[str, float]) -> float:
+        """Errors at the site relative to those before, plus what general speech lost; less is better."""
+        wanted = [name for name in (SITE, NOISE) if name in wers]
+        kept = [wers[name] / max(self.before[name], 0.5) for name in wanted]
+        lost = wers.get(GENERAL, 0.0) - self.before.get(GENERAL, 0.0) - FREE_LOSS
+        return sum(kept) / max(1, len(kept)) + LOSS_WEIGHT * max(0.0, lost)
+
+    def evaluate(self, student: AcousticModel, step: int) -> dict[str, float]:
+        """Measure a student, and save its weights, those before quantisation, in the run's folder."""
+        buffer = io.BytesIO()
+        torch.save(student.state_dict(), buffer)
+        write_bytes(self.weights(step), buffer.getvalue())
+        measured = self.measure(quantized_copy(student))
+        return measured[self.best_penalty(measured)]
+
+    def weights(self, step: int) -> Path:
+        """Where the weights of a step are saved."""
+        return self.folder / f"weights{step}.pt"
+
+    def costs(self) -> list[tuple[float, int]]:
+        """Cost and step of each evaluation so far, of this run and of those that it resumed."""
+        entries = [(one["wer"], one["step"]) for one in read_log(self.folder) if isinstance(one.get("wer"), dict)]
+        return [(self.cost(wers), step) for wers, step in entries if set(wers) == set(self.before)]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last evaluations were clearly worse than those before."""
+        costs = [1.0, *(cost for cost, _ in self.costs())]
+        return len(costs) > PATIENCE and min(costs[-PATIENCE:]) > (1 + TOLERANCE) * min(costs[:-PATIENCE])
+
+    def best(self) -> tuple[AcousticModel | None, dict[str, object]]:
+        """The best average of the weights before and after, and how it was chosen; None if none is better."""
+        _, step = min(self.costs())
+        after = copy.deepcopy(self.model_before)
+        after.load_state_dict(torch.load(self.weights(step), weights_only=True))
+        found = []
+        for share in SHARES:
+            model = mixed(self.model_before, after, share)
+            measured = self.measure(quantized_copy(model))
+            penalty = self.best_penalty(measured)
+            found.append((self.cost(measured[penalty]), -share, penalty, measured[penalty], model))
+        cost, share, penalty, wers, model = min(found, key=lambda one: one[:2])
+        with torch.no_grad():
+            model.head.bias[model.config.blank_id] -= penalty
+        how = {"step": step, "share": -share, "blank_penalty": penalty, "before": self.before, "after": wers}
+        return (model if cost < 1 else None), how
+
+
+def mixed(before: AcousticModel, after: AcousticModel, share: float) -> AcousticModel:
+    """The weighted mean of two models of one architecture; buffers are those of `after`."""
+    model = copy.deepcopy(after)
+    with torch.no_grad():
+        own = dict(model.named_parameters())
+        for name, value in before.named_parameters():
+            own[name].lerp_(value, 1 - share)
+    return model
