@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -31,6 +32,7 @@ CLOSE_CODES = {
     "session": WSCloseCode.POLICY_VIOLATION,
 }
 MAX_REASON_BYTES = 120  # of a close frame
+LAST_WORDS_S = 5.0  # for an error and the close frame: a client that reads needs no more
 
 
 async def stream_socket(request: web.Request, service: Service, rules: EndpointRules) -> web.StreamResponse:
@@ -46,6 +48,7 @@ async def stream_socket(request: web.Request, service: Service, rules: EndpointR
     if not socket.can_prepare(request).ok:
         raise web.HTTPUpgradeRequired(text="/v1/stream must be opened as a WebSocket, got another request")
     await socket.prepare(request)
+    transport = request.transport  # asked for now: a request has none after its WebSocket is closed
     client = _StreamClient(service, rules, socket, settings)
     try:
         await asyncio.wait_for(client.run(), limits.session_s)
@@ -55,12 +58,17 @@ async def stream_socket(request: web.Request, service: Service, rules: EndpointR
         await client.end_with(error)
     except (ConnectionError, RuntimeError) as error:  # the latter is aiohttp's for a socket that is closing
         log.debug("stream: a client is gone: %s", error)
-    transport = request.transport
-    if transport is not None and client.reads_nothing:
-        transport.abort()  # closing would wait until everything is sent
-    elif transport is not None and transport.get_write_buffer_size():
-        asyncio.get_running_loop().call_later(limits.idle_s, transport.abort)
+    finally:  # closing waits until everything is sent, which a client that does not read can prevent
+        if transport is not None and client.reads_nothing:
+            transport.abort()
+        elif transport is not None:
+            asyncio.get_running_loop().call_later(LAST_WORDS_S, _abort_unsent, transport)
     return socket
+
+
+def _abort_unsent(transport: asyncio.Transport) -> None:
+    if transport.get_write_buffer_size():
+        transport.abort()
 
 
 class _StreamClient:
@@ -138,8 +146,9 @@ class _StreamClient:
         code = WSCloseCode.UNSUPPORTED_DATA
         if isinstance(error, LimitError):
             code = CLOSE_CODES.get(error.reason, WSCloseCode.TRY_AGAIN_LATER)
+        message = json.dumps({"kind": "error", "message": str(error)})
         with contextlib.suppress(ConnectionError, RuntimeError):
-            await self._send(json.dumps({"kind": "error", "message": str(error)}))
+            await self._in_time(self._socket.send_str(message), LAST_WORDS_S)
             await self._close(code, str(error))
 
     def _json(self, event: Event) -> str:
@@ -155,15 +164,15 @@ class _StreamClient:
 
     async def _close(self, code: int, reason: str) -> None:
         short = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
-        await self._in_time(self._socket.close(code=code, message=short))
+        await self._in_time(self._socket.close(code=code, message=short), LAST_WORDS_S)
 
-    async def _in_time(self, sending: Any) -> None:
-        idle_s = self._service.limits.idle_s
+    async def _in_time(self, sending: Any, longest_s: float = math.inf) -> None:
+        limit_s = min(self._service.limits.idle_s, longest_s)
         try:
-            await asyncio.wait_for(sending, idle_s)
+            await asyncio.wait_for(sending, limit_s)
         except asyncio.TimeoutError:
             self.reads_nothing = True
-            raise ConnectionError(f"results must be read within {idle_s:g} s") from None
+            raise ConnectionError(f"results must be read within {limit_s:g} s") from None
 
 
 def _json_object(text: str) -> dict[str, Any]:

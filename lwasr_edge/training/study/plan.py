@@ -107,7 +107,7 @@ def costs(
 def table(found: list[Cost]) -> str:
     """The costs, and the family's against training each from scratch."""
     lines = [f"{'what':48} {'epochs':>7} {'audio-s/s':>10} {'hours':>9}"]
-    lines += [f"{one.what:48} {one.epochs:7g} {one.audio_s_per_s:10.1f} {one.hours:9.2f}" for one in found]
+    lines += [f"{one.what:48} {one.epochs:7g} {one.audio_s_per_s:10.2f} {one.hours:9.2f}" for one in found]
     family, scratch = found[1].hours, sum(one.hours for one in found[2:])
     times = f"{scratch / family:.1f} times"
     lines.append(f"the family costs {family:.2f} h, each of it from scratch {scratch:.2f} h together: {times}")
