@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import gc
 import json
+import socket
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,12 @@ from lwasr_edge.cli.commands.listen import event_to_dict
 import aiohttp.web  # isort: skip
 
 END = {"type": "end"}
+
+
+HANDSHAKE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 async def events_of(
@@ -223,10 +231,6 @@ def test_a_service_that_is_late_refuses_new_streams(recognizer: Recognizer) -> N
 
 def test_a_client_that_does_not_read_is_disconnected(recognizer: Recognizer) -> None:
     """Results pile up only as far as the sockets' buffers."""
-    handshake = (
-        b"GET /v1/stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
 
     async def scenario() -> None:
         async with served(recognizer, limited(idle_s=0.3)) as it:
@@ -234,7 +238,7 @@ def test_a_client_that_does_not_read_is_disconnected(recognizer: Recognizer) -> 
             host, port = it.http.split(":")
             descriptors = open_descriptors()
             reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
-            writer.write(handshake)
+            writer.write(HANDSHAKE)
             await reader.readuntil(b"\r\n\r\n")
             writer.transport.pause_reading()
             data = pcm("\u2581one", 0.1, "\u2581two", 1.0, "\u2581one", 1.0)
@@ -243,6 +247,36 @@ def test_a_client_that_does_not_read_is_disconnected(recognizer: Recognizer) -> 
             await until(lambda: it.service.open_streams == 0, "the stream is closed")
             await until(lambda: open_descriptors() <= descriptors + 1, "the server's end is closed")
             writer.transport.abort()
+
+    run(scenario())
+
+
+def flood(host: str, port: int) -> bool:
+    """Send pings and read nothing, for 30 s at most; whether the server closed."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((host, port))
+        client.sendall(HANDSHAKE)
+        client.settimeout(0.5)
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            try:
+                client.sendall(50 * (b"\x89\xfd" + bytes(4) + bytes(125)))
+            except TimeoutError:
+                continue
+            except OSError:
+                return True
+    return False
+
+
+def test_a_client_that_floods_and_does_not_read_is_disconnected(recognizer: Recognizer) -> None:
+    """Pings are answered; the answers that it does not read do not hold the connection open."""
+
+    async def scenario() -> None:
+        async with served(recognizer, limited(idle_s=0.3)) as it:
+            host, port = it.http.split(":")
+            closed = asyncio.get_running_loop().run_in_executor(None, flood, host, int(port))
+            assert await asyncio.wait_for(closed, 40.0), "the server's end is closed"
 
     run(scenario())
 
