@@ -118,7 +118,7 @@ def test_a_missing_module_of_our_own_is_no_missing_extra(
         (["--loss", "kd=1"], "--loss must be NAME=WEIGHT with a name of mse, clip, kl, hidden, ctc, got kd=1"),
         (["--loss", "kl"], "got kl"),
         (["--loss", "kl=nan"], "the weight of --loss kl must be a finite number >= 0, got nan"),
-        (["--steps", "0"], "--steps must be a whole number >= 1, got 0"),
+        (["--steps", "-1"], "--steps must be a whole number >= 0, got -1"),
         (["--device", "gpu"], "--device must be cpu, or cuda where there is one, got 'gpu'"),
         (["--train", "none.jsonl"], "none.jsonl: no such manifest"),
         (["--reference", "none.safetensors"], "none.safetensors: no such checkpoint file"),
