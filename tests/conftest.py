@@ -78,6 +78,17 @@ def write_model_dir(directory: Path, name: str = "tiny", *, default: bool = Fals
     return directory
 
 
+def write_version(folder: Path, version: str, name: str = "place") -> Path:
+    """A model's folder with a version and a file of its own."""
+    write_model_dir(folder, name)
+    (folder / "card.md").write_text(version)
+    card = json.loads((folder / "card.json").read_text())
+    card["version"] = version
+    card["files"][0] |= {"sha256": hashlib.sha256(version.encode()).hexdigest(), "bytes": len(version)}
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
 @pytest.fixture
 def lwasr_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty $LWASR_HOME, and no models in the package."""

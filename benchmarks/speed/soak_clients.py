@@ -47,17 +47,20 @@ class Target:
 Client = Callable[[Target], Awaitable[str]]  # returns what happened, in a word or two
 
 
+async def finals_at_end(ws: aiohttp.ClientWebSocketResponse) -> list[str]:
+    """End a stream, and read the texts of its finals until the server closes."""
+    await ws.send_json({"type": "end"})
+    events = [json.loads(message.data) async for message in ws]
+    return [event["text"] for event in events if event["kind"] == "final"]
+
+
 async def ws_speaks(target: Target) -> str:
     """Streams five times as fast as real time, and compares the words."""
-    texts = []
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{target.url}/v1/stream") as ws:
         for start in range(0, len(target.audio), BLOCK):
             await ws.send_bytes(target.audio[start : start + BLOCK])
             await asyncio.sleep(0.04)
-        await ws.send_json({"type": "end"})
-        async for message in ws:
-            event = json.loads(message.data)
-            texts += [event["text"]] if event["kind"] == "final" else []
+        texts = await finals_at_end(ws)
     if ws.close_code == 1013:
         return "refused"
     return "right words" if " ".join(texts) == target.text else f"WRONG WORDS {ws.close_code}: {' '.join(texts)!r}"
@@ -67,7 +70,6 @@ async def ws_sends_opus(target: Target) -> str:
     """Streams Ogg Opus in small messages; half of these clients vanish in the middle."""
     is_whole = random.random() < 0.5
     data = target.ogg if is_whole else target.ogg[: random.randrange(len(target.ogg))]
-    texts = []
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{target.url}/v1/stream?format=ogg") as ws:
         for start in range(0, len(data), 500):
             await ws.send_bytes(data[start : start + 500])
@@ -75,10 +77,7 @@ async def ws_sends_opus(target: Target) -> str:
         if not is_whole:
             ws._response.connection.transport.abort()
             return "gone"
-        await ws.send_json({"type": "end"})
-        async for message in ws:
-            event = json.loads(message.data)
-            texts += [event["text"]] if event["kind"] == "final" else []
+        texts = await finals_at_end(ws)
     if ws.close_code == 1013:
         return "refused"
     return "words" if ws.close_code == 1000 and texts else f"WRONG ANSWER {ws.close_code}: {texts}"

@@ -27,33 +27,34 @@ from soak_clients import (
 )
 
 
-async def http_uploads(target: Target) -> str:
-    """A file as OpenAI's clients send it."""
-    form = aiohttp.FormData({"model": "whisper-1"})
+async def answer_of(target: Target, field: tuple[str, str]) -> tuple[int, str]:
+    """Status and body of the answer to a file, which is sent as OpenAI's clients do, with one more field."""
+    form = aiohttp.FormData([field])
     form.add_field("file", target.wav, filename="a.wav")
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"{target.url}/v1/audio/transcriptions", data=form) as response,
     ):
-        if response.status in (429, 503):
-            return "refused"
-        text = (await response.json()).get("text")
-        return "right words" if text == target.file_text else f"WRONG WORDS {response.status}: {text!r}"
+        return response.status, await response.text()
+
+
+def judged(target: Target, status: int, answer: str) -> str:
+    """Whether the JSON of an answer has the right text."""
+    if status in (429, 503):
+        return "refused"
+    is_right = json.loads(answer).get("text") == target.file_text
+    return "right words" if is_right else f"WRONG WORDS {status}: {answer!r}"
+
+
+async def http_uploads(target: Target) -> str:
+    """A file as OpenAI's clients send it."""
+    return judged(target, *await answer_of(target, ("model", "whisper-1")))
 
 
 async def http_uploads_for_events(target: Target) -> str:
     """A file whose text is sent as events."""
-    form = aiohttp.FormData({"stream": "true"})
-    form.add_field("file", target.wav, filename="a.wav")
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{target.url}/v1/audio/transcriptions", data=form) as response,
-    ):
-        if response.status in (429, 503):
-            return "refused"
-        last = (await response.text()).strip().splitlines()[-1]
-        text = json.loads(last.removeprefix("data: ")).get("text")
-        return "right words" if text == target.file_text else f"WRONG WORDS {response.status}: {last!r}"
+    status, answer = await answer_of(target, ("stream", "true"))
+    return judged(target, status, answer.strip().splitlines()[-1].removeprefix("data: "))
 
 
 async def http_uploads_and_vanishes(target: Target) -> str:

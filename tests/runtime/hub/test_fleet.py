@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import write_model_dir
+from conftest import write_version
 
 from lwasr_edge import CatalogError, ChecksumError, MissingExtraError, Recognizer
 from lwasr_edge.cli import main
@@ -36,23 +36,12 @@ pytest.importorskip("nacl", reason="needs PyNaCl: pip install '.[fleet]'")
 KEY = SecretKey(bytes(range(32)))
 
 
-def version_of(folder: Path, version: str, name: str = "place") -> Path:
-    """A model's folder with a version and a file of its own."""
-    write_model_dir(folder, name)
-    (folder / "card.md").write_text(version)
-    card = json.loads((folder / "card.json").read_text())
-    card["version"] = version
-    card["files"][0] |= {"sha256": hashlib.sha256(version.encode()).hexdigest(), "bytes": len(version)}
-    (folder / "card.json").write_text(json.dumps(card))
-    return folder
-
-
 @pytest.fixture
 def models(lwasr_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Folders of three versions of a model; models are not tried."""
     monkeypatch.setattr("lwasr_edge.hub.fetch.try_model", lambda path, name: None)
     monkeypatch.delenv("LWASR_MODEL", raising=False)
-    return {version: str(version_of(tmp_path / "made" / version, version)) for version in ("1", "2", "3")}
+    return {version: str(write_version(tmp_path / "made" / version, version)) for version in ("1", "2", "3")}
 
 
 @pytest.fixture
@@ -92,7 +81,7 @@ def test_from_keys_to_a_device_that_updates_itself(
     assert main(["models", "keygen", str(key)]) == 0
     public = capsys.readouterr().out.split()[1]
     assert key.stat().st_mode & 0o077 == 0 and public in Path(f"{key}.pub").read_text()
-    one = version_of(tmp_path / "one", "1")
+    one = write_version(tmp_path / "one", "1")
     assert main(["models", "publish", str(folder), str(one), "--key", str(key)]) == 0
     with served(tmp_path) as address:
         url = f"{address}/published/"
@@ -105,7 +94,8 @@ def test_from_keys_to_a_device_that_updates_itself(
         assert main(["models", "update", url, "--key", f"{key}.pub", "--model", "place", "--save"]) == 0
         assert main(["models", "use", "place"]) == 0
         assert Recognizer(lm=None).info.name == "place"
-        assert main(["models", "publish", str(folder), str(version_of(tmp_path / "two", "2")), "--key", str(key)]) == 0
+        second = write_version(tmp_path / "two", "2")
+        assert main(["models", "publish", str(folder), str(second), "--key", str(key)]) == 0
         capsys.readouterr()
         assert main(["models", "update"]) == 0
         assert "place: version 2 was installed, before it was 1" in capsys.readouterr().out
@@ -147,7 +137,7 @@ def test_shares_of_devices(
     assert takers("3", 0) == set()
     assert len(takers("3", 1)) == 2000
 
-    takers_of_4 = publish_models(folder, [str(version_of(folder.parent / "4", "4"))], KEY, 0.5).releases[0]
+    takers_of_4 = publish_models(folder, [str(write_version(folder.parent / "4", "4"))], KEY, 0.5).releases[0]
     names = [f"hall-{number}" for number in range(30)]
     inside = next(name for name in names if device.is_for(takers_of_4, name))
     outside = next(name for name in names if not device.is_for(takers_of_4, name))
@@ -175,7 +165,7 @@ def test_what_may_be_published(models: dict[str, str], folder: Path, tmp_path: P
     publish_models(folder, [models["2"]], KEY, 0.5)
     with pytest.raises(CatalogError, match="must not be older than the published one, 2, got 1"):
         publish_models(folder, [models["1"]], KEY)
-    changed = version_of(tmp_path / "changed", "2")
+    changed = write_version(tmp_path / "changed", "2")
     card = json.loads((changed / "card.json").read_text())
     card["files"] = card["files"][1:]
     (changed / "card.json").write_text(json.dumps(card))
@@ -246,7 +236,7 @@ def test_models_from_elsewhere(models: dict[str, str], folder: Path, tmp_path: P
     publish_models(moved, [models["3"]], KEY)
     assert updated(moved) == (update.INSTALLED, "3")
     new_key = SecretKey(bytes(32))  # takes the place of the old one, in a folder of its own
-    publish_models(tmp_path / "new", [str(version_of(tmp_path / "4", "4"))], new_key)
+    publish_models(tmp_path / "new", [str(write_version(tmp_path / "4", "4"))], new_key)
     for keys, version in (([new_key.public], "3"), ([KEY.public, new_key.public], "4")):
         with contextlib.suppress(CatalogError):
             update_model(open_fleet(str(tmp_path / "new"), keys), "place")
@@ -460,7 +450,7 @@ def test_a_kill_at_any_moment_leaves_a_model_and_an_index(models: dict[str, str]
     publish_models(folder, [models["1"]], KEY)
     assert updated(folder) == (update.INSTALLED, "1")
     number = kill_in_a_loop(8, Path(models["2"]), folder)
-    last = str(version_of(folder.parent / "last", f"1.{number}"))
+    last = str(write_version(folder.parent / "last", f"1.{number}"))
     publish_models(folder, [last], KEY)
     assert updated(folder) == (update.INSTALLED, f"1.{number}")
     assert roll_back("place").after != f"1.{number}"

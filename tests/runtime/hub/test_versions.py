@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_model_dir
+from conftest import write_model_dir, write_version
 
 from lwasr_edge import CatalogError, ModelNotFoundError, Recognizer
 from lwasr_edge.cli import main
@@ -22,26 +22,13 @@ from lwasr_edge.hub.preference import config_path
 from lwasr_edge.hub.versions import is_older, previous_version, remove_model, roll_back, use_model
 
 
-def version_of(folder: Path, version: str, name: str = "place") -> Path:
-    """A model's folder with a version and a file of its own."""
-    write_model_dir(folder, name)
-    card = json.loads((folder / "card.json").read_text())
-    (folder / "card.md").write_text(version)
-    import hashlib
-
-    card["version"] = version
-    card["files"][0] |= {"sha256": hashlib.sha256(version.encode()).hexdigest(), "bytes": len(version)}
-    (folder / "card.json").write_text(json.dumps(card))
-    return folder
-
-
 @pytest.fixture
 def sources(lwasr_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Two versions of a model; the package's own model is the default."""
     monkeypatch.setattr("lwasr_edge.hub.fetch.try_model", lambda path, name: None)
     monkeypatch.delenv("LWASR_MODEL", raising=False)
     write_model_dir(tmp_path / "package-models" / "base", "base", default=True)
-    return {version: version_of(tmp_path / "from" / version, version) for version in ("1.9", "1.10")}
+    return {version: write_version(tmp_path / "from" / version, version) for version in ("1.9", "1.10")}
 
 
 def version() -> str:
