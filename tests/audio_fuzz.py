@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,6 +33,7 @@ LOST = 0.1  # of what ffmpeg decodes, without a warning
 SEED_S = 1.5
 KINDS = ["flip", "flips", "field", "field", "zeros", "noise", "hole", "cut", "head", "insert", "join"]
 EDGES = [0, 1, 2, 3, 7, 16, 127, 128, 255, 256, 4095, 32767, 65535, 0x7F000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+FAULTS = ["silent loss", "hang", "crash", "foreign exception", "path, bytes and pipe differ"]  # the last may be
 FORMS = {  # file name -> format, subtype, Hz, channels
     "pcm16.wav": ("WAV", "PCM_16", 16000, 1),
     "pcm24.wav": ("WAVEX", "PCM_24", 44100, 2),
@@ -215,39 +217,47 @@ class Worker:
         self._process.join()
 
 
+def run(numbers: range, keep: Path | None) -> Iterator[Outcome]:
+    """Try the mutants one after the other in a process of their own."""
+    seeds = make_seeds()
+    worker = Worker()
+    for number in numbers:
+        outcome = worker.run(number)
+        if isinstance(outcome, str):
+            outcome = Outcome(number, *mutant(seeds, number)[:2], faults=[outcome])
+            worker = Worker()
+        if outcome.faults:
+            print(json.dumps(vars(outcome)), file=sys.stderr, flush=True)
+            if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                (keep / f"{outcome.number}-{outcome.name}").write_bytes(mutant(seeds, number)[2])
+        yield outcome
+    worker.stop()
+
+
 def main() -> int:
     """Print the table; 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--keep", type=Path, help="write mutants with faults here")
+    parser.add_argument("--json", type=Path, help="write the table to a file, after every thousand too")
     args = parser.parse_args()
-    seeds = make_seeds()
-    table = dict.fromkeys(
-        ["inputs", "read", "read with a warning", "refused", "silent loss", "hang", "crash", "foreign exception"], 0
-    )
-    table["path, bytes and pipe differ"] = 0
-    worker = Worker()
-    for number in range(args.first, args.first + args.count):
-        outcome = worker.run(number)
-        if isinstance(outcome, str):
-            outcome = Outcome(number, *mutant(seeds, number)[:2], faults=[outcome])
-            worker = Worker()
+    table = dict.fromkeys(["inputs", "read", "read with a warning", "refused", *FAULTS], 0)
+    for outcome in run(range(args.first, args.first + args.count), args.keep):
         table["inputs"] += 1
         if outcome.seconds:
             is_refused = max(outcome.seconds) < 0
             table["refused" if is_refused else "read with a warning" if outcome.has_warned else "read"] += 1
         for fault in dict.fromkeys(outcome.faults):
             table[fault] += 1
-        if outcome.faults:
-            print(json.dumps(vars(outcome)), file=sys.stderr, flush=True)
-            if args.keep is not None:
-                args.keep.mkdir(parents=True, exist_ok=True)
-                (args.keep / f"{outcome.number}-{outcome.name}").write_bytes(mutant(seeds, number)[2])
-    worker.stop()
+        if args.json is not None and table["inputs"] % 1000 == 0:
+            args.json.write_text(json.dumps(table))
+    if args.json is not None:
+        args.json.write_text(json.dumps(table))
     for name, count in table.items():
         print(f"{name:28} {count:8d}")
-    return int(any(table[name] for name in ("silent loss", "hang", "crash", "foreign exception")))
+    return int(any(table[name] for name in FAULTS[:-1]))
 
 
 if __name__ == "__main__":

@@ -67,14 +67,16 @@ class Soak:
     Args:
         target: the service.
         workers: clients at a time.
+        names: kinds of clients; none for all.
     """
 
-    def __init__(self, target: Target, workers: int) -> None:
+    def __init__(self, target: Target, workers: int, names: list[str]) -> None:
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.at_rest: list[Sample] = []
         self.peak = Sample(0.0)
         self._target = target
         self._workers = workers
+        self._clients = {one: weight for one, weight in CLIENTS.items() if not names or one.__name__ in names}
         self._began_s = time.monotonic()
 
     async def run(self, minutes: float, every: float) -> None:
@@ -90,7 +92,7 @@ class Soak:
 
     async def _work(self, until_s: float) -> None:
         while time.monotonic() < until_s:
-            (client,) = random.choices(list(CLIENTS), list(CLIENTS.values()))
+            (client,) = random.choices(list(self._clients), list(self._clients.values()))
             self.outcomes[f"{client.__name__}: {await self._outcome(client)}"] += 1
             await asyncio.sleep(random.uniform(0, 0.5))
 
@@ -177,7 +179,7 @@ def target_of(url: str, wyoming: str, idle_s: float) -> Target:
 async def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run; return what was seen."""
     async with service(args.idle_s, args.log) as (url, wyoming):
-        soak = Soak(target_of(url, wyoming, args.idle_s), args.workers)
+        soak = Soak(target_of(url, wyoming, args.idle_s), args.workers, args.client or [])
         await soak.run(args.minutes, args.every)
     return {
         "minutes": args.minutes,
@@ -195,6 +197,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="(default: 60)")
     parser.add_argument("--every", type=float, default=5.0, help="minutes between two rests (default: 5)")
     parser.add_argument("--workers", type=int, default=8, help="clients at a time (default: 8)")
+    parser.add_argument(
+        "--client",
+        action="append",
+        choices=[client.__name__ for client in CLIENTS],
+        help="only this kind of client; may be repeated (default: all)",
+    )
     parser.add_argument("--idle-s", type=float, default=5.0, help="of the service (default: 5)")
     parser.add_argument("--log", type=Path, default=Path("soak.log"), help="of the service (default: soak.log)")
     parser.add_argument("--json", type=Path, help="write what was seen to a file")
