@@ -106,7 +106,7 @@ class RecordingFile:
         read_s = count / self.sample_rate
         faults = [note for note in [*self._notes, self._parts.note()] if note]
         tolerance = 0.0 if self._parts.is_exact else min(0.01 * self._expected, self.sample_rate)
-        if missing > max(0.1 * self.sample_rate, tolerance):
+        if missing > max(min(0.1 * self.sample_rate, 0.05 * self._expected), tolerance):
             faults.append(
                 f"is truncated or damaged: {read_s:.2f} of {self._expected / self.sample_rate:.2f} s could be decoded"
             )

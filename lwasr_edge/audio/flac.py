@@ -19,6 +19,7 @@ _SCAN_BYTES = 65_536
 _READ_AHEAD_BYTES = 65_536  # of libFLAC and libsndfile, at most
 _HEAD_BYTES = 1 << 22  # in which the first frame is looked for
 _HEADER_BYTES = 16  # of a frame, at most
+_SMALLEST_FRAME_BYTES = 9
 _RATES_HZ = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 _BLOCKS = (0, 192, *(576 << i for i in range(4)), 0, 0, *(256 << i for i in range(8)))
 _BITS = (0, 8, 12, 0, 16, 20, 24, 32)
@@ -163,7 +164,21 @@ class FlacParts(Parts):
             raise soundfile.SoundFileError("no FLAC frames were found")
         self._block_samples = 0 if found.is_variable else found.block_samples
         self._next_sample = self._counted = found.first_sample(0)
+        self._total = self._last_sample(found)
         self.sound = self._opened(self._from_frame(found))
+
+    def _last_sample(self, first: FlacFrame) -> int:
+        """Index behind the last sample by the last frame header, as there is no head; libFLAC skips damage silently."""
+        last = first
+        position = max(first.position, self._end - 2 * _SCAN_BYTES)
+        while isinstance(found := find_flac_frame(self._file, position, self._end), FlacFrame):
+            is_ours = (found.sample_rate, found.channels) == (first.sample_rate, first.channels)
+            frames = (found.position - first.position) // _SMALLEST_FRAME_BYTES
+            is_later = 0 < found.number - first.number <= frames * (found.block_samples if first.is_variable else 1)
+            if is_ours and is_later and found.is_variable == first.is_variable:
+                last = found
+            position = found.position + 1
+        return last.first_sample(self._block_samples) + last.block_samples
 
     def _begin_stream(self, start: int) -> None:
         self._file.seek(start)

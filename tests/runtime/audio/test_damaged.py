@@ -200,6 +200,15 @@ def test_flac_without_its_beginning(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_audio(data[len(data) // 4 :])[-8000:], samples[-8000:] / 32768, atol=1e-6)
 
 
+def test_a_lost_frame_of_a_short_flac_without_its_beginning() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.repeat(voice(1.5)[:, None], 2, 1), 44100, format="FLAC")  # frames of 93 ms
+    data = file.getvalue()[len(file.getvalue()) // 4 :]
+    at = len(data) // 2
+    with pytest.warns(AudioWarning, match="damaged"):
+        load_audio(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
+
+
 def test_a_flac_head_with_a_wrong_sample_rate(tmp_path: Path) -> None:
     data = bytearray(encoded(voice(3.0), "FLAC"))
     data[18] ^= 0x10
