@@ -327,24 +327,33 @@ class StreamingConv(nn.Module):
 
 
 class StreamingLayer(nn.Module):
-    """`ConformerLayer`."""
+    """`ConformerLayer`, without the modules that it lacks."""
 
     def __init__(self, layer: ConformerLayer) -> None:
         super().__init__()
-        self.feed_forward1 = StreamingFeedForward(layer.feed_forward1)
-        self.attention = StreamingAttention(layer.attention)
-        self.conv = StreamingConv(layer.conv)
-        self.feed_forward2 = StreamingFeedForward(layer.feed_forward2)
+        first, attention, conv, second = layer.feed_forward1, layer.attention, layer.conv, layer.feed_forward2
+        self.feed_forward1 = None if first is None else StreamingFeedForward(first)
+        self.attention = None if attention is None else StreamingAttention(attention)
+        self.conv = None if conv is None else StreamingConv(conv)
+        self.feed_forward2 = None if second is None else StreamingFeedForward(second)
         self.norm = layer.norm
 
     def forward(
         self, x: Tensor, positions: Positions, keys_valid: Tensor, valid: Tensor | None, past: LayerPast | None
     ) -> tuple[Tensor, LayerPast]:
         """(1, U, D) -> (1, U, D), and keys, values and gated values of past and chunk, which the caller truncates."""
-        x = x + self.feed_forward1(x)
-        attended, keys, values = self.attention(x, positions, keys_valid, None if past is None else past[:2])
-        x = x + attended
-        convolved, conv_past = self.conv(x, valid, None if past is None else past.conv)
-        x = x + convolved
-        x = x + self.feed_forward2(x)
-        return self.norm(x), LayerPast(keys, values, conv_past)
+        keys = values = gated = None
+        if self.feed_forward1 is not None:
+            x = x + self.feed_forward1(x)
+        if self.attention is not None:
+            keys_values = None
+            if past is not None and past.keys is not None and past.values is not None:
+                keys_values = past.keys, past.values
+            attended, keys, values = self.attention(x, positions, keys_valid, keys_values)
+            x = x + attended
+        if self.conv is not None:
+            convolved, gated = self.conv(x, valid, None if past is None else past.conv)
+            x = x + convolved
+        if self.feed_forward2 is not None:
+            x = x + self.feed_forward2(x)
+        return self.norm(x), LayerPast(keys, values, gated)

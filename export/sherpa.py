@@ -47,7 +47,8 @@ class SherpaModel(nn.Module):
         for layer in self.encoder.layers:
             assert isinstance(layer, ConformerLayer)
             for part in (layer.feed_forward1, layer.attention, layer.conv, layer.feed_forward2):
-                _replace_linears(part)
+                if part is not None:
+                    _replace_linears(part)
         _replace_linears(self.encoder.subsampling)
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> Tensor:

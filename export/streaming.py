@@ -21,8 +21,8 @@ from lwasr_edge.training.model.features import FRAME_DELAY, SUBSAMPLING_FACTOR, 
 
 # 8 s: larger chunks are not more accurate. The table of positions, computed at load, has the distances of such a chunk.
 MAX_CHUNK_FRAMES = 200
+TIME_DIMENSIONS = (2, 2, 1)  # of keys, values and gated values
 CHUNK_OUTPUTS = ("tokens", "frames", "scores", "log_probs")
-TENSORS_PER_LAYER = 3
 
 
 class StateTensor(NamedTuple):
@@ -100,11 +100,11 @@ class StreamingModel(ExportedModel):
             StateTensor("last_token", (1,), torch.int64),
         ]
         for i in range(encoder.n_layers):
-            state += [
-                StateTensor(f"keys_{i:02}", by_head, torch.float32),
-                StateTensor(f"values_{i:02}", by_head, torch.float32),
-                StateTensor(f"conv_{i:02}", (1, encoder.conv_kernel // 2, encoder.d_model), torch.float32),
-            ]
+            if encoder.has(i, "attention"):
+                state += [StateTensor(f"{name}_{i:02}", by_head, torch.float32) for name in ("keys", "values")]
+            if encoder.has(i, "conv"):
+                context = (1, encoder.conv_kernel // 2, encoder.d_model)
+                state.append(StateTensor(f"conv_{i:02}", context, torch.float32))
         return state
 
     def beginning(self) -> list[Tensor]:
@@ -171,13 +171,16 @@ class StreamingModel(ExportedModel):
         table = sinusoids(farthest, farthest + MAX_CHUNK_FRAMES, self.config.encoder.d_model, x)
         positions = Positions(table, MAX_CHUNK_FRAMES - n_frames + torch.arange(n_keys + n_frames))
         keys_valid = (torch.arange(n_keys) >= left_context - n_cached).to(torch.int32)[None]
-        state = []
-        for i, layer in enumerate(self.layers):
-            layer_past = LayerPast(*past[TENSORS_PER_LAYER * i : TENSORS_PER_LAYER * (i + 1)])
-            x, (keys, values, gated) = layer(x, positions, keys_valid, None, layer_past)
-            half_kernel = layer_past.conv.shape[1]
-            state += [last_consumed(tensor, 2, consumed, left_context) for tensor in (keys, values)]
-            state.append(last_consumed(gated, 1, consumed, half_kernel))
+        half_kernel = self.config.encoder.conv_kernel // 2
+        state: list[Tensor] = []
+        unread = iter(past)
+        for layer in self.layers:
+            lengths = (*([left_context] * 2 if layer.attention else [0, 0]), half_kernel if layer.conv else 0)
+            layer_past = LayerPast(*(next(unread) if length else None for length in lengths))
+            x, layer_next = layer(x, positions, keys_valid, None, layer_past)
+            for tensor, length, dim in zip(layer_next, lengths, TIME_DIMENSIONS, strict=True):
+                if tensor is not None:
+                    state.append(last_consumed(tensor, dim, consumed, length))
         return x, state
 
 

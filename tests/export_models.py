@@ -22,6 +22,7 @@ def random_model(
     channels: int = 12,
     kernel: int = 7,
     left_context_frames: int = 10,
+    removed: tuple[str, ...] = (),
     seed: int = 0,
 ) -> AcousticModel:
     """Two layers of random weights and statistics, large enough to emit tokens."""
@@ -38,6 +39,7 @@ def random_model(
             conv_norm=conv_norm,
             subsampling_channels=channels,
             left_context_frames=left_context_frames,
+            removed=removed,
         ),
         (*PIECES, "<blank>"),
     )

@@ -221,8 +221,9 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
 
     Args:
         text: students separated by commas; each a number of layers, or the layers themselves joined by "+"; after an
-            "x" the hidden units of the feed-forward modules, then the attention width, then the subsampling channels:
-            "8,5", "14x368x96x64,10x288x96x64" or "0+5+9+15x352".
+            "x" the hidden units of the feed-forward modules, then the attention width, then the subsampling channels;
+            after an "@" the share of the layers' time: "8,5", "14x368x96x64,10x288x96x64", "0+5+9+15x352" or
+            "16x704x176x48@0.5".
         n_reference: layers of the reference.
 
     Raises:
@@ -230,8 +231,10 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
     """
     students: dict[str, Shape] = {}
     for part in text.split(","):
-        layers, *sizes = part.strip().split("x")
+        widths_part, at, share = part.strip().partition("@")
+        layers, *sizes = widths_part.split("x")
         try:
+            time = float(share) if at else None
             numbers = [int(one) for one in layers.split("+")]
             widths = [int(size) for size in sizes]
         except ValueError:
@@ -239,11 +242,13 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
         if len(widths) > 3:
             raise OptionError(
                 f"--keep must be numbers of layers, as in 8,5,3, or layers, as in 0+5+9, with widths as in "
-                f"14x368x96x64, got {text}"
+                f"14x368x96x64 and a share of time as in 16@0.5, got {text}"
             )
-        name = "x".join(["layers" + "-".join(map(str, numbers)), *map(str, widths)])
+        name = "x".join(["layers" + "-".join(map(str, numbers)), *map(str, widths)]) + (
+            f"at{time:g}" if time is not None else ""
+        )
         if name in students:
             raise OptionError(f"--keep must name each student once, got {part.strip()} twice")
         kept = tuple(numbers) if len(numbers) > 1 else layers_to_keep(n_reference, numbers[0])
-        students[name] = Shape(kept, *widths)
+        students[name] = Shape(kept, *widths)._replace(time=time)
     return students

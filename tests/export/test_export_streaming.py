@@ -72,6 +72,8 @@ def test_one_chunk_equals_full_context(waveform: Tensor) -> None:
         {"n_mels": 30, "channels": 9, "d_model": 18, "n_heads": 1, "kernel": 31, "left_context_frames": 1},
         {"conv_norm": "layer_norm", "n_mels": 64},
         {"d_attention": 15},
+        {"removed": ("0.attention", "1.conv")},
+        {"removed": ("0.feed_forward1", "0.conv", "1.attention", "1.feed_forward2")},
     ],
 )
 def test_odd_sizes(waveform: Tensor, sizes: dict[str, int]) -> None:

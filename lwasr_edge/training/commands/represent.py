@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="8",
         metavar="SHAPES",
         help="what each student keeps: numbers of layers, 8,5,3, or layers of the reference, 0+5+9; with feed-forward "
-        "units, attention width and subsampling channels: 14x352x96x64 (default: 8)",
+        "units, attention width and subsampling channels: 14x352x96x64; with the share of the layers' time that "
+        "is left without the modules that matter least: 16@0.5 (default: 8)",
     )
     add("--students", nargs="*", type=Path, default=[], metavar="CHECKPOINT", help="train these further instead")
     add_training_options(parser, Schedule(), REPRESENT_WEIGHTS)

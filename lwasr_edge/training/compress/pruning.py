@@ -108,6 +108,11 @@ def optimal_brain_surgeon(weights: Tensor, moments: Tensor, n_kept: int, size: i
     return is_left.nonzero()[:, 0], weights
 
 
+def has(layer: nn.Module, linear: str) -> bool:
+    """Whether a layer has the module of a linear layer, as "attention.out"."""
+    return getattr(layer, linear.split(".")[0]) is not None
+
+
 @torch.inference_mode()
 def hidden_moments(
     model: AcousticModel, store: WaveformStore, n_utterances: int = 256, augment: Augment | None = None
@@ -138,9 +143,9 @@ def hidden_moments(
 
     hooks = []
     for index, layer in enumerate(model.encoder.layers):
-        for name in INPUT_MOMENTS:
+        for name in (one for one in INPUT_MOMENTS if has(layer, one)):
             hooks.append(layer.get_submodule(name).register_forward_pre_hook(add_input(index, name)))
-        for name in OUTPUT_MOMENTS:
+        for name in (one for one in OUTPUT_MOMENTS if has(layer, one)):
             hooks.append(layer.get_submodule(name).register_forward_hook(add_output(index, name)))
     try:
         for indices in tqdm(store.spread(n_utterances), desc="moments", unit="batch", mininterval=1, leave=False):
@@ -165,9 +170,10 @@ def prune_layers(state: dict[str, Tensor], moments: Moments, config: ModelConfig
     """
     for index, moment in enumerate(tqdm(moments, desc="prune", unit="layer", mininterval=1, leave=False)):
         prefix = f"encoder.layers.{index}."
-        for name in FEED_FORWARDS:
+        for name in (one for one in FEED_FORWARDS if f"{one}.linear2" in moment):
             prune_feed_forward(state, f"{prefix}{name}", moment[f"{name}.linear2"], config.encoder.d_feed_forward)
-        if config.encoder.attention_width < len(state[f"{prefix}attention.query.bias"]):
+        has_attention = "attention.out" in moment
+        if has_attention and config.encoder.attention_width < len(state[f"{prefix}attention.query.bias"]):
             factorise_attention(state, f"{prefix}attention", moment, config)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
+from lwasr_edge.training.compress.modules import Removal, removed_from
 from lwasr_edge.training.compress.pruning import (
     Augment,
     Moments,
@@ -18,7 +19,7 @@ from lwasr_edge.training.compress.pruning import (
 )
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.acoustic_model import SCALE, AcousticModel
-from lwasr_edge.training.model.config import EncoderConfig, ModelConfig
+from lwasr_edge.training.model.config import MODULES, EncoderConfig, ModelConfig
 from lwasr_edge.training.model.conformer import Subsampling
 from lwasr_edge.training.model.features import RunningNorm
 
@@ -35,6 +36,7 @@ class Shape(NamedTuple):
     d_feed_forward: int | None = None  # hidden units of each feed-forward module; None for all
     d_attention: int | None = None  # width of all attention heads together; None for all
     channels: int | None = None  # of the subsampling's convolutions; None for all
+    time: float | None = None  # share of the layers' time that modules may take; None for all modules
 
 
 def layers_to_keep(n_reference: int, n_student: int) -> tuple[int, ...]:
@@ -67,10 +69,13 @@ def student_config(reference: ModelConfig, shape: Shape) -> ModelConfig:
     keep, depth = shape.layers, reference.encoder.n_layers
     if not keep or any(not 0 <= layer < depth for layer in keep) or list(keep) != sorted(set(keep)):
         raise OptionError(f"layers of a student must be different ones of 0 to {depth - 1} in rising order, got {keep}")
+    removed = tuple(
+        f"{own}.{name}" for own, layer in enumerate(keep) for name in MODULES if not reference.encoder.has(layer, name)
+    )
     config = dataclasses.replace(
         reference,
         frontend=dataclasses.replace(reference.frontend, normalization="running"),
-        encoder=dataclasses.replace(reference.encoder, n_layers=len(keep)),
+        encoder=dataclasses.replace(reference.encoder, n_layers=len(keep), removed=removed),
         reference_layers=keep,
         qat=False,
     )
@@ -159,6 +164,13 @@ def init_students(
         if not isinstance(reference.norm, RunningNorm):
             fit_running_norm(student, store)
         students[name] = student
+    removals: dict[Shape, Removal] = {}  # a student of less time is found where the search for one of more has ended
+    for name, shape in sorted(shapes.items(), key=lambda item: -(item[1].time or 1.0)):
+        if shape.time is not None:
+            whole = shape._replace(time=None)
+            removals[whole] = removals.get(whole) or Removal(students[name].eval(), store, augment=augment)
+            removals[whole].remove(shape.time)
+            students[name] = removed_from(students[name], removals[whole], dropout)
     return students
 
 

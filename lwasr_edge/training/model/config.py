@@ -16,6 +16,7 @@ CONV_NORMS = ("batch_norm", "layer_norm")
 MAX_SAMPLE_RATE = 1 << 20  # Hz
 MAX_SIZE = 1 << 16  # of the other fields
 MAX_LAYERS = 1 << 10
+MODULES = ("feed_forward1", "attention", "conv", "feed_forward2")  # of a layer, in the order of the data
 
 
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -76,11 +77,16 @@ class EncoderConfig:
     xscaling: bool = True  # multiply the encoder's input by sqrt(D)
     left_context_frames: int = 128  # encoder frames of 40 ms before a chunk that its attention can use
     d_attention: int | None = None  # A, width of queries, keys and values over all heads; None: D
+    removed: tuple[str, ...] = ()  # modules that layers lack, as "3.attention"
 
     @property
     def attention_width(self) -> int:
         """A."""
         return self.d_attention or self.d_model
+
+    def has(self, layer: int, module: str) -> bool:
+        """Whether a layer has a module of `MODULES`."""
+        return f"{layer}.{module}" not in self.removed
 
     def __post_init__(self) -> None:
         size("n_layers", self.n_layers, MAX_LAYERS)
@@ -97,6 +103,9 @@ class EncoderConfig:
         if self.conv_kernel % 2 == 0:  # the kernel must have a middle
             raise CheckpointError(f"conv_kernel must be odd, got {self.conv_kernel}")
         one_of("conv_norm", self.conv_norm, CONV_NORMS)
+        possible = {f"{layer}.{module}" for layer in range(self.n_layers) for module in MODULES}
+        if not isinstance(self.removed, tuple) or not possible.issuperset(self.removed):
+            raise CheckpointError(f'removed must be modules of the layers, as "0.attention", got {self.removed!r:.60}')
         if not isinstance(self.xscaling, bool):
             raise CheckpointError(f"xscaling must be true or false, got {self.xscaling!r}")
 
@@ -131,9 +140,11 @@ class ModelConfig:
         bands = (frontend.n_mels + 1) // 2, ((frontend.n_mels + 1) // 2 + 1) // 2
         subsampling = 2 * bands[0] * channels * 9 + bands[1] * channels * channels * 9 + bands[1] * channels * width
         head = width * len(self.vocabulary)
+        feed_forward = 2 * width * encoder.d_feed_forward
         attention, convolution = 5 * width * encoder.attention_width, 3 * width * width + width * encoder.conv_kernel
-        layer = 4 * width * encoder.d_feed_forward + attention + convolution
-        return round(frames * (subsampling + head)), round(frames * encoder.n_layers * layer)
+        costs = dict(zip(MODULES, (feed_forward, attention, convolution, feed_forward), strict=True))
+        layers = sum(costs[name] for i in range(encoder.n_layers) for name in MODULES if encoder.has(i, name))
+        return round(frames * (subsampling + head)), round(frames * layers)
 
     @property
     def blank_id(self) -> int:
@@ -160,7 +171,7 @@ class ModelConfig:
         try:
             return cls(
                 frontend=FrontendConfig(**{k: v for k, v in values["frontend"].items() if k != FORMER_MEMORY}),
-                encoder=EncoderConfig(**values["encoder"]),
+                encoder=EncoderConfig(**values["encoder"] | {"removed": tuple(values["encoder"].get("removed", ()))}),
                 vocabulary=tuple(values["vocabulary"]),
                 reference_layers=tuple(values["reference_layers"]),
                 qat=values.get("rounded", False),

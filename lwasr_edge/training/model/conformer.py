@@ -32,11 +32,11 @@ MASKED = -1e4  # added to a masked score; finite, so that a row with every key m
 
 
 class LayerPast(NamedTuple):
-    """Cache of a layer: keys, values and convolution inputs of the frames before a chunk."""
+    """Cache of a layer: keys, values and convolution inputs of the frames before a chunk; None without the module."""
 
-    keys: Tensor  # (B, L, A)
-    values: Tensor  # (B, L, A)
-    conv: Tensor  # (B, kernel // 2, D)
+    keys: Tensor | None  # (B, L, A)
+    values: Tensor | None  # (B, L, A)
+    conv: Tensor | None  # (B, kernel // 2, D)
 
 
 @dataclass(frozen=True)
@@ -290,14 +290,25 @@ class ConvModule(nn.Module):
 
 
 class ConformerLayer(nn.Module):
-    """Half a feed-forward, attention, convolution, half a feed-forward, layer norm; all but the last are residual."""
+    """Half a feed-forward, attention, convolution, half a feed-forward, layer norm; all but the last are residual.
 
-    def __init__(self, config: EncoderConfig, dropout: float) -> None:
+    A student's layer may lack modules, which are None.
+    """
+
+    feed_forward1: FeedForward | None
+    attention: RelativeAttention | None
+    conv: ConvModule | None
+    feed_forward2: FeedForward | None
+
+    def __init__(self, config: EncoderConfig, dropout: float, index: int = 0) -> None:
         super().__init__()
-        self.feed_forward1 = FeedForward(config.d_model, config.d_feed_forward, dropout)
-        self.attention = RelativeAttention(config.d_model, config.attention_width, config.n_heads)
-        self.conv = ConvModule(config.d_model, config.conv_kernel, config.conv_norm)
-        self.feed_forward2 = FeedForward(config.d_model, config.d_feed_forward, dropout)
+        width, units, kernel = config.d_model, config.d_feed_forward, config.conv_kernel
+        self.feed_forward1 = FeedForward(width, units, dropout) if config.has(index, "feed_forward1") else None
+        self.attention = None
+        if config.has(index, "attention"):
+            self.attention = RelativeAttention(width, config.attention_width, config.n_heads)
+        self.conv = ConvModule(width, kernel, config.conv_norm) if config.has(index, "conv") else None
+        self.feed_forward2 = FeedForward(width, units, dropout) if config.has(index, "feed_forward2") else None
         self.norm = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(dropout)
 
@@ -312,12 +323,17 @@ class ConformerLayer(nn.Module):
         Returns:
             (B, U, D), and the next cache, with keys and values of all S frames: the caller keeps the last L.
         """
-        x = x + 0.5 * self.dropout(self.feed_forward1(x))
-        attended, keys, values = self.attention(x, limits, None if past is None else past[:2])
-        x = x + self.dropout(attended)
-        convolved, conv_past = self.conv(x, limits, None if past is None else past.conv)
-        x = x + self.dropout(convolved)
-        x = x + 0.5 * self.dropout(self.feed_forward2(x))
+        keys = values = conv_past = None
+        if self.feed_forward1 is not None:
+            x = x + 0.5 * self.dropout(self.feed_forward1(x))
+        if self.attention is not None:
+            attended, keys, values = self.attention(x, limits, None if past is None else past[:2])
+            x = x + self.dropout(attended)
+        if self.conv is not None:
+            convolved, conv_past = self.conv(x, limits, None if past is None else past.conv)
+            x = x + self.dropout(convolved)
+        if self.feed_forward2 is not None:
+            x = x + 0.5 * self.dropout(self.feed_forward2(x))
         return self.norm(x), LayerPast(keys, values, conv_past)
 
 
@@ -328,7 +344,7 @@ class Conformer(nn.Module):
         super().__init__()
         self.config = config
         self.subsampling = Subsampling(n_mels, config.subsampling_channels, config.d_model)
-        self.layers = nn.ModuleList(ConformerLayer(config, dropout) for _ in range(config.n_layers))
+        self.layers = nn.ModuleList(ConformerLayer(config, dropout, i) for i in range(config.n_layers))
         self.input_scale = math.sqrt(config.d_model) if config.xscaling else 1.0
 
     def embed(self, features: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class Method:
     title: str
     phases: tuple[Phase, ...]
     # "inherited": some layers of the reference; "narrowed": half as many again, with half of the attention width and
-    # fewer feed-forward units; "pruned": all layers, small weights zero; "random": no weights of the reference
+    # fewer feed-forward units; "modules": the modules that matter most, of all layers, which take as much time;
+    # "pruned": all layers, small weights zero; "random": no weights of the reference
     start: str = "inherited"
     layers: str = "least damage"  # which layers are inherited: "least damage", "evenly spaced" or "first"
 
@@ -62,6 +63,7 @@ BASELINES = {
     "narrowed": Method(
         "fewer layers dropped, those that stay narrower, CTC", (Phase(1.0, CTC_WEIGHTS),), start="narrowed"
     ),
+    "modules": Method("modules removed, CTC", (Phase(1.0, CTC_WEIGHTS),), start="modules"),
     "logits": Method("layers dropped, logit distillation", (Phase(1.0, only(kl=1.0)),)),
     "encrl": step1("EncRL (CLIP + MSE), then CTC", mse=1.0, clip=1.0),
     "two-step": Method(
@@ -75,6 +77,11 @@ BASELINES = {
 }
 ABLATIONS = {
     "ctc+kl": Method("layers dropped, CTC + logit distillation", (Phase(1.0, only(ctc=1.0, kl=1.0)),)),
+    "modules, kl": Method(
+        "modules removed, KL without transcripts, then CTC",
+        (Phase(0.5, only(kl=1.0)), Phase(0.5, CTC_WEIGHTS)),
+        start="modules",
+    ),
     "clip": step1("step 1: CLIP", clip=1.0),
     "mse": step1("step 1: MSE", mse=1.0),
     "kl": step1("step 1: KL", kl=1.0),
@@ -94,7 +101,8 @@ def init_student(
     Args:
         method: one of `METHODS`.
         reference: the teacher.
-        n_layers: of the student; a method that keeps more layers keeps as many weights as such a student has.
+        n_layers: of the student; a method that keeps more layers keeps as many weights as such a student has, or
+            modules that take as much time.
         store: training audio.
         seed: of random weights.
         dropout: of the model.
@@ -109,6 +117,8 @@ def init_student(
         return student, {}
     if method.start == "narrowed":
         shape = narrowed_shape(reference.config, layers_to_keep(depth, min(depth, -(-3 * n_layers // 2))), budget)
+    elif method.start == "modules":
+        shape = Shape(tuple(range(depth)), time=n_layers / depth if n_layers < depth else None)
     elif method.start == "pruned":
         shape = Shape(tuple(range(depth)))
     student = init_students(reference, {"student": shape}, store, dropout)["student"]
