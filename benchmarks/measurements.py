@@ -55,6 +55,11 @@ def noisy(args: argparse.Namespace, output: Path) -> None:
         run_module("accuracy.noisy", *each_model(), *options)
 
 
+def fuzz(args: argparse.Namespace, output: Path) -> None:
+    """Damaged recordings and files."""
+    run_module("fuzz", "-o", str(BUILD / "fuzz"), "--json", str(output))
+
+
 def noise_before(args: argparse.Namespace, output: Path) -> None:
     """A sentence after noise, with the default model as stream and file."""
     run_module("accuracy.noise_before", "--json", str(output))

@@ -5,7 +5,7 @@
 Figures are JSON files in benchmarks/results/, each with command, commit, machine and time; the page is made from them.
 Measurements without their data are skipped with a message, and their figures stay. All usual ones take about ten
 minutes on an idle machine with two cores. The longer ones run only with --only: instructions on emulated Arm (minutes
-per model), training methods (hours), their ablations and adaptation (an hour each, after the methods). Text of
+per model), training methods (hours), their ablations and adaptation (an hour each, after the methods), damaged input (an hour). Text of
 RESULTS.md outside the markers is written by hand and stays.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 if __name__ == "__main__":  # run by its path, as `make bench` does: imports start at the checkout
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import measurements
+from benchmarks import fuzz, measurements
 from benchmarks.accuracy import conditions, confidence, noise_before, noisy, phrases
 from benchmarks.arm64 import instructions
 from benchmarks.page import plots, reports
@@ -170,6 +170,7 @@ SECTIONS = {
     "peers": Section("Comparison with other recognisers", measurements.peers, compare.section, {"peers": plots.peers}),
     "arithmetic": Section("Distance from the arithmetic limit", measurements.arithmetic, arithmetic.section),
     "int8": Section("Quantisation variants", measurements.int8, int8.section),
+    "fuzz": Section("Damaged and hostile input", measurements.fuzz, fuzz.section, is_usual=False),  # an hour
     "methods": Section(
         "Training methods at one budget",
         measurements.methods,

@@ -448,11 +448,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="inputs of each kind (default: 2000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the inputs that failed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to a file")
     args = parser.parse_args()
     if args.keep is not None:
         args.keep.mkdir(parents=True, exist_ok=True)
     limit_memory()
-    return 1 if sum(fuzz(name, args.count, args.seed, args.keep) for name in args.kinds) else 0
+    failed = {name: fuzz(name, args.count, args.seed, args.keep) for name in args.kinds}
+    if args.json is not None:
+        args.json.write_text(json.dumps({name: {"inputs": args.count, "failed": failed[name]} for name in failed}))
+    return int(any(failed.values()))
 
 
 if __name__ == "__main__":
