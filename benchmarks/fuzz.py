@@ -55,8 +55,8 @@ def section(figures: dict) -> str:
     other = [(name, f"{row['inputs']:,}", f"{row['failed']:,}") for name, row in kinds.items()]
     return "\n".join(
         [
-            f"Recordings of {figures['formats']} formats, damaged in one to six ways. A silent loss is more than a tenth "
-            f"of what ffmpeg decodes, without a warning. {provenance_line(figures)}",
+            f"Recordings of {figures['formats']} formats, damaged in one to six ways. A silent loss is more than a "
+            f"tenth of what ffmpeg decodes, without a warning. {provenance_line(figures)}",
             "",
             table(("recordings", "number"), rows),
             "",

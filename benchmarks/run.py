@@ -5,8 +5,8 @@
 Figures are JSON files in benchmarks/results/, each with command, commit, machine and time; the page is made from them.
 Measurements without their data are skipped with a message, and their figures stay. All usual ones take about ten
 minutes on an idle machine with two cores. The longer ones run only with --only: instructions on emulated Arm (minutes
-per model), training methods (hours), their ablations and adaptation (an hour each, after the methods), damaged input (an hour). Text of
-RESULTS.md outside the markers is written by hand and stays.
+per model), training methods (hours), their ablations and adaptation (an hour each, after the methods), damaged input
+(an hour). Text of RESULTS.md outside the markers is written by hand and stays.
 """
 
 from __future__ import annotations
