@@ -16,6 +16,7 @@ from lwasr_edge.training.data.augment_config import add_arguments as add_augment
 from lwasr_edge.training.loop.device import Hardware
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
+from lwasr_edge.training.model.quantized import LEVELS_PER_DEVIATION
 from lwasr_edge.validate import number
 
 REPRESENT_WEIGHTS = LossWeights()
@@ -52,7 +53,7 @@ class TrainingOptions:
     hardware: Hardware
     freeze_subsampling: bool  # keep the subsampling convolutions as they are
     dropout: float
-    qat: bool  # quantisation-aware training of the layers' weights
+    qat: float | None  # levels in a standard deviation, for quantisation-aware training of the layers' weights
     max_bad: float  # share of unusable utterances, 0 to 1, above which a run stops
     max_utterance_s: float  # s; the longest utterance decides how much memory a step takes
     tensorboard: bool
@@ -81,7 +82,7 @@ class TrainingOptions:
             hardware=Hardware.choose(args.device, args.precision),
             freeze_subsampling=getattr(args, "freeze_subsampling", False),
             dropout=getattr(args, "dropout", 0.0),
-            qat=getattr(args, "qat", False),
+            qat=args.qat_levels if getattr(args, "qat", False) else None,
             max_bad=args.max_bad / 100,
             max_utterance_s=args.max_utterance_s,
             tensorboard=getattr(args, "tensorboard", False),
@@ -146,6 +147,14 @@ def add_training_options(
             action="store_true",
             help="quantisation-aware training: compressed int8 files are a third smaller; a student trained with it "
             "keeps it",
+        )
+        add(
+            "--qat-levels",
+            type=float,
+            default=LEVELS_PER_DEVIATION,
+            metavar="N",
+            help="levels of a weight in a standard deviation, for --qat (default: %(default)g); 4 for files that are a "
+            "fifth smaller",
         )
     if losses is not None:
         shown = " ".join(f"{name}={weight:g}" for name, weight in vars(losses).items())

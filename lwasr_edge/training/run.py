@@ -75,8 +75,8 @@ def train_students(
     """
     for student in students.values():
         student.encoder.subsampling.requires_grad_(not options.freeze_subsampling)
-        if options.qat:
-            prepare_qat(student)
+        if options.qat is not None:
+            prepare_qat(student, options.qat)
     notes = {
         "schedule": json.dumps(vars(run.schedule)),
         "losses": json.dumps(vars(weights)),

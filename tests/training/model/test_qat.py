@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from safetensors.torch import load_file
 from small_models import letters, letters_tokenizer, small_model, two_utterances
 
-from lwasr_edge import Recognizer
+from lwasr_edge import OptionError, Recognizer
 from lwasr_edge.export import cli, pipeline
 from lwasr_edge.export.graph import trace
 from lwasr_edge.export.quantize import LARGEST_PAIR, quantize, scales_of
@@ -98,7 +98,7 @@ def test_a_scale_is_an_eighth_of_the_deviation_or_fits_the_largest_weight(monkey
         model.encoder.layers[0].feed_forward1.linear2.weight[3, 5] = 100.0
     prepare_qat(model)
     linear = model.encoder.layers[0].feed_forward1.linear2
-    deviation = linear.weight.square().mean(1).sqrt()
+    deviation = linear.weight.detach().square().mean(1).sqrt()
     torch.testing.assert_close(scale_of(linear)[0], deviation[0] / LEVELS_PER_DEVIATION)
     assert float(quantized_values(linear.weight, scale_of(linear))[3].abs().max()) == 30
     assert 2 * MAX_LEVEL <= LARGEST_PAIR  # any two neighbours
@@ -126,6 +126,22 @@ def test_checkpoint_stores_int8(model: AcousticModel, tmp_path: Path, half: bool
     assert written.keys() == again.keys()
     assert all(torch.equal(value, again[name]) for name, value in written.items())
     assert written["encoder.layers.1.conv.pointwise1.weight"].dtype == torch.int8
+
+
+@pytest.mark.parametrize("levels", [4.0, 8.0])
+def test_levels_in_a_standard_deviation(levels: float) -> None:
+    model = small_model()
+    prepare_qat(model, levels)
+    linear = model.encoder.layers[0].feed_forward1.linear1
+    deviation = linear.weight.detach().square().mean(1).sqrt()
+    assert ((deviation / linear.get_buffer(SCALE)).round(decimals=3) <= levels).all()
+    assert (deviation / linear.get_buffer(SCALE)).max() == pytest.approx(levels)
+
+
+@pytest.mark.parametrize("levels", [0.0, 65.0, float("nan")])
+def test_impossible_levels(levels: float) -> None:
+    with pytest.raises(OptionError, match="--qat-levels must be 1 to 64"):
+        prepare_qat(small_model(), levels)
 
 
 def test_a_model_without_qat_is_stored_unchanged() -> None:
