@@ -258,6 +258,8 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
         )
         if name in students:
             raise OptionError(f"--keep must name each student once, got {part.strip()} twice")
+        if time is not None:
+            number(f"the share of time in --keep {part.strip()}", time, above=0, below=1)
         kept = tuple(numbers) if len(numbers) > 1 else layers_to_keep(n_reference, numbers[0])
         students[name] = Shape(kept, *widths)._replace(time=time)
     return students

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.pruning import Augment, augmented, valid_frames
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.config import MODULES
 from lwasr_edge.training.model.conformer import MEL_CONTEXT, ConformerLayer, Limits
+from lwasr_edge.validate import number
 
 # Share of a layer's time that a module takes, from calls of 160 ms and of 2560 ms on x86 and Arm
 TIMES = {"feed_forward1": 0.2, "attention": 0.4, "conv": 0.2, "feed_forward2": 0.2}
@@ -76,8 +76,7 @@ class Removal:
         Raises:
             OptionError: ``share`` is not above 0 and below 1.
         """
-        if not 0 < share < 1:
-            raise OptionError(f"the share of time of a student must be above 0 and below 1, got {share}")
+        number("the share of time of a student", share, above=0, below=1)
         with tqdm(desc="modules", unit="module", mininterval=1, leave=False) as progress:
             while self.time > share:
                 inputs = list(self._recorded())

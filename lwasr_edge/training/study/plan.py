@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lwasr_edge.training.compress.students import student_config
+from lwasr_edge.training.compress.students import Shape, student_config
 from lwasr_edge.training.loop.losses import LossWeights
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
@@ -91,7 +91,7 @@ def costs(
         return Cost(what, n, rate, n * data_s / rate / 3600)
 
     found = [cost("reference, CTC", {"reference": AcousticModel(teacher.config)}, CTC_WEIGHTS, full_context, epochs[0])]
-    configs = {name: student_config(teacher.config, shape) for name, shape in kept.items()}
+    configs = {name: student_config(teacher.config, in_whole_layers(shape)) for name, shape in kept.items()}
     students = {name: AcousticModel(config) for name, config in configs.items()}  # speed does not depend on weights
     together = f"family of {len(kept)} ({', '.join(kept)}), both steps"
     for student in students.values():
@@ -102,6 +102,14 @@ def costs(
         alone = {name: AcousticModel(config)}
         found.append(cost(f"{name} from scratch, CTC", alone, CTC_WEIGHTS, options.schedule, epochs[2]))
     return found
+
+
+def in_whole_layers(shape: Shape) -> Shape:
+    """A shape that takes as much time: which modules a student loses is known only after the search for them."""
+    if shape.time is None:
+        return shape
+    count = max(1, round(shape.time * len(shape.layers)))
+    return shape._replace(layers=shape.layers[:count], time=None)
 
 
 def table(found: list[Cost]) -> str:

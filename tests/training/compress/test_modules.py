@@ -69,7 +69,7 @@ def test_the_module_that_does_nothing_goes_first(store: WaveformStore) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
 def test_impossible_shares(share: float, store: WaveformStore) -> None:
-    with pytest.raises(OptionError, match="the share of time of a student must be above 0 and below 1"):
+    with pytest.raises(OptionError, match="the share of time of a student must be"):
         Removal(small_model(normalization="running"), store).remove(share)
 
 
@@ -113,7 +113,7 @@ def test_modules_that_no_layer_has_are_refused(removed: object) -> None:
         small_model(removed=removed)
 
 
-@pytest.mark.parametrize("text", ["8@", "8@x", "8x352@0.5@0.4"])
+@pytest.mark.parametrize("text", ["8@", "8@x", "8x352@0.5@0.4", "8@0", "8@1", "8@nan"])
 def test_a_keep_with_a_wrong_share(text: str) -> None:
     with pytest.raises(OptionError, match="share of time"):
         parse_keep(text, 16)

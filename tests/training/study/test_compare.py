@@ -13,7 +13,7 @@ from small_models import letters_tokenizer, small_config, small_model, two_utter
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.cli import main
-from lwasr_edge.training.compress.students import init_from_reference
+from lwasr_edge.training.compress.students import Shape, init_from_reference
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.model.config import ModelConfig
@@ -30,6 +30,7 @@ from lwasr_edge.training.study.baselines import (
 from lwasr_edge.training.study.compare import is_evaluation
 from lwasr_edge.training.study.latency import LatencyModel, read_profile
 from lwasr_edge.training.study.money import Rates, items, money_table
+from lwasr_edge.training.study.plan import in_whole_layers
 from lwasr_edge.training.study.report import cost_to_reach, shown_cost, shown_speed_up
 from lwasr_edge.training.study.search import Candidate, pareto
 
@@ -179,6 +180,11 @@ def test_plan_measures_and_extrapolates(tmp_path: Path, reference: Path, capsys)
     for option, *values in wrong:
         assert main([*command, option, *values]) == 2
         assert f"{option}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_plan_takes_whole_layers_for_modules() -> None:
+    assert in_whole_layers(Shape((0, 1, 2, 3), 8, time=0.5)) == Shape((0, 1), 8)
+    assert in_whole_layers(Shape((0, 1), time=0.1)) == Shape((0,))
 
 
 def test_plan_in_money(tmp_path: Path, reference: Path, capsys) -> None:
