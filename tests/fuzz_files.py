@@ -255,7 +255,7 @@ def run_arpa(path: Path) -> None:
 
 
 def lm_bytes() -> bytes:
-    from lwasr_edge.decoding.ngram_file import to_bytes
+    from lwasr_edge.decoding.ngram_layout import to_bytes
     from lwasr_edge.lm.tables import tables_of_arpa
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lwasr_edge.decoding.mixture import Mixture
 from lwasr_edge.decoding.ngram import END, UNKNOWN, NGram
-from lwasr_edge.decoding.ngram_file import MAGIC, SUFFIX, MappedNGram
+from lwasr_edge.decoding.ngram_file import SUFFIX, MappedNGram
+from lwasr_edge.decoding.ngram_layout import MAGIC
 from lwasr_edge.errors import LanguageModelError, OptionError
 from lwasr_edge.files import open_regular
 from lwasr_edge.hub.packaged import packaged_path

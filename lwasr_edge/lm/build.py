@@ -10,7 +10,7 @@ import numpy as np
 
 from lwasr_edge.decoding.language_model import WordModel
 from lwasr_edge.decoding.ngram import END, UNKNOWN
-from lwasr_edge.decoding.ngram_file import Tables
+from lwasr_edge.decoding.ngram_layout import Tables
 from lwasr_edge.errors import LanguageModelError
 from lwasr_edge.lm.counting import count, vocabulary
 from lwasr_edge.lm.kneser_ney import estimate

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lwasr_edge.decoding.ngram_file import N_VALUES, word_dtype
+from lwasr_edge.decoding.ngram_layout import N_VALUES, word_dtype
 from lwasr_edge.lm.counting import Counts
 from lwasr_edge.lm.tables import LOWEST, Grams
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lwasr_edge.decoding.ngram import UNKNOWN, read_arpa
-from lwasr_edge.decoding.ngram_file import MAX_ORDER, MAX_WORD, N_VALUES, Level, Tables
+from lwasr_edge.decoding.ngram_layout import MAX_ORDER, MAX_WORD, N_VALUES, Level, Tables
 from lwasr_edge.errors import LanguageModelError
 
 LN_10 = math.log(10)

@@ -103,7 +103,7 @@ def _add_output(action: argparse.ArgumentParser) -> None:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Convert, and print the sizes."""
-    from lwasr_edge.decoding.ngram_file import write_tables
+    from lwasr_edge.decoding.ngram_layout import write_tables
     from lwasr_edge.lm.tables import tables_of_arpa
 
     check_lm_output(args.output, [args.source])
@@ -114,7 +114,7 @@ def run_convert(args: argparse.Namespace) -> int:
 
 def run_build(args: argparse.Namespace) -> int:
     """Build, and print the sizes."""
-    from lwasr_edge.decoding.ngram_file import write_tables
+    from lwasr_edge.decoding.ngram_layout import write_tables
     from lwasr_edge.lm.build import build
 
     check_lm_output(args.output, args.text)

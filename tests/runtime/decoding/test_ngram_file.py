@@ -18,7 +18,8 @@ from lwasr_edge.cli import main
 from lwasr_edge.decoding.language_model import LanguageModel, load_words
 from lwasr_edge.decoding.mixture import Mixture
 from lwasr_edge.decoding.ngram import NGram
-from lwasr_edge.decoding.ngram_file import MAGIC, MappedNGram, to_bytes
+from lwasr_edge.decoding.ngram_file import MappedNGram
+from lwasr_edge.decoding.ngram_layout import MAGIC, to_bytes
 from lwasr_edge.lm.tables import quantised, tables_of_arpa
 
 WORDS = ["a", "ab", "abc", "b", "ba", "caf\u00e9", "'tis", "zebra"]
