@@ -30,6 +30,7 @@ from lwasr_edge import AudioError, AudioWarning, load_audio
 HANG_S = 1.0  # of processor time
 STUCK_S = 600.0  # until a worker is killed; a busy machine can take long
 LOST = 0.1  # of what ffmpeg decodes, without a warning
+LOST_S = 0.05  # at least: ffmpeg takes the head of an MP3 for a frame of silence
 SEED_S = 1.5
 KINDS = ["flip", "flips", "field", "field", "zeros", "noise", "hole", "cut", "head", "insert", "join"]
 EDGES = [0, 1, 2, 3, 7, 16, 127, 128, 255, 256, 4095, 32767, 65535, 0x7F000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
@@ -166,7 +167,9 @@ def try_mutant(seeds: dict[str, bytes], number: int, folder: Path, ffmpeg: str |
     is_suspect = longest < 0.95 * whole_s or "join" in kinds or number % 40 == 0
     if ffmpeg is not None and longest >= 0 and not outcome.has_warned and is_suspect:
         decoded_s = ffmpeg_seconds(ffmpeg, path)
-        if decoded_s > 0.3 and longest < (1 - LOST) * decoded_s:
+        is_whole = "join" not in kinds and longest >= (1 - LOST) * whole_s  # ffmpeg can take samples for narrower ones
+        is_lost = longest < (1 - LOST) * decoded_s and decoded_s - longest > LOST_S
+        if decoded_s > 0.3 and is_lost and not is_whole:
             outcome.faults.append("silent loss")
             outcome.detail = f"{longest:.2f} of {decoded_s:.2f} s"
     return outcome

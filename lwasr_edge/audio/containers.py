@@ -152,7 +152,8 @@ def _read_w64(file: BinaryIO, start: int, end: int) -> Layout | None:
 
 def _read_au(file: BinaryIO, start: int, end: int, head: bytes) -> Layout | None:
     offset, size, encoding, rate, channels = struct.unpack(">5I", head[4:24])
-    if not 24 <= offset <= MAX_HEADER_BYTES or start + offset > end:
+    offset = max(24, offset)  # less is damage: the fields before take 24 bytes
+    if offset > MAX_HEADER_BYTES or start + offset > end:
         return None
     declared = None if size >= PLACEHOLDER_BYTES and offset + size > end - start else size
     bytes_per_s = _AU_BYTES.get(encoding, 0) * rate * channels

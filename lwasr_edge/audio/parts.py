@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import soundfile
 
 _MAX_DECODED = 4.0  # of full scale; lossy codecs exceed it a little
+_PAGE_SCAN_BYTES = 65_536
 UNKNOWN_FRAMES = 2**62  # libsndfile reports 2**63 - 1 for a FLAC stream of unknown length
 _NOTES = re.compile(rb"\[[^\n]*libmpg123/[^\n]*\n?|(?:Note|Warning|Error): [^\n]*\n?|\s+")
 _capture = -1  # descriptor of a temporary file without a name
@@ -170,7 +171,7 @@ class OggParts(Parts):
     def open_first(self) -> None:
         """Open the first stream."""
         self._stream_start = self._start
-        self._stream_end = end_of_stream(self._file, self._start, self._end)
+        self._stream_end, self._skipped = end_of_stream(self._file, self._start, self._end)
         self.sound = self._opened(SafeFile(self._file, self._start, self._stream_end))
 
     def open_next(self, decoded: int, is_damaged: bool) -> bool:
@@ -179,13 +180,20 @@ class OggParts(Parts):
         if self._stream_end >= self._end and not self.unread_bytes():
             return False
         start = self._stream_end if self._stream_end < self._end else position
-        end = end_of_stream(self._file, start, self._end)
+        end, skipped = end_of_stream(self._file, start, self._end)
         following = SafeFile(self._file, start, end)
         if start > self._stream_start and self._replace(following, self.sound.samplerate):
             self._stream_start, self._stream_end = start, end
+            self._skipped += skipped
             return True
         self._file.seek(position)
         return False
+
+    def note(self) -> str:
+        """Bytes that are no pages."""
+        if unless_tag(self._skipped, self._end):
+            return f"has {self._skipped} bytes that are damaged or no Ogg stream, which were left out"
+        return ""
 
     def unread_bytes(self) -> int:
         """Bytes behind the last stream, except for a player's tags."""
@@ -245,19 +253,38 @@ def quiet_stderr() -> Iterator[None]:
                 os.write(2, rest)
 
 
-def end_of_stream(file: BinaryIO, start: int, size: int) -> int:
-    """End of the Ogg stream that begins at byte `start` of a file of `size` bytes; `size` for another format.
+def next_page(file: BinaryIO, start: int, size: int) -> int:
+    """The next Ogg page behind byte `start`; -1 if there is none."""
+    while start < size:
+        file.seek(start)
+        data = file.read(_PAGE_SCAN_BYTES)
+        if (at := data.find(b"OggS\0", 1)) > 0:
+            return start + at
+        if len(data) < _PAGE_SCAN_BYTES:
+            break
+        start += len(data) - 5
+    return -1
+
+
+def end_of_stream(file: BinaryIO, start: int, size: int) -> tuple[int, int]:
+    """End of the Ogg stream that begins at byte `start` of a file of `size` bytes, and bytes in it that are no pages.
 
     libsndfile takes the length of an Ogg stream from the last page of the file, even if that belongs to another stream.
     """
-    position, is_header = start, True
-    while True:
+    position, is_header, skipped = start, True, 0
+    while position < size:
         file.seek(position)
         page = file.read(27 + 255)  # version, flags and so on; the number of segments; the length of each
         if not page.startswith(b"OggS") or len(page) < 27:
-            return size  # the end, another format, or damage, after which the decoder may find more pages
+            following = next_page(file, position, size)  # behind damage, the decoder too goes on with the next page
+            if following < 0:
+                break
+            skipped += following - position
+            position = following
+            continue
         is_first_page = bool(page[5] & 2)
         if is_first_page and not is_header:
-            return position
+            return position, skipped
         is_header = is_first_page
         position += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return size, skipped

@@ -164,6 +164,8 @@ class PrefixBeamSearch:
             blank = math.exp(log_blank - self._blank_penalty)
             beam, log_total = self._advance(beam, nodes, blank, frame, candidates)
             log_scale += log_total
+            if not beam:  # no allowed text is possible, as with the posteriors of a damaged model
+                break
         return self._best(beam, log_scale, is_end=is_end)
 
     def _candidates(self, log_probs: np.ndarray) -> list[_Candidates]:

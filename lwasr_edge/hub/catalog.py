@@ -141,7 +141,7 @@ def _preferred_path() -> Path | None:
     try:
         path = find_model(preference.model)
         if not path.is_file():
-            raise ModelNotFoundError(f"model must be a file or the name of a model, got {preference.model!r}")
+            raise ModelNotFoundError(f"model must be a file or the name of a model, got {preference.model!r:.100}")
     except (ModelNotFoundError, CatalogError) as error:
         if preference.is_variable:
             raise ModelNotFoundError(f"{preference.named_by}: {error}") from None

@@ -22,7 +22,7 @@ MODULES = ("feed_forward1", "attention", "conv", "feed_forward2")  # of a layer,
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise a CheckpointError if the value is not allowed."""
     if value not in allowed:
-        raise CheckpointError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        raise CheckpointError(f"{name} must be one of {', '.join(allowed)}, got {value!r:.60}")
 
 
 def size(name: str, value: Any, maximum: int = MAX_SIZE) -> None:
@@ -107,7 +107,7 @@ class EncoderConfig:
         if not isinstance(self.removed, tuple) or not possible.issuperset(self.removed):
             raise CheckpointError(f'removed must be modules of the layers, as "0.attention", got {self.removed!r:.60}')
         if not isinstance(self.xscaling, bool):
-            raise CheckpointError(f"xscaling must be true or false, got {self.xscaling!r}")
+            raise CheckpointError(f"xscaling must be true or false, got {self.xscaling!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class ModelConfig:
         for index in self.reference_layers:
             whole_number("reference_layers", index, 0, error=CheckpointError)
         if not isinstance(self.qat, bool):
-            raise CheckpointError(f"rounded must be true or false, got {self.qat!r}")
+            raise CheckpointError(f"rounded must be true or false, got {self.qat!r:.60}")
 
     @property
     def multiplications(self) -> tuple[int, int]:
@@ -178,5 +178,5 @@ class ModelConfig:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"config must have the fields of this version: {error!r}: upgrade lwasr-edge"
+                f"config must have the fields of this version: {error!r:.200}: upgrade lwasr-edge"
             ) from error

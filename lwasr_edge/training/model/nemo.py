@@ -213,7 +213,7 @@ def model_config(config: dict[str, Any], source: str) -> ModelConfig:
         raise CheckpointError(f"{source}: model_config.yaml: {error}") from error
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
-            f"{source}: model_config.yaml: a value is missing or has a wrong type: {error!r}"
+            f"{source}: model_config.yaml: a value is missing or has a wrong type: {error!r:.200}"
         ) from error
 
 

@@ -200,6 +200,26 @@ def test_flac_without_its_beginning(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_audio(data[len(data) // 4 :])[-8000:], samples[-8000:] / 32768, atol=1e-6)
 
 
+@pytest.mark.parametrize("offset", [0, 4, 23])
+def test_an_au_head_with_an_impossible_offset(offset: int) -> None:
+    data = bytearray(encoded(voice(1.5), "AU"))
+    data[4:12] = struct.pack(">II", offset, 32768)
+    with pytest.warns(AudioWarning, match="declares 1.02 of 1.50 s"):
+        assert len(load_audio(bytes(data))) == 24000
+
+
+def test_an_ogg_stream_behind_damage_is_read() -> None:
+    one, two = encoded(voice(1.5), "OGG"), encoded(voice(1.5), "OGG", "OPUS")
+    data = one + encoded(voice(2.0), "FLAC") + two
+    with pytest.warns(AudioWarning, match="bytes that are damaged or no Ogg stream"):
+        load_audio(data)
+    joined = bytearray(one + one)
+    at = joined.index(b"OggS", len(one) // 3)  # a page of the first stream
+    joined[at : at + 4] = b"OggX"
+    with pytest.warns(AudioWarning, match="damaged"):
+        assert len(load_audio(bytes(joined))) > 1.5 * RATE
+
+
 def test_a_lost_frame_of_a_short_flac_without_its_beginning() -> None:
     file = io.BytesIO()
     soundfile.write(file, np.repeat(voice(1.5)[:, None], 2, 1), 44100, format="FLAC")  # frames of 93 ms

@@ -180,3 +180,8 @@ def test_bias_decides_between_like_texts() -> None:
     scorer = BiasScorer(phrases, phrase_trie(phrases, PIECES), PIECES)
     found = PrefixBeamSearch(PIECES, BLANK_ID, scorers=[scorer]).search(np.log(probs).astype(np.float32))
     assert [h.text for h in found[:2]] == ["ab", "a"]
+
+
+def test_impossible_posteriors_have_no_text() -> None:
+    log_probs = np.full((5, len(PIECES) + 1), -2000.0, np.float32)  # as a damaged model gives them
+    assert PrefixBeamSearch(PIECES, BLANK_ID).search(log_probs) == []

@@ -172,7 +172,9 @@ def test_damaged_bytes_raise_nothing_but_checkpoint_errors(saved: Path) -> None:
     assert n_errors > 100
 
 
-@pytest.mark.parametrize("value", [None, True, 1e400, -1, "", "text", [], [1], {}, {"a": None}, float("nan"), [[]]])
+@pytest.mark.parametrize(
+    "value", [None, True, 1e400, -1, "", "text", [], [1], {}, {"a": None}, float("nan"), [[]], "a" * 5000]
+)
 def test_config_fields_of_wrong_types(saved: Path, value: object) -> None:
     wanted = small_model(normalization="running").config.to_dict()
     for section in ("frontend", "encoder", None):
@@ -183,7 +185,7 @@ def test_config_fields_of_wrong_types(saved: Path, value: object) -> None:
             try:
                 load_checkpoint(saved)
             except CheckpointError as error:
-                assert str(saved) in str(error)
+                assert str(saved) in str(error) and len(str(error)) < 1000
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"text"', "[" * 100_000, '{"frontend": []}', '{"a": 1}'])
