@@ -183,5 +183,5 @@ def test_bias_decides_between_like_texts() -> None:
 
 
 def test_impossible_posteriors_have_no_text() -> None:
-    log_probs = np.full((5, len(PIECES) + 1), -2000.0, np.float32)  # as a damaged model gives them
+    log_probs = np.full((5, BLANK_ID + 1), -2000.0, np.float32)  # as a damaged model gives them
     assert PrefixBeamSearch(PIECES, BLANK_ID).search(log_probs) == []
