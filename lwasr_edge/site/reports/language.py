@@ -29,6 +29,7 @@ ENGLISH = {
     "too_quiet": "too quiet: the speech is {db} dB below full scale",
     "clipped": "clipped in {percent} % of the speech: lower the gain and record it again",
     "no_speech": "no speech: silence or steady noise",
+    "cut_off": "damaged: {percent} % of the file can be read, and the text is of all of it: copy or record it again",
     "text_of_other": "wrong words: what was recognised is the text of {file}",
     "wrong_text": "wrong words: the text and what was recognised have almost nothing in common",
     # about the folder
@@ -169,6 +170,7 @@ JAPANESE = {
     "too_quiet": "音が小さすぎます。声の大きさが最大値より {db} dB 下です",
     "clipped": "声の {percent} % で音が割れています。感度を下げて録り直してください",
     "no_speech": "声がありません。無音か一定の雑音です",
+    "cut_off": "破損しています。ファイルの {percent} % しか読めません。コピーし直すか録り直してください",
     "text_of_other": "言葉が違います。認識結果は {file} のテキストです",
     "wrong_text": "言葉が違います。テキストと認識結果がほとんど一致しません",
     "spreadsheet": "{file} は読みませんでした。CSV で保存してください",
