@@ -40,7 +40,7 @@ from lwasr_edge.training.site import material as materials
 from lwasr_edge.training.site.choice import Choice, mixed
 from lwasr_edge.training.site.command import EXIT_KEPT
 from lwasr_edge.training.site.compare import BETTER, FORGOT, KEPT, decide, held_out_sets
-from lwasr_edge.training.site.fit import training_corpus
+from lwasr_edge.training.site.fit import RATES, Settings, prepare, training_corpus
 from lwasr_edge.training.site.general import in_noise, read_general
 from lwasr_edge.training.site.material import Material, pieces, read_material
 from lwasr_edge.training.site.place import find_base, only_run
@@ -214,6 +214,22 @@ def test_averages_of_weights(base: Path) -> None:
         found = mixed(model, other, share)
         for value, start in zip(found.parameters(), model.parameters(), strict=True):
             torch.testing.assert_close(value, start + share)
+
+
+def test_without_noise_the_first_half_of_the_layers_stays(tmp_path: Path, base: Path) -> None:
+    folder = write_site(tmp_path / "site")
+    found = read_material(folder, Recognizer(base / "model.onnx"))
+    for noise, moves in ((found.noise, True), ([], False)):
+        found.noise = noise
+        trainer = prepare(found, None, base / "checkpoint.safetensors", Settings(steps=2), tmp_path / f"run{moves}")
+        assert trainer.schedule.learning_rate == RATES[moves]
+        before = {name: value.clone() for name, value in trainer.models["site"].named_parameters()}
+        trainer.train()
+        n_layers = len(trainer.models["site"].encoder.layers)
+        first = tuple(f"encoder.layers.{index}." for index in range(n_layers // 2))
+        changed = {name for name, value in trainer.models["site"].named_parameters() if not value.equal(before[name])}
+        assert n_layers >= 2 and "head.weight" in changed and f"encoder.layers.{n_layers - 1}.norm.weight" in changed
+        assert any(name.startswith(("encoder.subsampling.", *first)) for name in changed) is moves
 
 
 def test_training_ends_after_two_evaluations_that_are_worse(tmp_path: Path) -> None:
