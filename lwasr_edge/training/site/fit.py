@@ -157,7 +157,7 @@ def prepare(
 
 
 def freeze_first_half(model: AcousticModel) -> None:
-    """Let only the last half of the layers and the output move: less to forget, and half the time for gradients."""
+    """Let only the last half of the layers and the output move: less is forgotten, and fewer gradients are needed."""
     layers = model.encoder.layers
     for module in (model.encoder.subsampling, *layers[: len(layers) // 2]):
         module.requires_grad_(False)

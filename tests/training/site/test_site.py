@@ -44,6 +44,7 @@ from lwasr_edge.training.site.fit import RATES, Settings, prepare, training_corp
 from lwasr_edge.training.site.general import in_noise, read_general
 from lwasr_edge.training.site.material import Material, pieces, read_material
 from lwasr_edge.training.site.place import find_base, only_run
+from lwasr_edge.training.site.progress import Steps
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +225,7 @@ def test_without_noise_the_first_half_of_the_layers_stays(tmp_path: Path, base: 
         trainer = prepare(found, None, base / "checkpoint.safetensors", Settings(steps=2), tmp_path / f"run{moves}")
         assert trainer.schedule.learning_rate == RATES[moves]
         before = {name: value.clone() for name, value in trainer.models["site"].named_parameters()}
+        trainer.bar = Steps(lambda share: None, 2)
         trainer.train()
         n_layers = len(trainer.models["site"].encoder.layers)
         first = tuple(f"encoder.layers.{index}." for index in range(n_layers // 2))
