@@ -39,11 +39,11 @@ def staging_folder(root: Path, name: str) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
     remove_leftovers(root)
     folder = root / f".{name}{PARTIAL_SUFFIX}"
-    lock = _try_lock(folder)
+    lock = try_lock(folder)
     is_private = lock is None
     if is_private:
         folder = root / f".{name}.{os.urandom(4).hex()}{PARTIAL_SUFFIX}"
-        lock = _try_lock(folder)
+        lock = try_lock(folder)
     try:
         folder.mkdir(exist_ok=True)
         yield folder
@@ -52,7 +52,7 @@ def staging_folder(root: Path, name: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.rmdir()  # there is nothing to resume
-        _unlock(lock)
+        unlock(lock)
 
 
 def remove_leftovers(root: Path) -> None:
@@ -60,13 +60,13 @@ def remove_leftovers(root: Path) -> None:
     for folder in [*root.glob(f".*{PARTIAL_SUFFIX}")]:
         with contextlib.suppress(OSError):
             is_old = time.time() - folder.stat().st_mtime > PARTIAL_AGE_S
-            if (is_old or PRIVATE.fullmatch(folder.name)) and (lock := _try_lock(folder)) is not None:
+            if (is_old or PRIVATE.fullmatch(folder.name)) and (lock := try_lock(folder)) is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-                _unlock(lock)
+                unlock(lock)
     for path in [*root.glob(f".*{PARTIAL_SUFFIX}{LOCK_SUFFIX}")]:
         folder = path.with_name(path.name.removesuffix(LOCK_SUFFIX))
         if not folder.exists():
-            _unlock(_try_lock(folder))
+            unlock(try_lock(folder))
 
 
 def keep_only(folder: Path, paths: Iterable[str]) -> None:
@@ -182,7 +182,7 @@ def _exchange(one: Path, other: Path) -> bool:
     return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
-def _try_lock(folder: Path) -> IO[bytes] | None:
+def try_lock(folder: Path) -> IO[bytes] | None:
     """Lock the file beside a staging folder until it is closed; None while another process has the lock.
 
     The system closes it when the process ends for any reason.
@@ -204,7 +204,7 @@ def _try_lock(folder: Path) -> IO[bytes] | None:
         file.close()
 
 
-def _unlock(lock: IO[bytes] | None) -> None:
+def unlock(lock: IO[bytes] | None) -> None:
     if lock is not None:
         with contextlib.suppress(OSError):
             Path(lock.name).unlink()

@@ -97,7 +97,7 @@ def check_folder(
     def shown(what: str) -> Callable[[float, float], object] | None:
         return None if progress is None else lambda done, total: progress(what, done, total)
 
-    listing = read_folder(folder, with_parts=True)
+    listing = read_folder(folder)
     measured, refused = measure_samples(listing.samples, recognizer)
     texts = [item for item in measured if item.text is not None]
     others = [item for item in measured if item.text is None]

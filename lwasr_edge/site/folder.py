@@ -140,13 +140,11 @@ def _file_fault(path: Path, real_root: Path) -> str:
     return "" if stat.S_ISREG(mode) else "no_file"
 
 
-def read_folder(root: Path, *, with_parts: bool = False) -> Listing:
-    """Find the recordings of a folder and their texts.
+def read_folder(root: Path) -> Listing:
+    """Find the recordings of a folder, or the parts of them that a table names, and their texts.
 
     Args:
         root: a folder; tables and manifests in it are read too.
-        with_parts: the caller reads `Sample.audio()`, so samples may be parts of longer recordings; else those are
-            refused.
 
     Raises:
         OptionError: no such folder, too many files, or no recordings.
@@ -159,10 +157,8 @@ def read_folder(root: Path, *, with_parts: bool = False) -> Listing:
     with suppress(ManifestError, OptionError):  # a damaged consent.json leaves the speakers unknown
         speakers = {consent.folder: consent.speaker for consent in read_consents(root)}
     samples = []
-    if not with_parts:
-        row_faults += [Refused(part.source, Remark("row_segment")) for parts in rows.parts.values() for part in parts]
     for name, path in files.audio():
-        if with_parts and name in rows.parts:
+        if name in rows.parts:
             samples += rows.parts[name]
             continue
         sample: Sample | None = rows.full.get(name, Sample(name, path))

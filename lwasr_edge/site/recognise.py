@@ -13,7 +13,7 @@ from lwasr_edge.errors import AudioError, AudioWarning
 from lwasr_edge.recognizer import Recognizer
 from lwasr_edge.site.folder import Sample
 from lwasr_edge.site.remark import Refused, Remark
-from lwasr_edge.site.sound import MAX_S, MUCH_CLIPPING, Sound, measure_sound
+from lwasr_edge.site.sound import MAX_S, MUCH_CLIPPING, MUCH_READ, Sound, measure_sound
 from lwasr_edge.site.texts import SpokenText, spoken_text
 from lwasr_edge.wer import align_words
 from lwasr_edge.words import WORD_START
@@ -103,6 +103,8 @@ def _fault(sound: Sound, text: SpokenText | None) -> Remark | None:
         return Remark("nothing_spoken", {"text": text.written[:100]})
     if text is not None and sound.duration_s > MAX_S:
         return Remark("too_long", {"minutes": round(MAX_S / 60)})
+    if text is not None and sound.readable < MUCH_READ:
+        return Remark("cut_off", {"percent": round(100 * sound.readable)})
     if sound.has_sound and sound.level_db < TOO_QUIET_DB:
         return Remark("too_quiet", {"db": round(-sound.level_db)})
     if sound.clipped > MUCH_CLIPPING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ GOOD_SNR_DB = 20.0
 LOW_SNR_DB = 12.0
 SOME_CLIPPING = 0.02  # share of the frames with speech
 MUCH_CLIPPING = 0.25
+MUCH_READ = 0.9  # of a file: of less, the text says more than can be recognised
+READ_OF = re.compile(r"([\d.]+) of ([\d.]+)(?: s could be decoded|: the rest is damaged)")  # in an `AudioWarning`
 STEADY_DB = 3.0  # between loud and soft frames: there is no speech below
 
 
@@ -50,6 +53,12 @@ class Sound:
     def snr_db(self) -> float:
         """Speech above noise, an estimate: recordings without a pause are measured too low."""
         return self.level_db - self.noise_db
+
+    @property
+    def readable(self) -> float:
+        """The share, 0 to 1, of a damaged file that could be read, as its warnings state it."""
+        found = [match for note in self.warnings for match in READ_OF.finditer(note)]
+        return min((float(match[1]) / max(float(match[2]), 1e-9) for match in found), default=1.0)
 
     @property
     def has_sound(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from lwasr_edge.bench.manifest import parse_manifest_entry
+from lwasr_edge.bench.manifest import ManifestEntry, parse_manifest_entry
 from lwasr_edge.errors import ManifestError
 from lwasr_edge.site.folder import AUDIO_SUFFIXES, Files, Sample
 from lwasr_edge.site.part import Part
@@ -250,23 +250,27 @@ def _keyed_lines(path: Path) -> Iterator[tuple[str, str]]:
 def _read_nemo(path: Path, files: Files) -> Iterator[Row | Refused]:
     text, _ = read_text(path, MAX_TABLE_BYTES)
     name = files.name(path)
+    entries: list[tuple[str, str, ManifestEntry]] = []  # source and file
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
             if path.suffix.lower() == ".json" and not (isinstance(value, dict) and "audio_filepath" in value):
-                return  # JSON of something else
+                break  # JSON of something else
             entry = parse_manifest_entry(value, Path(), ("audio_filepath",))
         except (ValueError, RecursionError, ManifestError) as error:
             if path.suffix.lower() == ".json":
-                return
+                break
             yield Refused(f"{name}, row {number}", Remark("row_no_entry", {"why": str(error)[:200]}))
             continue
         if "text" in value:
-            part = None
-            if entry.offset_s:  # offset 0 is the usual one of full recordings
-                part = Part(
-                    entry.offset_s, None if value.get("duration") is None else entry.offset_s + entry.duration_s
-                )
-            yield Row(str(value["audio_filepath"]), entry.text, entry.speaker, f"{name}, row {number}", part)
+            entries.append((f"{name}, row {number}", str(value["audio_filepath"]), entry))
+    cut = {file for _, file, entry in entries if entry.offset_s}  # offset 0 alone is the usual one of full recordings
+    for source, file, entry in entries:
+        yield Row(file, entry.text, entry.speaker, source, _nemo_part(entry) if file in cut else None)
+
+
+def _nemo_part(entry: ManifestEntry) -> Part:
+    start_s = entry.offset_s or 0.0
+    return Part(start_s, None if math.isnan(entry.duration_s) else start_s + entry.duration_s)

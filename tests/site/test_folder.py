@@ -126,11 +126,10 @@ def test_kaldi_and_nemo(tmp_path: Path) -> None:
     ]
     (tmp_path / "n" / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "no json\n")
     listing = read_folder(tmp_path)
-    assert texts(listing) == {"k/1.wav": "one two", "k/2.wav": "two", "n/3.wav": "three", "n/4.wav": None}
+    assert texts(listing) == {"k/1.wav": "one two", "k/2.wav": "two", "n/3.wav": "three", "n/4.wav [1.50- s]": "four"}
     assert [sample.speaker for sample in listing.samples] == ["anna", "ben", "", ""]
     assert reasons(listing) == {
         "k/wav.scp, u3": "kaldi_command",
-        "n/m.jsonl, row 2": "row_segment",
         "n/m.jsonl, row 3": "row_no_entry",
         "n/m.jsonl, row 4": "row_no_file",
         "n/m.jsonl, row 5": "row_no_entry",
@@ -184,9 +183,23 @@ def test_parts_of_long_recordings(tmp_path: Path, recognizer: Recognizer) -> Non
         "k/hall.wav [0.00-900.00 s]": "unreadable",
         "n/m.jsonl, row 3": "part_impossible",
     }
-    without = read_folder(tmp_path)  # callers that know nothing of parts
-    assert [sample.part for sample in without.samples] == [None, None]
-    assert [one.reason.key for one in without.refused].count("row_segment") == 7
+
+
+def test_the_first_part_of_a_nemo_manifest_begins_at_0(tmp_path: Path) -> None:
+    for name in ("hall.wav", "short.wav"):
+        write_long(tmp_path / name, "one two", "three four")
+    rows = [
+        {"audio_filepath": "hall.wav", "text": "one two", "offset": 0.0, "duration": 1.5},
+        {"audio_filepath": "hall.wav", "text": "three four", "offset": 1.5, "duration": 1.25},
+        {"audio_filepath": "short.wav", "text": "one two three four", "offset": 0, "duration": 2.75},
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    parts = {sample.name: (sample.part, sample.text) for sample in read_folder(tmp_path).samples}
+    assert parts == {
+        "hall.wav [0.00-1.50 s]": (Part(0.0, 1.5), "one two"),
+        "hall.wav [1.50-2.75 s]": (Part(1.5, 2.75), "three four"),
+        "short.wav": (None, "one two three four"),
+    }
 
 
 def test_parts_are_cut_to_the_sample(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def _word_list(check: Check, strings: Strings) -> str:
     said = [one for one in check.trial.phrases if one.said or one.false_alarms]
     rows = [(one.phrase, one.said, one.before, one.after, one.false_alarms) for one in said]
     header = ("phrase", "said_times", "found_before", "found_after", "false_alarms")
-    return heading(strings, "list") + lines + table([strings.text(key) for key in header], rows)
+    return heading(strings, "list") + lines + (table([strings.text(key) for key in header], rows) if rows else "")
 
 
 def _missed(check: Check, strings: Strings) -> str:

@@ -70,7 +70,8 @@ def adapt_site(args: argparse.Namespace) -> int:
     job = _job(args)
     bar = Bar({"reading": 60.0, "training": 300.0, "exporting": EXPORT_S, "comparing": COMPARE_S})
     try:
-        return _stages(args, job, bar)
+        with places.only_run(job.place):
+            return _stages(args, job, bar)
     finally:
         bar.close()
 

@@ -42,7 +42,7 @@ def held_out_sets(material: Material, general: General | None) -> dict[str, list
 
 
 def _site_item(item: Measured) -> Item:
-    return Item(lambda recognizer: transcribed(item.sample.path, recognizer), item.reference_words)
+    return Item(lambda recognizer: transcribed(item.sample.audio(), recognizer), item.reference_words)
 
 
 def _items(corpus: Corpus) -> list[Item]:

@@ -41,6 +41,7 @@ WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=1.0, hidden=0.0, ctc=1.0)
 ALONE_WEIGHTS = replace(WEIGHTS, kl=0.3)  # without other speech, the site's own recordings hold the model where it was
 STUDENT = "site"
 STEPS = (120, 300)  # fewest and most
+RATES = (6e-4, 3e-4)  # of the last half of the layers, without noise; of all of the model, in noise
 EPOCHS = 4
 SAVE_EVERY = 20  # steps
 N_DEV = 40  # recordings of noise
@@ -66,7 +67,7 @@ class Settings:
     steps: int | None = None  # None: chosen by the amount of material
     minutes: float | None = None  # of training at most; None for any
     batch_s: float = 12.0
-    learning_rate: float = 3e-4
+    learning_rate: float | None = None  # None: of `RATES`
     evaluations: int = 3  # in the course of the training; it ends early after two that are clearly worse
     seed: int = 1
 
@@ -148,11 +149,18 @@ def prepare(
     notes = {"site": json.dumps({"recordings": len(material.train), "general": general is not None})}
     weights = WEIGHTS if run.compared is not None else ALONE_WEIGHTS
     trainer = SiteTrainer(run, Family({STUDENT: copy.deepcopy(before)}, tokenizer, notes), weights, before)
-    if not material.noise:  # frozen, it costs a third less time; noise is learnt there too
+    if not material.noise:  # noise is learnt in the first layers too
         for model in (trainer.family.students[STUDENT], trainer.copies.models[STUDENT]):
-            model.encoder.subsampling.requires_grad_(False)
+            freeze_first_half(model)
     trainer.choice = Choice(folder, dev_sets(material, general), before)
     return trainer
+
+
+def freeze_first_half(model: AcousticModel) -> None:
+    """Let only the last half of the layers and the output move: less is forgotten, and fewer gradients are needed."""
+    layers = model.encoder.layers
+    for module in (model.encoder.subsampling, *layers[: len(layers) // 2]):
+        module.requires_grad_(False)
 
 
 def dev_sets(material: Material, general: General | None) -> dict[str, Corpus]:
@@ -217,7 +225,7 @@ def _schedule(settings: Settings, material: Material) -> Schedule:
     return Schedule(
         steps=steps,
         batch_s=settings.batch_s,
-        learning_rate=settings.learning_rate,
+        learning_rate=RATES[bool(material.noise)] if settings.learning_rate is None else settings.learning_rate,
         warmup_steps=min(20, steps // 5),
         full_context_probability=0.5,
         chunk_frames=(16, 16, 32, 100),

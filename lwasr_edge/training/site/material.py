@@ -6,7 +6,7 @@ The recordings are read by `lwasr_edge.site`, as `lwasr site check` reads them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lwasr_edge.errors import OptionError
@@ -23,6 +23,7 @@ DEV_EVERY = 6  # one recording of six chooses when training ends
 MAX_DEV = 40  # recordings
 PIECE_S = 10.0  # s, of recordings without text
 MIN_PIECE_S = 1.0
+SHARED_S = 0.1  # that two parts of a recording may have in common: tools round
 SPOKEN_WORDS_PER_S = 0.5  # recordings without text with fewer words are noise
 MAX_NOISE_S = 2 * 3600.0  # s; 230 MB
 
@@ -88,7 +89,8 @@ def read_material(
     material.speech = [piece for item in spoken for piece in pieces(item)]
     quiet = [item for item in loud if item not in spoken]
     if noise is not None:
-        more, bad = measure_samples(read_folder(noise).samples, recognizer)
+        samples = [replace(sample, text=None) for sample in read_folder(noise).samples]
+        more, bad = measure_samples(samples, recognizer)
         quiet += more
         material.refused += bad
     _divide_noise(material, quiet)
@@ -118,7 +120,7 @@ def _divide(material: Material, texts: Sequence[Measured], tests: Sequence[Measu
             held_s, speaker = held_s + item.sound.duration_s, item.sample.speaker
             names.add(item.sample.name)
         material.held_out = [item for item in rest if item.sample.name in names]
-        rest = [item for item in rest if item.sample.name not in names]
+        rest = [item for item in rest if item.sample.name not in names and not _overlaps(item, material.held_out)]
     else:
         return
     if len(rest) < MIN_HELD_OUT:
@@ -154,13 +156,13 @@ def _is_speech(item: Measured) -> bool:
 
 def pieces(item: Measured) -> list[Utterance]:
     """A recording as utterances of at most `PIECE_S`; an end shorter than `MIN_PIECE_S` is left out."""
-    total_s, name = item.sound.duration_s, item.sample.name
+    total_s, name, first_s = item.sound.duration_s, item.sample.name, _start_s(item) or 0.0
     if total_s <= PIECE_S:
-        return [Utterance(name, item.sample.path, total_s)] if total_s >= MIN_PIECE_S else []
+        return [utterance(item)] if total_s >= MIN_PIECE_S else []
     count = int(total_s // PIECE_S) + (total_s % PIECE_S >= MIN_PIECE_S)
     starts = [number * PIECE_S for number in range(count)]
     return [
-        Utterance(f"{name}@{start:g}", item.sample.path, min(PIECE_S, total_s - start), offset_s=start)
+        Utterance(f"{name}@{start:g}", item.sample.path, min(PIECE_S, total_s - start), offset_s=first_s + start)
         for start in starts
     ]
 
@@ -168,4 +170,22 @@ def pieces(item: Measured) -> list[Utterance]:
 def utterance(item: Measured) -> Utterance:
     """A recording with text as an utterance of training."""
     text = "" if item.text is None else item.text.spoken
-    return Utterance(item.sample.name, item.sample.path, item.sound.duration_s, text, item.sample.speaker)
+    sample, duration_s = item.sample, item.sound.duration_s
+    return Utterance(sample.name, sample.path, duration_s, text, sample.speaker, offset_s=_start_s(item))
+
+
+def _start_s(item: Measured) -> float | None:
+    """Where a part begins in its recording; None for a full recording."""
+    return None if item.sample.part is None else item.sample.part.start_s
+
+
+def _overlaps(item: Measured, others: Sequence[Measured]) -> bool:
+    """Whether a part has sound of one of the other parts of its recording."""
+
+    def span(one: Measured) -> tuple[float, float]:
+        start_s = _start_s(one) or 0.0
+        return start_s, start_s + one.sound.duration_s
+
+    start_s, end_s = span(item)
+    parts = [span(one) for one in others if one.sample.path == item.sample.path]
+    return any(min(end_s, other_end_s) - max(start_s, other_s) > SHARED_S for other_s, other_end_s in parts)

@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lwasr_edge.cli.command import install_line
@@ -15,7 +17,7 @@ from lwasr_edge.errors import MissingExtraError, OptionError, OutputError
 from lwasr_edge.files import read_regular, sha256_of
 from lwasr_edge.hub.card import CARD_NAME, MAX_CARD_BYTES
 from lwasr_edge.hub.catalog import find_model, installed_models
-from lwasr_edge.hub.install import replace_folder
+from lwasr_edge.hub.install import replace_folder, try_lock, unlock
 from lwasr_edge.site.folder import AUDIO_SUFFIXES
 from lwasr_edge.training.site.card import MADE_BY, Base
 
@@ -54,6 +56,22 @@ def is_place(folder: Path) -> bool:
 def work_folder(place: Path) -> Path:
     """Where an unfinished run keeps its state, beside the place; it is removed at the end."""
     return place.with_name(f".{place.name}.work")
+
+
+@contextmanager
+def only_run(place: Path) -> Iterator[None]:
+    """Keep other runs away from a place; a run that was killed does not: the system removes its lock.
+
+    Raises:
+        OptionError: another run has it.
+    """
+    lock = try_lock(work_folder(place))
+    if lock is None and sys.platform != "win32":  # where there are no such locks
+        raise OptionError(f"-o must be without another run, got {place}, where one is at work: wait, or name another")
+    try:
+        yield
+    finally:
+        unlock(lock)
 
 
 def find_base(model: str | None, checkpoint: Path | None) -> Base:

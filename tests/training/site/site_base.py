@@ -48,6 +48,27 @@ def write_site(folder: Path, count: int = 12, speakers: int = 4) -> Path:
     return folder
 
 
+def write_long(folder: Path, name: str, count: int) -> tuple[Path, list[tuple[float, float, str]]]:
+    """One recording of spoken numbers with Kaldi's files; start and end in seconds and text of each part."""
+    write_site(folder, count)
+    rows = (folder / "texts.csv").read_text(encoding="utf-8").splitlines()[1:]
+    parts, segments = [], []
+    for row in rows:
+        file, text, _ = row.split(",")
+        parts.append(soundfile.read(folder / file)[0])
+        end = sum(map(len, parts)) / 16_000
+        segments.append((round(end - len(parts[-1]) / 16_000, 4), round(end, 4), text))
+    for path in (*folder.glob("r*.wav"), *folder.glob("noise*.wav"), folder / "texts.csv"):
+        path.unlink()
+    soundfile.write(folder / name, np.concatenate(parts), 16_000)
+    lines = {"wav.scp": [f"rec /data/{name}"]}
+    lines["segments"] = [f"u{number:02d} rec {start} {end}" for number, (start, end, _) in enumerate(segments)]
+    lines["text"] = [f"u{number:02d} {text}" for number, (_, _, text) in enumerate(segments)]
+    for file, written in lines.items():
+        (folder / file).write_text("\n".join(written), encoding="utf-8")
+    return folder / name, segments
+
+
 def write_general(folder: Path, count: int = 16) -> Path:
     """A manifest of spoken numbers, a speaker each."""
     write_site(folder, count, speakers=count)

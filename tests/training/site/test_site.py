@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
-from site_base import write_base, write_general, write_site
+from site_base import write_base, write_general, write_long, write_site
 
 from lwasr_edge import Recognizer
 from lwasr_edge.cli import main as lwasr
@@ -20,6 +25,7 @@ from lwasr_edge.hub.catalog import installed_model
 from lwasr_edge.site.consent import Consent, write_consents
 from lwasr_edge.site.folder import AUDIO_SUFFIXES, Sample
 from lwasr_edge.site.intervals import error_rate
+from lwasr_edge.site.part import Part, read_part
 from lwasr_edge.site.recognise import Measured
 from lwasr_edge.site.reports.adapted import Compared
 from lwasr_edge.site.sound import Sound
@@ -34,10 +40,11 @@ from lwasr_edge.training.site import material as materials
 from lwasr_edge.training.site.choice import Choice, mixed
 from lwasr_edge.training.site.command import EXIT_KEPT
 from lwasr_edge.training.site.compare import BETTER, FORGOT, KEPT, decide, held_out_sets
-from lwasr_edge.training.site.fit import training_corpus
+from lwasr_edge.training.site.fit import RATES, Settings, prepare, training_corpus
 from lwasr_edge.training.site.general import in_noise, read_general
 from lwasr_edge.training.site.material import Material, pieces, read_material
-from lwasr_edge.training.site.place import find_base
+from lwasr_edge.training.site.place import find_base, only_run
+from lwasr_edge.training.site.progress import Steps
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +130,50 @@ def test_noise_and_speech_without_texts(tmp_path: Path, base: Path) -> None:
     assert len(corpus.utterances) == 3 + len(general.train) and not any(is_site)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "ogg"])
+def test_parts_of_a_long_recording(tmp_path: Path, base: Path, suffix: str) -> None:
+    """Kaldi's segments: each part is learnt with its own sound, and the held-out ones are recognised from theirs."""
+    recognizer = Recognizer(base / "model.onnx")
+    path, segments = write_long(tmp_path / "site", f"hall.{suffix}", count=12)
+    found = read_material(tmp_path / "site", recognizer)
+    assert len(found.train) == 6 and len(found.dev) == 2 and len(found.held_out) == 4 and not found.refused
+    corpus, is_site = training_corpus(found, None, tmp_path)
+    assert len(corpus.utterances) == 6 and all(is_site)
+    for index, one in enumerate(corpus.utterances):
+        start_s, end_s, words = next(segment for segment in segments if segment[0] == one.offset_s)
+        expected = read_part(path, Part(start_s, end_s))[0]
+        assert one.text == words
+        np.testing.assert_allclose(corpus.waveform(index), expected, atol=2e-4)
+    for item in held_out_sets(found, None)["site"]:
+        assert item.read(recognizer).split() == item.words
+
+
+def test_a_part_that_overlaps_a_held_out_one_is_not_trained_on() -> None:
+    def part(start_s: float, path: str = "hall.wav") -> Measured:
+        one = recording(int(start_s))
+        return replace(one, sample=replace(one.sample, path=Path(path), part=Part(start_s, start_s + 5)))
+
+    windows = [part(2.0 * number) for number in range(30)]  # s, each of 5 s
+    found = divided([*windows, *(part(100.0 + number, f"{number}.wav") for number in range(6))])
+    held = [item.sample.part.start_s for item in found.held_out if item.sample.path.name == "hall.wav"]
+    trained = [item.sample.part.start_s for item in (*found.train, *found.dev) if item.sample.path.name == "hall.wav"]
+    assert held and min(abs(one - other) for one in held for other in [*trained, 1e9]) >= 5
+    assert len(found.train) + len(found.dev) >= 4
+
+
+def test_long_noise_by_its_parts_and_without_its_texts(tmp_path: Path, base: Path) -> None:
+    random = np.random.default_rng(1)
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    soundfile.write(folder / "hall.wav", 0.05 * random.standard_normal(16_000 * 40), 16_000)
+    rows = [{"audio_filepath": "hall.wav", "offset": start, "duration": 15, "text": ""} for start in (1, 20)]
+    (folder / "noise.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    found = read_material(write_site(tmp_path / "site"), Recognizer(base / "model.onnx"), noise=folder)
+    assert not found.refused
+    parts = [one for one in (*found.noise, *found.held_out_noise) if one.path.name == "hall.wav"]
+    assert sorted((one.offset_s, one.duration_s) for one in parts) == [(1, 10), (11, 5), (20, 10), (30, 5)]
+
+
 def test_noise_is_added_at_the_same_ratios_each_time(tmp_path: Path) -> None:
     speech = load_corpus(read_manifest(write_general(tmp_path / "general", 4)))
     noise = speech.select([3])
@@ -164,6 +215,23 @@ def test_averages_of_weights(base: Path) -> None:
         found = mixed(model, other, share)
         for value, start in zip(found.parameters(), model.parameters(), strict=True):
             torch.testing.assert_close(value, start + share)
+
+
+def test_without_noise_the_first_half_of_the_layers_stays(tmp_path: Path, base: Path) -> None:
+    folder = write_site(tmp_path / "site")
+    found = read_material(folder, Recognizer(base / "model.onnx"))
+    for noise, moves in ((found.noise, True), ([], False)):
+        found.noise = noise
+        trainer = prepare(found, None, base / "checkpoint.safetensors", Settings(steps=2), tmp_path / f"run{moves}")
+        assert trainer.schedule.learning_rate == RATES[moves]
+        before = {name: value.clone() for name, value in trainer.models["site"].named_parameters()}
+        trainer.bar = Steps(lambda share: None, 2)
+        trainer.train()
+        n_layers = len(trainer.models["site"].encoder.layers)
+        first = tuple(f"encoder.layers.{index}." for index in range(n_layers // 2))
+        changed = {name for name, value in trainer.models["site"].named_parameters() if not value.equal(before[name])}
+        assert n_layers >= 2 and "head.weight" in changed and f"encoder.layers.{n_layers - 1}.norm.weight" in changed
+        assert any(name.startswith(("encoder.subsampling.", *first)) for name in changed) is moves
 
 
 def test_training_ends_after_two_evaluations_that_are_worse(tmp_path: Path) -> None:
@@ -267,6 +335,27 @@ def test_a_killed_run_is_resumed(tmp_path: Path, home: Path, monkeypatch: pytest
     )
     for name, value in resumed.state_dict().items():
         assert torch.equal(value, whole.state_dict()[name]), name
+
+
+def test_one_run_at_a_time_for_a_place(tmp_path: Path, home: Path, capsys) -> None:
+    """The second is refused in one line and changes nothing; a killed one does not keep the next away."""
+    folder, place = write_site(tmp_path / "site", count=9), tmp_path / "place"
+    with only_run(place):
+        before = sorted(tmp_path.iterdir())
+        assert run_site(folder, "-o", place, "--steps", 2) == 2
+        assert sorted(tmp_path.iterdir()) == before
+        errors = capsys.readouterr().err.splitlines()
+        assert len(errors) == 1 and "-o must be without another run" in errors[0] and str(place) in errors[0]
+    program = "import sys, time; from pathlib import Path; from lwasr_edge.training.site.place import only_run\n"
+    program += "with only_run(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program, place], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"\n"
+        with pytest.raises(OptionError, match="another run"), only_run(place):
+            pass
+        other.send_signal(signal.SIGKILL)
+    with only_run(place):
+        pass
+    assert not list(tmp_path.glob(".place*"))
 
 
 @pytest.mark.parametrize(
