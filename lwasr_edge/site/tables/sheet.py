@@ -62,11 +62,13 @@ def read_sheet(path: Path, files: Files) -> Iterator[Row | Refused | Remark]:
         yield Remark("table_columns", {"file": name})
         return
     if is_headed and columns[:2] != known[:2]:
-        file, text = (_cell(sample[0], column)[:40] for column in columns[:2])
-        yield Remark("table_guessed", {"file": name, "file_column": file, "text_column": text})
+        taken = {"file_column": columns.file, "text_column": columns.text}
+        headers = {key: _cell(sample[0], column)[:40] for key, column in taken.items()}
+        yield Remark("table_guessed", {"file": name, **headers})
     for count, (number, row) in enumerate(_rows(path)):
         if count or not is_headed:
-            yield Row(*(_cell(row, column) for column in columns), f"{name}, row {number}")
+            file, said, who = (_cell(row, column) for column in columns)
+            yield Row(file, said, who, f"{name}, row {number}")
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
