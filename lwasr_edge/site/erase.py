@@ -115,7 +115,7 @@ def _kind(root: Path, name: str, mode: int, names: dict[str, int], stems: set[st
 
 def _is_table(root: Path, name: str) -> bool:
     """Whether a table names recordings, as `lwasr site check` reads it, whether or not they are still there."""
-    from lwasr_edge.site.tables import is_table
+    from lwasr_edge.site.tables.read import is_table
 
     with suppress(OSError, csv.Error):
         return is_table(root / name, Files(root, {}))

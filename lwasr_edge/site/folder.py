@@ -149,7 +149,7 @@ def read_folder(root: Path) -> Listing:
     Raises:
         OptionError: no such folder, too many files, or no recordings.
     """
-    from lwasr_edge.site.tables import read_tables
+    from lwasr_edge.site.tables.read import read_tables
 
     files, refused = walk_files(root)
     speakers: dict[str, str] = {}

@@ -76,7 +76,9 @@ def measure_samples(samples: Iterable[Sample], recognizer: Recognizer) -> tuple[
     kept: list[Measured] = []
     refused: list[Refused] = []
     names: dict[str, str] = {}  # of the recordings by their digest
-    for sample in samples:
+    for sample in sorted(
+        samples, key=lambda one: one.text is None
+    ):  # of two that are alike, the one with a text is kept
         try:
             sound = measure_sound(sample.audio())
         except AudioError as error:

@@ -79,6 +79,7 @@ def test_bad_recordings_are_named(tmp_path: Path, recognizer: Recognizer) -> Non
     write_recording(tmp_path / "quiet.wav", "one two", level=0.0005)
     write_recording(tmp_path / "copy.wav", "one two", level=0.15)
     shutil.copy(tmp_path / "copy.wav", tmp_path / "copy2.wav")
+    shutil.copy(tmp_path / "copy.wav", tmp_path / "a copy without its text.wav")
     (tmp_path / "empty.txt").write_text(" \n")
     write_recording(tmp_path / "kana.wav", "one", "\u3053", level=0.11)
     write_recording(tmp_path / "dots.wav", "one", "...", level=0.12)
@@ -97,6 +98,7 @@ def test_bad_recordings_are_named(tmp_path: Path, recognizer: Recognizer) -> Non
     assert {one.name: one.reason.key for one in check.refused} == {
         "quiet.wav": "too_quiet",
         "copy2.wav": "duplicate",
+        "a copy without its text.wav": "duplicate",
         "kana.wav": "unspeakable",
         "dots.wav": "nothing_spoken",
         "swap.wav": "text_of_other",

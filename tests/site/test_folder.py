@@ -15,10 +15,11 @@ from site_folder import spoken, write_recording
 
 from lwasr_edge import AudioError, OptionError, Recognizer
 from lwasr_edge.site.check import check_folder
-from lwasr_edge.site.folder import Listing, read_folder
+from lwasr_edge.site.folder import Files, Listing, read_folder
 from lwasr_edge.site.part import Part, read_part
 from lwasr_edge.site.reports.language import Strings
 from lwasr_edge.site.reports.page import html_page
+from lwasr_edge.site.tables.read import is_table
 from lwasr_edge.site.texts import decode_text, spoken_text
 
 LETTERS = set("abcdefghijklmnopqrstuvwxyz'")
@@ -110,6 +111,53 @@ def test_spreadsheets(tmp_path: Path, table: str, encoding: str) -> None:
     listing = read_folder(tmp_path)
     assert texts(listing) == {"a.wav": "one two", "sub/b.wav": "two"}
     assert listing.refused == []
+
+
+@pytest.mark.parametrize(
+    ("table", "speakers", "remarks"),
+    [
+        (
+            "Datei;Sprecher;Wortlaut;Bemerkung\nC:\\X\\a.wav;anna;{0};ok\nb.wav;ben;{1};laut\n",
+            "anna ben",
+            ["table_guessed"],
+        ),
+        ("Nr,Fichier,Phrase\n1,a.wav,{0}\n2,b.wav,{1}\n", "", ["table_guessed"]),
+        ("Name,Datei,Text\nAnna,a,{0}\nBen,b,{1}\n", "", ["table_guessed"]),  # `Name` is no recording here
+        ("{0};a.wav\n{1};b.wav\n", "", []),  # no header
+        ("a.wav;anna;{0}\nb.wav;ben;{1}\n", "anna ben", []),
+        ("a.wav;{0};anna\nb.wav;{1};ben\n", "anna ben", []),
+    ],
+)
+def test_columns_of_unknown_names(tmp_path: Path, table: str, speakers: str, remarks: list[str]) -> None:
+    write_recording(tmp_path / "a.wav", "one", "")
+    write_recording(tmp_path / "sub" / "b.wav", "two", "")
+    said = ["one two three", "two four one"]
+    (tmp_path / "list.csv").write_text(table.format(*said))
+    listing = read_folder(tmp_path)
+    assert texts(listing) == dict(zip(["a.wav", "sub/b.wav"], said, strict=True)) and listing.refused == []
+    assert " ".join(sample.speaker for sample in listing.samples).strip() == speakers
+    assert [remark.key for remark in listing.remarks] == remarks
+    assert is_table(tmp_path / "list.csv", Files(tmp_path, {}))  # `lwasr site erase` removes it
+
+
+@pytest.mark.parametrize(
+    ("table", "remarks"),
+    [
+        ("file,device,date\na.wav,usb,2026-11-28 12:00:00 +0100\nb.wav,usb,2026-11-28\n", ["table_columns"]),
+        ("part,supplier,remark\nM8,a company,to be ordered again soon\n", []),
+        ("one column\nof something else\n", []),
+        ("\n \n", []),
+        ("", []),
+    ],
+)
+def test_tables_without_texts(tmp_path: Path, table: str, remarks: list[str]) -> None:
+    write_recording(tmp_path / "a.wav", "one", "")
+    write_recording(tmp_path / "b.wav", "two", "")
+    (tmp_path / "list.csv").write_text(table)
+    listing = read_folder(tmp_path)
+    assert set(texts(listing).values()) == {None}
+    assert [remark.key for remark in listing.remarks] == remarks
+    assert not is_table(tmp_path / "list.csv", Files(tmp_path, {}))
 
 
 def test_kaldi_and_nemo(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ ENGLISH = {
     # about the folder
     "spreadsheet": "{file} was not read: save it as CSV",
     "table_unreadable": "{file} was not read: {why}",
+    "table_columns": "{file} names recordings but was not read: call the column with what is said in them `text`",
+    "table_guessed": "{file}: `{file_column}` was read as the recordings, `{text_column}` as what is said in them",
     "table_too_long": "{file}: only the first {most} rows were read",
     "retention_over": "the retention in consent.json ended on {date}: run lwasr site erase",
     "list_unused": "the word list was not tried: it has no phrase that the model can write, or no recording has a text",
@@ -175,6 +177,8 @@ JAPANESE = {
     "wrong_text": "言葉が違います。テキストと認識結果がほとんど一致しません",
     "spreadsheet": "{file} は読みませんでした。CSV で保存してください",
     "table_unreadable": "{file} は読みませんでした: {why}",
+    "table_columns": "{file} には録音の名前がありますが、読みませんでした。発話の列の見出しを text にしてください",
+    "table_guessed": "{file}: `{file_column}` を録音、`{text_column}` を発話として読みました",
     "table_too_long": "{file}: 最初の {most} 行だけを読みました",
     "retention_over": "consent.json の保存期限 {date} を過ぎています。lwasr site erase を実行してください",
     "list_unused": "単語リストは試しませんでした。モデルが書ける語句がないか、テキストのある録音がありません",

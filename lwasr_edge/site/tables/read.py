@@ -1,4 +1,4 @@
-"""Texts of recordings from tables: spreadsheet exports (CSV, TSV), Kaldi's wav.scp and text, NeMo's JSON lines."""
+"""Look the recordings of tables up in the folder; Kaldi's wav.scp and text, NeMo's JSON lines."""
 
 from __future__ import annotations
 
@@ -9,45 +9,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from lwasr_edge.bench.manifest import ManifestEntry, parse_manifest_entry
 from lwasr_edge.errors import ManifestError
 from lwasr_edge.site.folder import AUDIO_SUFFIXES, Files, Sample
 from lwasr_edge.site.part import Part
 from lwasr_edge.site.remark import Refused, Remark
+from lwasr_edge.site.tables.row import MAX_TABLE_BYTES, Row
+from lwasr_edge.site.tables.sheet import read_sheet
 from lwasr_edge.site.texts import MAX_TEXT, read_text
 
-MAX_TABLE_BYTES = 1 << 26
 MAX_ROWS = 200_000
 SHEETS = (".xls", ".xlsx", ".ods", ".numbers")
-# Headers in lower case, without blanks, underscores and hyphens; of two, the first of this order is used.
-# fmt: off
-FILE_HEADERS = (
-    "audiofilepath", "audiofilename", "audiofile", "audiopath", "filepath", "filename", "wavfile", "file",
-    "path", "wav", "audio", "recording", "sound", "clip", "ファイル名", "ファイル", "音声ファイル",
-    "音声", "録音", "name",
-    "utteranceid", "uttid", "utt", "id", "utterance",
-)
-TEXT_HEADERS = (
-    "transcript", "transcription", "transcripts", "text", "sentence", "reference", "spoken", "said",
-    "utterancetext", "prompt", "words", "content", "書き起こし", "書起し", "テキスト", "文", "文章",
-    "発話", "言葉", "内容",
-)
-SPEAKER_HEADERS = (
-    "speakerid", "speaker", "spk", "clientid", "person", "talker", "voice", "who", "話者id", "話者", "名前",
-)
-# fmt: on
-
-
-class Row(NamedTuple):
-    """A recording, or a part of one, and its text."""
-
-    file: str
-    text: str
-    speaker: str
-    source: str
-    part: Part | None = None
 
 
 @dataclass
@@ -139,6 +112,8 @@ def read_tables(files: Files) -> tuple[Rows, list[Refused], list[Remark]]:
                     break
                 if isinstance(row, Refused):
                     collector.refused.append(row)
+                elif isinstance(row, Remark):
+                    remarks.append(row)
                 else:
                     collector.add(row, path.parent)
         except (OSError, csv.Error) as error:
@@ -154,62 +129,20 @@ def is_table(path: Path, files: Files) -> bool:
         OSError, csv.Error: it cannot be read.
     """
     reader = _reader(path)
-    return reader is not None and next(iter(reader(path, files)), None) is not None
+    return reader is not None and any(not isinstance(row, Remark) for row in reader(path, files))
 
 
-def _reader(path: Path) -> Callable[[Path, Files], Iterable[Row | Refused]] | None:
+def _reader(path: Path) -> Callable[[Path, Files], Iterable[Row | Refused | Remark]] | None:
     if path.name.lower() == "wav.scp":
         return _read_kaldi
     return {
-        ".csv": _read_sheet,
-        ".tsv": _read_sheet,
-        ".tab": _read_sheet,
+        ".csv": read_sheet,
+        ".tsv": read_sheet,
+        ".tab": read_sheet,
         ".jsonl": _read_nemo,
         ".json": _read_nemo,
         ".ndjson": _read_nemo,
     }.get(path.suffix.lower())
-
-
-def _read_sheet(path: Path, files: Files) -> Iterator[Row | Refused]:
-    text, _ = read_text(path, MAX_TABLE_BYTES)
-    lines = text.replace("\0", "").split("\n")
-    first = next((line for line in lines if line.strip()), "")
-    if first.lower().startswith("sep=") and len(first) == 5:  # Excel's own first line
-        delimiter = first[4]
-        lines = lines[lines.index(first) + 1 :]
-    else:
-        delimiter = max("\t;,|", key=first.count)
-    rows = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)
-    columns: tuple[int, int, int] | None = None
-    name = files.name(path)
-    for number, row in enumerate(rows, 1):
-        if not any(cell.strip() for cell in row):
-            continue
-        if columns is None:
-            columns = _columns(row)
-            if columns is None:
-                return  # a table of something else
-            if columns[0] >= 0:
-                continue
-            columns = (0, 1, 2)  # no header: the file, its text, and perhaps the speaker
-        cells = [*row, *[""] * 3]
-        file, said, who = (cells[column] if 0 <= column < len(cells) else "" for column in columns)
-        yield Row(file, said, who, f"{name}, row {number}")
-
-
-def _columns(header: list[str]) -> tuple[int, int, int] | None:
-    """Columns of file, text and speaker, -1 for one that is missing; all -1 without a header; None for other tables."""
-    plain = ["".join(c for c in cell.lower() if c.isalnum()) for cell in header]
-    file, text, speaker = (
-        next((plain.index(name) for name in names if name in plain), -1)
-        for names in (FILE_HEADERS, TEXT_HEADERS, SPEAKER_HEADERS)
-    )
-    if text < 0 and len(plain) > file >= 0 and "utterance" in plain and plain[file] != "utterance":
-        text = plain.index("utterance")
-    if file >= 0 and text >= 0:
-        return file, text, speaker
-    is_row = len(header) >= 2 and PurePosixPath(header[0].strip().replace("\\", "/")).suffix.lower() in AUDIO_SUFFIXES
-    return (-1, -1, -1) if is_row else None
 
 
 def _read_kaldi(path: Path, files: Files) -> Iterator[Row | Refused]:

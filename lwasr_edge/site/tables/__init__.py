@@ -1,0 +1,1 @@
+"""Texts of recordings from tables of many forms."""
