@@ -25,7 +25,7 @@ MIN_WORDS = 4  # of a text and of what was recognised, to say that they do not b
 MIN_WORDS_ALONE = 6  # the same, where the text is that of no other recording: short ones may be an accent
 SHARED_WORDS = 0.1  # of the text
 # Letters that match. Of 759 wrong texts, three quarters have less; the least of 500 right texts of learners of English,
-# recognised by en-tiny, is 0.29 (speechocean-test).
+# recognised by en-tiny 0.5.2, is 0.29 (speechocean-test).
 SIMILAR = 0.26
 MIN_SNR_DB = 10.0  # with more noise, what was recognised means little
 SWAPPED = 0.6  # share of another recording's text that is recognised

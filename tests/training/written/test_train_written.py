@@ -74,7 +74,7 @@ def test_a_small_training_learns_resumes_and_reports(tmp_path: Path, capsys: pyt
     text, other, output = tmp_path / "small.txt", tmp_path / "other.txt", tmp_path / "tagger.npz"
     text.write_text("\n".join(sentences(800)), encoding="utf-8")
     other.write_text("\n".join(sentences(40)), encoding="utf-8")
-    command = ["written", str(text), "--held-out", str(other), "-o", str(output), "--minutes", "1"]
+    command = ["written", str(text), "--held-out", str(other), "-o", str(output), "--minutes", "5"]
     assert main([*command, "--epochs", "3"]) == 0
     assert main([*command, "--epochs", "10"]) == 0  # goes on from the state of the first
     report = json.loads((tmp_path / "tagger.npz.json").read_text(encoding="utf-8"))
