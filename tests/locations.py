@@ -9,5 +9,5 @@ DATA = ROOT / "tests" / "data"
 BENCHMARKS = ROOT / "benchmarks"
 SHARED = ROOT.parent / "shared"  # not part of the project: tests that need it are skipped where it is missing
 SHARED_SPEECH = SHARED / "speech"
-EN_SMALL_CHECKPOINT = ROOT / "models" / "en-small" / "checkpoint.safetensors"
+EN_TINY_CHECKPOINT = ROOT / "models" / "en-tiny" / "checkpoint.safetensors"
 SPEECH_16K = DATA / "slt_16k.flac"

@@ -17,7 +17,7 @@ from export_models import PIECES, random_model
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from locations import EN_SMALL_CHECKPOINT, ROOT
+from locations import EN_TINY_CHECKPOINT, ROOT
 from locations import SPEECH_16K as SPEECH
 from onnx import numpy_helper
 from small_models import chunking, write_test_manifest
@@ -392,10 +392,10 @@ def test_the_limit_is_for_every_set() -> None:
 def test_int8_of_a_trained_model_is_near_float(tmp_path: Path) -> None:
     """On real speech: with overflowing products, a frame in five diverges by 0.8 nats or more."""
     manifest = SHARED_SPEECH / "commonvoice-dev.jsonl"
-    if not EN_SMALL_CHECKPOINT.is_file() or not manifest.is_file():
+    if not EN_TINY_CHECKPOINT.is_file() or not manifest.is_file():
         pytest.skip("no trained checkpoint or no real speech here")
-    model, _ = load_checkpoint(EN_SMALL_CHECKPOINT)
-    metadata, proto = describe(model, Description("en-small"), "int8", ""), trace(exported_model(model))
+    model, _ = load_checkpoint(EN_TINY_CHECKPOINT)
+    metadata, proto = describe(model, Description("en-tiny"), "int8", ""), trace(exported_model(model))
     onnx.save(write_metadata(quantize(proto), metadata), tmp_path / "int8.onnx")
     onnx.save(write_metadata(proto, metadata), tmp_path / "float.onnx")
     some = [RecordingSet("some", read_recordings(manifest, 16_000, limit=12))]

@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 from export_models import PIECES, random_model
-from locations import EN_SMALL_CHECKPOINT
+from locations import EN_TINY_CHECKPOINT
 from onnx import numpy_helper
 from speech import own_utterances, shared_utterances
 
@@ -117,9 +117,9 @@ def test_from_floor() -> None:
 def test_real_words_in_sherpa(tmp_path: Path) -> None:
     """With our frame positions, sherpa-onnx gives our words; with its own, about as many errors."""
     pytest.importorskip("sherpa_onnx", reason="pip install sherpa-onnx")
-    if not EN_SMALL_CHECKPOINT.is_file():
+    if not EN_TINY_CHECKPOINT.is_file():
         pytest.skip("no trained checkpoint here")
-    model, _ = load_checkpoint(EN_SMALL_CHECKPOINT)
+    model, _ = load_checkpoint(EN_TINY_CHECKPOINT)
     onnx.save(write_metadata(trace_sherpa(sherpa_model(model)), sherpa_metadata(model, {})), tmp_path / "model.onnx")
     write_tokens(tmp_path / "tokens.txt", model)
     assert sherpa_parity(model, tmp_path / "model.onnx") < PARITY_TOLERANCE
