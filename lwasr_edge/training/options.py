@@ -253,9 +253,9 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
                 f"--keep must be numbers of layers, as in 8,5,3, or layers, as in 0+5+9, with widths as in "
                 f"14x368x96x64 and a share of time as in 16@0.5, got {text}"
             )
-        name = "x".join(["layers" + "-".join(map(str, numbers)), *map(str, widths)]) + (
-            f"at{time:g}" if time is not None else ""
-        )
+        name = "x".join(["layers" + "-".join(map(str, numbers)), *map(str, widths)])
+        if time is not None:
+            name += f"at{time:g}".replace(".", "_")  # names of torch's modules have no dots
         if name in students:
             raise OptionError(f"--keep must name each student once, got {part.strip()} twice")
         if time is not None:

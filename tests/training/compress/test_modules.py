@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import letters_tokenizer, small_model, two_utterances
+from small_models import letters_tokenizer, small_model, two_utterances, write_test_manifest
 from torch import Tensor
 
 from lwasr_edge.errors import CheckpointError, OptionError
+from lwasr_edge.training.cli import main
 from lwasr_edge.training.compress.modules import Removal, bias_before, removed_from
 from lwasr_edge.training.compress.students import Shape, init_students, student_config
 from lwasr_edge.training.data.batches import WaveformStore
@@ -76,16 +77,28 @@ def test_impossible_shares(share: float, store: WaveformStore) -> None:
 def test_students_of_less_time_are_nested_and_can_be_stored(tmp_path: Path, store: WaveformStore) -> None:
     reference = small_model(normalization="running")
     shapes = parse_keep("2x24@0.4,2x24@0.7", 2)
-    assert shapes["layers2x24at0.4"] == Shape((0, 1), 24, time=0.4)
+    assert shapes["layers2x24at0_4"] == Shape((0, 1), 24, time=0.4)
     students = init_students(reference, shapes, store)
     small, large = (students[name].config.encoder for name in shapes)
     assert {*large.removed} < {*small.removed}
-    student = students["layers2x24at0.4"]
+    student = students["layers2x24at0_4"]
     assert student.encoder.subsampling.conv1.weight.requires_grad and not student.head.weight.is_inference()
     save_checkpoint(tmp_path / "student.safetensors", student, letters_tokenizer())
     loaded, _ = load_checkpoint(tmp_path / "student.safetensors")
     assert loaded.config == student.config
     torch.testing.assert_close(posteriors(loaded, store), posteriors(student, store))
+
+
+def test_the_command_removes_trains_and_trains_on(tmp_path: Path) -> None:
+    data = write_test_manifest(tmp_path, ("rms_16k.opus", "slt_16k.flac"))
+    save_checkpoint(tmp_path / "reference.safetensors", small_model(normalization="running"), letters_tokenizer())
+    given = ["--train", str(data), "--device", "cpu", "--batch-s", "4", "--steps", "2", "--warmup-steps", "1"]
+    run = ["represent", "--reference", str(tmp_path / "reference.safetensors"), "--keep", "2@0.5,2x24@0.7"]
+    assert main([*run, *given, "--layer-steps", "1", "-o", str(tmp_path / "run")]) == 0
+    student, _ = load_checkpoint(tmp_path / "run" / "layers2at0_5.safetensors")
+    assert student.config.encoder.removed
+    adapt = ["adapt", str(tmp_path / "run" / "layers2x24at0_7.safetensors"), "--qat", "--qat-levels", "4"]
+    assert main([*adapt, *given, "-o", str(tmp_path / "adapted")]) == 0
 
 
 def test_students_of_a_student_keep_what_it_lacks(store: WaveformStore) -> None:
