@@ -153,8 +153,8 @@ def add_training_options(
             type=float,
             default=LEVELS_PER_DEVIATION,
             metavar="N",
-            help="levels of a weight in a standard deviation, for --qat (default: %(default)g); 4 for files that are a "
-            "fifth smaller",
+            help="levels of a weight in a standard deviation, for --qat (default: %(default)g); 4 for weights that take a "
+            "seventh less in the file",
         )
     if losses is not None:
         shown = " ".join(f"{name}={weight:g}" for name, weight in vars(losses).items())
