@@ -55,4 +55,7 @@ def run(args: argparse.Namespace) -> None:
         torch.manual_seed(options.schedule.seed)
         augment = training.augmenter.for_student
         students = init_students(reference, shapes, training.store, options.dropout, augment)
+        for name, student in students.items():
+            if shapes[name].time is not None:
+                print(f"{name}: without {', '.join(student.config.encoder.removed)}", flush=True)
     train_students(training, students, tokenizer, weights, options, reference)

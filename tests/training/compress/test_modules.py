@@ -89,14 +89,15 @@ def test_students_of_less_time_are_nested_and_can_be_stored(tmp_path: Path, stor
     torch.testing.assert_close(posteriors(loaded, store), posteriors(student, store))
 
 
-def test_the_command_removes_trains_and_trains_on(tmp_path: Path) -> None:
+def test_the_command_removes_trains_and_trains_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_test_manifest(tmp_path, ("rms_16k.opus", "slt_16k.flac"))
     save_checkpoint(tmp_path / "reference.safetensors", small_model(normalization="running"), letters_tokenizer())
     given = ["--train", str(data), "--device", "cpu", "--batch-s", "4", "--steps", "2", "--warmup-steps", "1"]
     run = ["represent", "--reference", str(tmp_path / "reference.safetensors"), "--keep", "2@0.5,2x24@0.7"]
     assert main([*run, *given, "--layer-steps", "1", "-o", str(tmp_path / "run")]) == 0
     student, _ = load_checkpoint(tmp_path / "run" / "layers2at0_5.safetensors")
-    assert student.config.encoder.removed
+    removed = ", ".join(student.config.encoder.removed)
+    assert removed and f"layers2at0_5: without {removed}\n" in capsys.readouterr().out
     adapt = ["adapt", str(tmp_path / "run" / "layers2x24at0_7.safetensors"), "--qat", "--qat-levels", "4"]
     assert main([*adapt, *given, "-o", str(tmp_path / "adapted")]) == 0
 
