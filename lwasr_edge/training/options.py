@@ -153,7 +153,7 @@ def add_training_options(
             type=float,
             default=LEVELS_PER_DEVIATION,
             metavar="N",
-            help="levels of a weight in a standard deviation, for --qat (default: %(default)g); 4 for weights that take a "
+            help="levels of a weight in a standard deviation, for --qat (default: %(default)g); with 4, weights take a "
             "seventh less in the file",
         )
     if losses is not None:
