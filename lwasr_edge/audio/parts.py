@@ -271,20 +271,21 @@ def end_of_stream(file: BinaryIO, start: int, size: int) -> tuple[int, int]:
 
     libsndfile takes the length of an Ogg stream from the last page of the file, even if that belongs to another stream.
     """
-    position, is_header, skipped = start, True, 0
+    position, before, is_header, skipped = start, start, True, 0
     while position < size:
         file.seek(position)
         page = file.read(27 + 255)  # version, flags and so on; the number of segments; the length of each
         if not page.startswith(b"OggS") or len(page) < 27:
-            following = next_page(file, position, size)  # behind damage, the decoder too goes on with the next page
+            following = next_page(file, before, size)  # behind damage, the decoder too goes on with the next page
             if following < 0:
                 break
-            skipped += following - position
-            position = following
+            skipped += following - (before if following < position else position)  # the page before may be cut
+            before = position = following
             continue
         is_first_page = bool(page[5] & 2)
         if is_first_page and not is_header:
             return position, skipped
         is_header = is_first_page
+        before = position
         position += 27 + page[26] + sum(page[27 : 27 + page[26]])
     return size, skipped

@@ -220,6 +220,12 @@ def test_an_ogg_stream_behind_damage_is_read() -> None:
         assert len(load_audio(bytes(joined))) > 1.5 * RATE
 
 
+def test_an_ogg_stream_behind_a_page_that_is_cut_is_read() -> None:
+    one = encoded(voice(1.5), "OGG")
+    with pytest.warns(AudioWarning, match="damaged"):  # the last page claims a part of the next stream's first page
+        assert len(load_audio(one[:-7] + one + one)) > 4.2 * RATE
+
+
 def test_a_lost_frame_of_a_short_flac_without_its_beginning() -> None:
     file = io.BytesIO()
     soundfile.write(file, np.repeat(voice(1.5)[:, None], 2, 1), 44100, format="FLAC")  # frames of 93 ms
