@@ -223,7 +223,7 @@ def test_an_ogg_stream_behind_damage_is_read() -> None:
 def test_an_ogg_stream_behind_a_page_that_is_cut_is_read() -> None:
     one = encoded(voice(1.5), "OGG")
     with pytest.warns(AudioWarning, match="damaged"):  # the last page claims a part of the next stream's first page
-        assert len(load_audio(one[:-7] + one + one)) > 4.2 * RATE
+        assert len(load_audio(one[:-7] + one + one)) > 3.9 * RATE  # but for that last page
 
 
 def test_a_lost_frame_of_a_short_flac_without_its_beginning() -> None:
