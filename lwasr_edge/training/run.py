@@ -10,6 +10,7 @@ import sentencepiece
 import torch
 
 from lwasr_edge.errors import CheckpointError, OptionError
+from lwasr_edge.training.compress.modules import Module, modules_without_weights
 from lwasr_edge.training.compress.qat import prepare_qat
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.batches import WaveformStore
@@ -18,6 +19,7 @@ from lwasr_edge.training.data.manifest import Fault, Utterance, parse_manifest, 
 from lwasr_edge.training.data.rooms import measured_responses
 from lwasr_edge.training.data.transcripts import encode_transcripts
 from lwasr_edge.training.loop.losses import LossWeights
+from lwasr_edge.training.loop.state import read_state
 from lwasr_edge.training.loop.trainer import Family, Run, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
@@ -94,6 +96,17 @@ def train_students(
     if trainer.resume():
         print(f"resuming {run.folder} at step {trainer.step}", flush=True)
     trainer.train(evaluate if options.dev else None)
+
+
+def removed_before(folder: Path) -> dict[str, tuple[Module, ...]]:
+    """The modules that each student of an interrupted run lacks; none where there is no state.
+
+    A search for them takes minutes, and another machine can find others.
+    """
+    state = read_state(folder, torch.device("cpu"))
+    weights = list(state["models"]) if state is not None else []
+    names = {weight.split(".")[0] for weight in weights}
+    return {name: modules_without_weights(one for one in weights if one.startswith(f"{name}.")) for name in names}
 
 
 def load_students(paths: list[Path], tokenizer: bytes, dropout: float, output: Path) -> dict[str, AcousticModel]:

@@ -12,7 +12,7 @@ from lwasr_edge.training.compress.students import init_students, student_config
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.options import REPRESENT_WEIGHTS, TrainingOptions, add_training_options, parse_keep
-from lwasr_edge.training.run import load_students, prepare_run, train_students
+from lwasr_edge.training.run import load_students, prepare_run, removed_before, train_students
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,9 @@ def run(args: argparse.Namespace) -> None:
     if shapes:
         torch.manual_seed(options.schedule.seed)
         augment = training.augmenter.for_student
+        if any(shape.time is not None for shape in shapes.values()):
+            known = removed_before(options.output)
+            shapes = {name: shape._replace(removed=known.get(name)) for name, shape in shapes.items()}
         students = init_students(reference, shapes, training.store, options.dropout, augment)
         for name, student in students.items():
             if shapes[name].time is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,11 @@ class Removal:
                     time=f"{self.time:.2f}", kl=f"{self._divergence(list(self._recorded()), None):.3f}"
                 )
 
+    def take(self, removed: Iterable[Module]) -> None:
+        """Remove the modules that an earlier search has found; their means are those beside all others."""
+        config = self._model.config.encoder
+        self.removed = [module for module in removed if config.has(*module)]
+
     def _recorded(self) -> Iterator[list[Tensor]]:
         """The input of every layer for each batch; the means of the modules' outputs are taken again."""
         sums: dict[Module, Tensor] = {}
@@ -144,6 +150,14 @@ class Removal:
             total += float(((teacher.exp() * (teacher - own)).sum(1) * weight).sum())
             weights += float(weight.sum())
         return total / weights
+
+
+def modules_without_weights(names: Iterable[str]) -> tuple[Module, ...]:
+    """The modules that a student lacks, by the names of its weights."""
+    found = [re.search(r"encoder\.layers\.(\d+)\.(\w+)", name) for name in names]
+    present = {(int(match[1]), match[2]) for match in found if match}
+    depth = 1 + max((layer for layer, _ in present), default=-1)
+    return tuple((layer, name) for layer in range(depth) for name in MODULES if (layer, name) not in present)
 
 
 def output(layer: ConformerLayer, name: str, x: Tensor, limits: Limits) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
-from lwasr_edge.training.compress.modules import Removal, removed_from
+from lwasr_edge.training.compress.modules import Module, Removal, removed_from
 from lwasr_edge.training.compress.pruning import (
     Augment,
     Moments,
@@ -37,6 +37,7 @@ class Shape(NamedTuple):
     d_attention: int | None = None  # width of all attention heads together; None for all
     channels: int | None = None  # of the subsampling's convolutions; None for all
     time: float | None = None  # share of the layers' time that modules may take; None for all modules
+    removed: tuple[Module, ...] | None = None  # where they are known already; None to search for them
 
 
 def layers_to_keep(n_reference: int, n_student: int) -> tuple[int, ...]:
@@ -167,9 +168,12 @@ def init_students(
     removals: dict[Shape, Removal] = {}  # a student of less time is found where the search for one of more has ended
     for name, shape in sorted(shapes.items(), key=lambda item: -(item[1].time or 1.0)):
         if shape.time is not None:
-            whole = shape._replace(time=None)
+            whole = shape._replace(time=None, removed=None)
             removals[whole] = removals.get(whole) or Removal(students[name].eval(), store, augment=augment)
-            removals[whole].remove(shape.time)
+            if shape.removed is None:
+                removals[whole].remove(shape.time)
+            else:
+                removals[whole].take(shape.removed)
             students[name] = removed_from(students[name], removals[whole], dropout)
     return students
 

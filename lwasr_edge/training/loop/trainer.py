@@ -336,12 +336,13 @@ class Targets:
 def digest(model: nn.Module) -> str:
     """Identifies a model's initial weights: SHA-256 over names and values, in hexadecimal.
 
-    Modules that can have been pruned (`compress.pruning`) count by their shapes alone: their closed-form weights differ
-    in the last bits from machine to machine, and no training changes only them.
+    Modules that can have been pruned (`compress.pruning`), and biases, which take what removed modules leave behind
+    (`compress.modules`), count by their shapes alone: such weights differ in the last bits from machine to machine, and
+    no training changes only them.
     """
     found = hashlib.sha256()
     for name, weight in model.named_parameters():
         found.update(f"{name} {tuple(weight.shape)}".encode())
-        if not any(part in name for part in (".feed_forward", ".attention.", ".subsampling.")):
+        if not any(part in name for part in (".feed_forward", ".attention.", ".subsampling.", ".bias")):
             found.update(weight.detach().cpu().numpy().tobytes())
     return found.hexdigest()

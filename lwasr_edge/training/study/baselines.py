@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.compress.feature_norm import fit_running_norm
+from lwasr_edge.training.compress.modules import Module
 from lwasr_edge.training.compress.students import (
     Shape,
     evenly_spaced_layers,
@@ -94,7 +95,13 @@ METHODS = BASELINES | ABLATIONS
 
 
 def init_student(
-    method: Method, reference: AcousticModel, n_layers: int, store: WaveformStore, seed: int, dropout: float = 0.0
+    method: Method,
+    reference: AcousticModel,
+    n_layers: int,
+    store: WaveformStore,
+    seed: int,
+    dropout: float = 0.0,
+    removed: tuple[Module, ...] | None = None,
 ) -> tuple[AcousticModel, dict[str, Tensor]]:
     """The initial model of a method, and the masks of its pruned weights (see `loop.trainer.Family`).
 
@@ -106,6 +113,7 @@ def init_student(
         store: training audio.
         seed: of random weights.
         dropout: of the model.
+        removed: modules that a method of modules has removed before.
     """
     depth = reference.config.encoder.n_layers
     shape = Shape(chosen_layers(method.layers, depth, n_layers))
@@ -118,7 +126,7 @@ def init_student(
     if method.start == "narrowed":
         shape = narrowed_shape(reference.config, layers_to_keep(depth, min(depth, -(-3 * n_layers // 2))), budget)
     elif method.start == "modules":
-        shape = Shape(tuple(range(depth)), time=n_layers / depth if n_layers < depth else None)
+        shape = Shape(tuple(range(depth)), time=n_layers / depth if n_layers < depth else None, removed=removed)
     elif method.start == "pruned":
         shape = Shape(tuple(range(depth)))
     student = init_students(reference, {"student": shape}, store, dropout)["student"]

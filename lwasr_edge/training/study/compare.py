@@ -16,7 +16,7 @@ from lwasr_edge.training.loop.trainer import Family, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.options import TrainingOptions, add_training_options
-from lwasr_edge.training.run import prepare_run
+from lwasr_edge.training.run import prepare_run, removed_before
 from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT, DevSets
 from lwasr_edge.training.study.baselines import BASELINES, METHODS, Method, Phase, count_parameters, init_student
 from lwasr_edge.training.study.latency import measure_here, read_profile
@@ -71,7 +71,7 @@ class Comparison:
 
     def train_by(self, method: Method, folder: Path) -> dict[str, Any]:
         """Train all sizes by one method; returns costs, and the error rates during training."""
-        family, kept = self.init_family(method)
+        family, kept = self.init_family(method, folder / "phase1")
         rtf = {name: round(self.latency.rtf(one.config), 5) for name, one in family.students.items()}
         curve: list[dict[str, Any]] = []
         audio_s = elapsed_s = 0.0
@@ -91,14 +91,17 @@ class Comparison:
             "curve": curve,
         }
 
-    def init_family(self, method: Method) -> tuple[Family, dict[str, int]]:
-        """The family before training, and the number of parameters of each student that are not masked."""
+    def init_family(self, method: Method, folder: Path) -> tuple[Family, dict[str, int]]:
+        """The family that ``folder`` is to train, and the number of parameters of each student that are not masked."""
         students: dict[str, AcousticModel] = {}
         masks, kept = {}, {}
+        known = removed_before(folder) if method.start == "modules" else {}
         for n_layers in self.sizes:
             name = f"layers{n_layers}"
             seed, dropout = self.options.schedule.seed, self.options.dropout
-            student, masks[name] = init_student(method, self.reference, n_layers, self.training.store, seed, dropout)
+            student, masks[name] = init_student(
+                method, self.reference, n_layers, self.training.store, seed, dropout, known.get(name)
+            )
             removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
             kept[name] = count_parameters(student) - removed
             is_trained = not self.options.freeze_subsampling or method.start == "random"  # random ones must be trained

@@ -102,6 +102,44 @@ def test_the_command_removes_trains_and_trains_on(tmp_path: Path, capsys: pytest
     assert main([*adapt, *given, "-o", str(tmp_path / "adapted")]) == 0
 
 
+def test_a_run_that_goes_on_keeps_the_modules_it_began_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another machine, or the next version, could find others."""
+    data = write_test_manifest(tmp_path, ("rms_16k.opus", "slt_16k.flac"))
+    save_checkpoint(tmp_path / "reference.safetensors", small_model(normalization="running"), letters_tokenizer())
+    given = [
+        "represent",
+        "--reference",
+        str(tmp_path / "reference.safetensors"),
+        "--keep",
+        "2@0.5,2",
+        "--train",
+        str(data),
+    ]
+    given += [
+        "--device",
+        "cpu",
+        "--batch-s",
+        "4",
+        "--warmup-steps",
+        "1",
+        "--layer-steps",
+        "0",
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    assert main([*given, "--steps", "1"]) == 0
+    before, _ = load_checkpoint(tmp_path / "run" / "layers2at0_5.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(Removal, "remove", lambda *_: pytest.fail("searched again"))
+        assert main([*given, "--steps", "2"]) == 0
+    assert "resuming" in capsys.readouterr().out
+    after, _ = load_checkpoint(tmp_path / "run" / "layers2at0_5.safetensors")
+    assert before.config == after.config and before.config.encoder.removed
+    assert not torch.equal(before.head.weight, after.head.weight)
+
+
 def test_students_of_a_student_keep_what_it_lacks(store: WaveformStore) -> None:
     reference = small_model(normalization="running", n_layers=3, removed=("0.conv", "2.attention"))
     assert student_config(reference.config, Shape((0, 2))).encoder.removed == ("0.conv", "1.attention")
