@@ -65,9 +65,7 @@ class Mp3Parts(Parts):
 
     def expected(self, decoded: int) -> float:
         """The declared samples, or those of all frames."""
-        if declared := self.declared():
-            return max(declared, decoded)
-        return max(decoded, self._frames.samples - 4 * self._frames.first.samples)  # what decoders leave out
+        return max(decoded, self.declared() or self._frames.samples)
 
     def note(self) -> str:
         """Bytes that are not frames."""
@@ -77,8 +75,14 @@ class Mp3Parts(Parts):
         return ""
 
     def unread_bytes(self) -> int:
-        """Bytes behind the last frame, except for tags."""
-        return unless_tag(self._end - skip_tags(self._file, self._frames.position), self._end)
+        """Bytes behind the last frame that are frames all the same, or more than a player's tags take."""
+        frames = self._frames
+        start = skip_tags(self._file, frames.position)
+        self._file.seek(start)
+        frame = parse_frame(self._file.read(4))
+        if frame is not None and frame.is_like(frames.first) and frame.size < self._end - start:
+            return self._end - start
+        return unless_tag(self._end - start, self._end)
 
     @property
     def position(self) -> int:

@@ -125,16 +125,16 @@ class PlainParts(Parts):
         import soundfile
 
         start, before = self._layout.following, self.sound
-        following = read_layout(self._file, start, self._end) if start else None
-        if following is None:
+        if not start:
             return False
         kept = self._layout
-        with contextlib.suppress(soundfile.SoundFileError):
-            self._open(start)
-            if self.sound.samplerate == before.samplerate:
-                before.close()
-                return True
-            self.sound.close()
+        if read_layout(self._file, start, self._end) is not None:
+            with contextlib.suppress(soundfile.SoundFileError):
+                self._open(start)
+                if self.sound.samplerate == before.samplerate:
+                    before.close()
+                    return True
+                self.sound.close()
         self.sound, self._layout = before, kept
         self._unread = self._end - start
         return False
@@ -142,7 +142,7 @@ class PlainParts(Parts):
     _unread = 0
 
     def unread_bytes(self) -> int:
-        """Bytes of a following recording that has another sample rate."""
+        """Bytes of a following recording that is damaged or has another sample rate."""
         return self._unread
 
     def expected(self, decoded: int) -> float:

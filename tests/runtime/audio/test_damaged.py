@@ -208,6 +208,14 @@ def test_an_au_head_with_an_impossible_offset(offset: int) -> None:
         assert len(load_audio(bytes(data))) == 24000
 
 
+def test_a_joined_recording_whose_header_is_damaged() -> None:
+    one, two = encoded(voice(1.5), "AU"), bytearray(encoded(voice(1.5), "WAV"))
+    two[12:16] = b"fmtX"
+    two[36:40] = b"datX"
+    with pytest.warns(AudioWarning, match="cannot be decoded after 1.50 s, at byte"):
+        assert len(load_audio(one + bytes(two))) == 24000
+
+
 def test_an_ogg_stream_behind_damage_is_read() -> None:
     one, two = encoded(voice(1.5), "OGG"), encoded(voice(1.5), "OGG", "OPUS")
     data = one + encoded(voice(2.0), "FLAC") + two
@@ -224,6 +232,20 @@ def test_an_ogg_stream_behind_a_page_that_is_cut_is_read() -> None:
     one = encoded(voice(1.5), "OGG")
     with pytest.warns(AudioWarning, match="damaged"):  # the last page claims a part of the next stream's first page
         assert len(load_audio(one[:-7] + one + one)) > 3.9 * RATE  # but for that last page
+
+
+def test_the_last_frames_of_a_short_mp3_that_nothing_decodes() -> None:
+    data = encoded(voice(1.5), "MP3", "MPEG_LAYER_III")
+    starts, at = [], 0
+    while (frame := parse_frame(data[at : at + 4])) is not None:
+        starts.append(at)
+        at += frame.size
+    short = data[starts[1] : starts[16]]  # without the frame that holds their number
+    with pytest.warns(AudioWarning, match="cannot be decoded after 0.54 s"):  # libmpg123 does not begin with so few
+        load_audio(short + data[: starts[2] + 60])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_audio(short[:-20])) == 14 * 576  # a last frame that is cut is usual
 
 
 def test_a_lost_frame_of_a_short_flac_without_its_beginning() -> None:
