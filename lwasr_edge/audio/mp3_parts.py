@@ -64,8 +64,10 @@ class Mp3Parts(Parts):
         return super().declared() if self._frames.has_count else 0
 
     def expected(self, decoded: int) -> float:
-        """The declared samples, or those of all frames."""
-        return max(decoded, self.declared() or self._frames.samples)
+        """The declared samples or, where there are more, those of all frames."""
+        frames = self._frames
+        left_out = 4 * frames.first.samples if frames.has_count else 0  # the count itself, and what pads the recording
+        return max(decoded, self.declared(), frames.samples - left_out)
 
     def note(self) -> str:
         """Bytes that are not frames."""

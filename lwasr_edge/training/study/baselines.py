@@ -78,7 +78,7 @@ BASELINES = {
 }
 ABLATIONS = {
     "ctc+kl": Method("layers dropped, CTC + logit distillation", (Phase(1.0, only(ctc=1.0, kl=1.0)),)),
-    "modules, kl": Method(
+    "modules+kl": Method(
         "modules removed, KL without transcripts, then CTC",
         (Phase(0.5, only(kl=1.0)), Phase(0.5, CTC_WEIGHTS)),
         start="modules",

@@ -248,6 +248,13 @@ def test_the_last_frames_of_a_short_mp3_that_nothing_decodes() -> None:
         assert len(load_audio(short[:-20])) == 14 * 576  # a last frame that is cut is usual
 
 
+def test_an_mp3_that_claims_too_long_a_delay() -> None:
+    data = bytearray(encoded(voice(1.5), "MP3", "MPEG_LAYER_III"))
+    data[data.index(b"LAME") + 21] = 0xFF  # 12 bits of delay, then 12 of padding
+    with pytest.warns(AudioWarning, match="is truncated or damaged"):
+        assert len(load_audio(bytes(data))) < 1.35 * RATE
+
+
 def test_a_lost_frame_of_a_short_flac_without_its_beginning() -> None:
     file = io.BytesIO()
     soundfile.write(file, np.repeat(voice(1.5)[:, None], 2, 1), 44100, format="FLAC")  # frames of 93 ms
