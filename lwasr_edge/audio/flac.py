@@ -185,13 +185,13 @@ class FlacParts(Parts):
         head = self._file.read(STREAMINFO_BYTES)
         self._head = head if head.startswith(b"fLaC") else b""
         self._block_samples = fixed_block_samples(self._head)  # of all frames but the last
-        self._part_start = start
+        self._part_start, self._part_number = start, -1
         self._next_sample = 0  # first sample that was not decoded
         self._total = 0  # samples by the head; 0 if unknown
         self._counted = 0  # samples that `expected` has counted
 
     def _from_frame(self, frame: FlacFrame) -> SafeFile:
-        self._part_start = frame.position
+        self._part_start, self._part_number = frame.position, frame.number
         return SafeFile(self._file, frame.position, self._end, prefix=stream_info(frame, self._head))
 
     def open_next(self, decoded: int, is_damaged: bool) -> bool:
@@ -199,6 +199,7 @@ class FlacParts(Parts):
         self._next_sample += decoded
         reached = self._file.tell()
         position = max(self._part_start + 1, reached - _READ_AHEAD_BYTES)
+        highest, other = self._part_number, None  # of the frames before; what may begin a stream without its head
         while (found := find_flac_frame(self._file, position, self._end)) is not None:
             if isinstance(found, int):
                 position = found + 4
@@ -210,6 +211,12 @@ class FlacParts(Parts):
             position = found.position + 1
             if self._resume_at(found):
                 return True
+            if self._is_ours(found):
+                step = other.block_samples if other is not None and other.is_variable else 1
+                if other is not None and found.number == other.number + step and self._begin_at(other):
+                    return True
+                other = found if found.number < highest or found.position >= reached else None
+                highest = max(highest, found.number)
         self._rest = unless_tag(self._end - reached, self._end)
         self._ends_damaged = is_damaged
         return False
@@ -218,14 +225,29 @@ class FlacParts(Parts):
         """Damage at the end, where no number of samples tells how much is missing."""
         return "ends with damaged frames, which were left out" if self._ends_damaged and not self._total else ""
 
+    def _is_ours(self, frame: FlacFrame) -> bool:
+        return frame.sample_rate in (0, self.sound.samplerate) and frame.channels == self.sound.channels
+
+    def _open_at(self, frame: FlacFrame) -> bool:
+        before = self._part_start, self._part_number
+        if self._replace(self._from_frame(frame), self.sound.samplerate):
+            return True
+        self._part_start, self._part_number = before
+        return False
+
+    def _begin_at(self, frame: FlacFrame) -> bool:
+        """Open a stream of the same kind without its head."""
+        if not self._open_at(frame):
+            return False
+        self._next_sample = self._counted = frame.first_sample(self._block_samples)
+        self._total = self._last_sample(frame)
+        return True
+
     def _resume_at(self, frame: FlacFrame) -> bool:
         first = frame.first_sample(self._block_samples)
-        is_ours = frame.sample_rate in (0, self.sound.samplerate) and frame.channels == self.sound.channels
-        if not is_ours or first + frame.block_samples <= self._next_sample:
+        if not self._is_ours(frame) or first + frame.block_samples <= self._next_sample:
             return False
-        before = self._part_start
-        if not self._replace(self._from_frame(frame), self.sound.samplerate):
-            self._part_start = before
+        if not self._open_at(frame):
             return False
         self.skip = max(0, self._next_sample - first)
         self._next_sample = max(first, self._next_sample)

@@ -264,6 +264,14 @@ def test_a_lost_frame_of_a_short_flac_without_its_beginning() -> None:
         load_audio(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
 
 
+def test_a_joined_flac_whose_head_is_lost() -> None:
+    one = encoded(voice(1.5), "FLAC")
+    joined = bytearray(one + one)
+    joined[len(one) - 1000 : len(one) + 200] = np.random.default_rng(3).bytes(1200)
+    with pytest.warns(AudioWarning, match="damaged"):  # the end of the first
+        assert len(load_audio(bytes(joined))) > 2.4 * RATE
+
+
 def test_a_flac_head_with_a_wrong_sample_rate(tmp_path: Path) -> None:
     data = bytearray(encoded(voice(3.0), "FLAC"))
     data[18] ^= 0x10
