@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,12 @@ from lwasr_edge import Recognizer
 
 
 def pytest_configure() -> None:
-    """Handle Ctrl-C even if a background shell started the tests with SIGINT ignored, as their children would be."""
+    """Handle Ctrl-C even if a background shell started the tests with SIGINT ignored, as their children would be.
+
+    Of several processes that test, each calculates in one thread: they would take the cores from each other.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

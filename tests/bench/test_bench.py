@@ -165,7 +165,7 @@ def test_a_report_must_not_replace_an_input(
 
 
 def test_damaged_reports_are_named(report_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every value of a report is removed, or replaced by values of other kinds."""
+    """Every value of a report is removed, and replaced by some values of other kinds."""
     report = json.loads(report_path.read_text())
     path = tmp_path / "damaged.json"
     draw = random.Random(0)
@@ -181,7 +181,7 @@ def test_damaged_reports_are_named(report_path: Path, tmp_path: Path, capsys: py
         keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
         for key in keys:
             kept = value[key]
-            for other in (None, [], {}, "one\u2028two", True, float("nan"), 10**400):
+            for other in draw.sample([None, [], {}, "one\u2028two", True, float("nan"), 10**400], 3):
                 value[key] = other
                 compare(json.dumps(report, ensure_ascii=False))
             value[key] = kept

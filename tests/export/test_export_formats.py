@@ -124,7 +124,7 @@ def test_real_words_in_sherpa(tmp_path: Path) -> None:
     write_tokens(tmp_path / "tokens.txt", model)
     assert sherpa_parity(model, tmp_path / "model.onnx") < PARITY_TOLERANCE
     recognizer = sherpa_recognizer(tmp_path)
-    utterances = own_utterances() + shared_utterances(8)
+    utterances = own_utterances() + shared_utterances(4)
     references = [utterance.text for utterance in utterances]
     waveforms = [utterance.samples() for utterance in utterances]
     ours = [text_of_torch(model, waveform) for waveform in waveforms]
