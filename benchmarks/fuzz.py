@@ -3,7 +3,7 @@
     python -m benchmarks.fuzz [--recordings 100000] [--files 2000] [--first N] [--processes 2] -o FOLDER
 
 Recordings are compared with what ffmpeg decodes. The folder holds the tables of the parts; a run that was interrupted
-goes on there. 100,000 recordings take half an hour of two cores with a static build of ffmpeg, which starts at once, and
+goes on there. 100,000 recordings take half an hour of two cores with a static build of ffmpeg, which starts faster, and
 an hour with a distribution's.
 """
 

@@ -19,7 +19,7 @@ from lwasr_edge.training.scoring.decode import BestTokens, collapse, corpus_log_
 from lwasr_edge.training.scoring.scores import score
 
 SITE, NOISE, GENERAL = "site", "noise", "general"  # sets of recordings
-SHARES = (1.0, 0.6)  # of the way from the weights before to those after (arXiv 2109.01903)
+SHARES = (1.0, 0.8, 0.6, 0.4)  # of the way from the weights before to those after (arXiv 2109.01903)
 # Taken from the logit of the blank. Training in noise makes a model unsure, and one that is unsure emits blanks: words
 # are deleted. See `lwasr-train blank-penalty`.
 PENALTIES = (0.0, 0.5, 1.0, 1.5, 2.0)  # nats

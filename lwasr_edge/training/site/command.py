@@ -21,6 +21,7 @@ from lwasr_edge.site.remark import Remark
 from lwasr_edge.site.reports.adapted import Compared, adapted_page, adapted_text
 from lwasr_edge.site.reports.language import Strings
 from lwasr_edge.site.word_list import read_list, speakable
+from lwasr_edge.training.data.manifest import Utterance
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
 from lwasr_edge.training.model.quantized import quantized_copy
@@ -28,7 +29,7 @@ from lwasr_edge.training.site import place as places
 from lwasr_edge.training.site.card import Base, checked_name, data_statement, plain_name, write_card
 from lwasr_edge.training.site.choice import SITE
 from lwasr_edge.training.site.compare import BETTER, compare, decide, held_out_sets, recognise
-from lwasr_edge.training.site.fit import Settings, SiteTrainer, fit, limit_steps, prepare
+from lwasr_edge.training.site.fit import Settings, SiteTrainer, chosen_with, fit, limit_steps, prepare
 from lwasr_edge.training.site.general import General, read_general
 from lwasr_edge.training.site.material import Material, read_material
 from lwasr_edge.training.site.progress import Bar
@@ -98,7 +99,7 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
     comparisons: list[Compared] = []
     if model is not None:
         bar.enter("exporting")
-        after = _exported(model, job, _fresh(work / "place"))
+        after = _exported(model, job, _fresh(work / "place"), chosen_with(material, general))
         bar.enter("comparing")
         known = {SITE: [item.errors for item in material.held_out]} if material.held_out else {}
         errors = recognise(sets, job.recognizer, job.phrases, lambda done: bar.share(done / 2), known)
@@ -109,12 +110,12 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
     return _conclude(args, job, material, comparisons, decision, how)
 
 
-def _exported(model: AcousticModel, job: Job, staging: Path) -> Recognizer:
+def _exported(model: AcousticModel, job: Job, staging: Path, heard: list[Utterance]) -> Recognizer:
     """Write the checkpoint and the int8 file of a model into an empty folder, and open the latter."""
     checkpoint, file = staging / places.CHECKPOINT_FILE, staging / places.MODEL_FILE
     tokenizer = load_checkpoint(job.base.checkpoint)[1]
     save_checkpoint(checkpoint, quantized_copy(model), tokenizer, half=True)
-    places.export_int8(checkpoint, file, job.name, job.recognizer.info.language, job.base)
+    places.export_int8(checkpoint, file, job.name, job.recognizer.info.language, job.base, heard)
     return Recognizer(file)
 
 

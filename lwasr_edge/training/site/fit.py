@@ -179,6 +179,11 @@ def dev_sets(material: Material, general: General | None) -> dict[str, Corpus]:
     return sets
 
 
+def chosen_with(material: Material, general: General | None) -> list[Utterance]:
+    """The recordings with texts among those that choose when the training ends."""
+    return [*(utterance(item) for item in material.dev), *(general.dev if general else [])]
+
+
 def fit(trainer: SiteTrainer, bar: Any) -> tuple[AcousticModel | None, dict[str, object]]:
     """Train, or go on with a training that was interrupted, and choose the weights.
 

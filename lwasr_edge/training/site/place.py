@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from lwasr_edge.hub.card import CARD_NAME, MAX_CARD_BYTES
 from lwasr_edge.hub.catalog import find_model, installed_models
 from lwasr_edge.hub.install import replace_folder, try_lock, unlock
 from lwasr_edge.site.folder import AUDIO_SUFFIXES
+from lwasr_edge.training.data.manifest import Utterance, write_manifest
 from lwasr_edge.training.site.card import MADE_BY, Base
 
 MODEL_FILE = "model.int8.onnx.gz"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 DECODING_FILE = "decoding.json"
 PAGE_FILE = "page.html"
+MAX_WER_LOSS = 1.0  # errors in a hundred words that int8 may add to those of float
 
 
 def check_place(place: Path) -> None:
@@ -115,8 +117,18 @@ def require_export() -> None:
         raise MissingExtraError(f"{missing[0]} is not installed: {install_line('export')}")
 
 
-def export_int8(checkpoint: Path, output: Path, name: str, language: str, base: Base) -> None:
+def export_int8(
+    checkpoint: Path, output: Path, name: str, language: str, base: Base, heard: Sequence[Utterance]
+) -> None:
     """Write the int8 model file, in a process of its own: its memory is free again afterwards.
+
+    Args:
+        checkpoint: of the adapted model.
+        output: MODEL.onnx.gz.
+        name, language: of the model.
+        base: the model before adaptation.
+        heard: recordings with texts on which int8 may add `MAX_WER_LOSS`; the most sensitive layers stay in float where
+            it adds more. Without any, the posteriors of synthetic signals are compared.
 
     Raises:
         OutputError: the export failed.
@@ -124,10 +136,16 @@ def export_int8(checkpoint: Path, output: Path, name: str, language: str, base: 
     command = [sys.executable, "-m", "lwasr_edge.export.cli", str(checkpoint), "-o", str(output), "--int8", "--force"]
     command += ["--name", name, "--language", language, "--licence", base.licence]
     command += ["--attribution", f"adapted from {base.name}: {base.attribution}"]
+    if heard:
+        manifest = checkpoint.parent.with_name("heard.jsonl")
+        write_manifest(manifest, heard)
+        command += ["--verify", str(manifest), "--max-wer-loss", str(MAX_WER_LOSS)]
     decoding = base.checkpoint.parent / DECODING_FILE
     if decoding.is_file():
         command += ["--decoding", str(decoding)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if heard:
+        manifest.unlink()
     if ended.returncode != 0:
         lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
         raise OutputError(f"the model could not be exported: {lines[-1].removeprefix('lwasr-export: error: ')}")
