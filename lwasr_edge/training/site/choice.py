@@ -6,6 +6,7 @@ import copy
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ PENALTIES = (0.0, 0.5, 1.0, 1.5, 2.0)  # nats
 PATIENCE = 2  # evaluations that are worse by more than `TOLERANCE` end a training
 TOLERANCE = 0.1  # of the cost: few recordings, and a learning rate that is still high, make it look worse than it is
 FREE_LOSS = 0.2  # errors in a hundred words of general speech that do not count
-LOSS_WEIGHT = 0.15  # of each more, where 1 is all errors at the site
+LOSS_WEIGHT = 0.5  # of each more, where 1 is all errors at the site
 MEMORY_S = 60.0  # s of audio recognised at a time
 
 
@@ -109,7 +110,7 @@ class Choice:
         costs = [1.0, *(cost for cost, _ in self.costs())]
         return len(costs) > PATIENCE and min(costs[-PATIENCE:]) > (1 + TOLERANCE) * min(costs[:-PATIENCE])
 
-    def best(self) -> tuple[AcousticModel | None, dict[str, object]]:
+    def best(self) -> tuple[AcousticModel | None, dict[str, Any]]:
         """The best average of the weights before and after, and how it was chosen; None if none is better."""
         _, step = min(self.costs())
         after = copy.deepcopy(self.model_before)

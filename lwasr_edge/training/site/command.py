@@ -27,8 +27,8 @@ from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoin
 from lwasr_edge.training.model.quantized import quantized_copy
 from lwasr_edge.training.site import place as places
 from lwasr_edge.training.site.card import Base, checked_name, data_statement, plain_name, write_card
-from lwasr_edge.training.site.choice import SITE
-from lwasr_edge.training.site.compare import BETTER, compare, decide, held_out_sets, recognise
+from lwasr_edge.training.site.choice import SITE, mixed
+from lwasr_edge.training.site.compare import BETTER, compare, decide, general_errors, held_out_sets, recognise
 from lwasr_edge.training.site.fit import Settings, SiteTrainer, chosen_with, fit, limit_steps, prepare
 from lwasr_edge.training.site.general import General, read_general
 from lwasr_edge.training.site.material import Material, read_material
@@ -38,6 +38,7 @@ from lwasr_edge.validate import number, printable, whole_number
 EXIT_KEPT = 3  # the model before is kept: no error, and nothing to install
 GENERAL_S = (900.0, 2400.0)  # s of general speech to mix in, at least and at most
 EXPORT_S = 90.0
+HALVINGS = 2  # of the way from the model before
 COMPARE_S = 60.0
 JOB_FILE = "job"  # identifies recordings and settings
 WITHOUT_GENERAL = (
@@ -57,6 +58,7 @@ class Job:
     settings: Settings
     phrases: PhraseList | None
     recognizer: Recognizer  # of the model before
+    max_general_loss: float
 
 
 def adapt_site(args: argparse.Namespace) -> int:
@@ -99,7 +101,7 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
     comparisons: list[Compared] = []
     if model is not None:
         bar.enter("exporting")
-        after = _exported(model, job, _fresh(work / "place"), chosen_with(material, general))
+        after = _exported_keeping_general(model, how, job, work / "place", material, general)
         bar.enter("comparing")
         known = {SITE: [item.errors for item in material.held_out]} if material.held_out else {}
         errors = recognise(sets, job.recognizer, job.phrases, lambda done: bar.share(done / 2), known)
@@ -108,6 +110,33 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
     decision = decide(comparisons, args.max_general_loss)
     bar.close()
     return _conclude(args, job, material, comparisons, decision, how)
+
+
+def _exported_keeping_general(
+    model: AcousticModel,
+    how: dict[str, Any],
+    job: Job,
+    staging: Path,
+    material: Material,
+    general: General | None,
+) -> Recognizer:
+    """Export; where general speech loses too much as the model will be used, go half of the way back and try again.
+
+    The training measures with greedy decoding, which loses less than decoding with a language model.
+    """
+    heard = chosen_with(material, general)
+    after = _exported(model, job, _fresh(staging), heard)
+    if general is None:
+        return after
+    before = load_checkpoint(job.base.checkpoint)[0]
+    most = general_errors(general, job.recognizer) + job.max_general_loss / 2  # a margin: the recordings are few
+    for _ in range(HALVINGS):
+        if general_errors(general, after) <= most:
+            break
+        model = mixed(before, model, 0.5)
+        how["share"] *= 0.5
+        after = _exported(model, job, _fresh(staging), heard)
+    return after
 
 
 def _exported(model: AcousticModel, job: Job, staging: Path, heard: list[Utterance]) -> Recognizer:
@@ -140,7 +169,7 @@ def _job(args: argparse.Namespace) -> Job:
                 f"--words must have a phrase that the model can write, got {len(bad)} others: {args.words}"
             )
     settings = Settings(steps=args.steps, minutes=args.minutes, learning_rate=args.learning_rate, seed=args.seed)
-    return Job(args.folder, args.output, name, base, settings, phrases, recognizer)
+    return Job(args.folder, args.output, name, base, settings, phrases, recognizer, args.max_general_loss)
 
 
 def _general(manifests: list[Path], material: Material) -> General | None:

@@ -184,7 +184,7 @@ def chosen_with(material: Material, general: General | None) -> list[Utterance]:
     return [*(utterance(item) for item in material.dev), *(general.dev if general else [])]
 
 
-def fit(trainer: SiteTrainer, bar: Any) -> tuple[AcousticModel | None, dict[str, object]]:
+def fit(trainer: SiteTrainer, bar: Any) -> tuple[AcousticModel | None, dict[str, Any]]:
     """Train, or go on with a training that was interrupted, and choose the weights.
 
     Returns:

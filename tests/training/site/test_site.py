@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,13 @@ from lwasr_edge.training.data.manifest import read_manifest
 from lwasr_edge.training.loop import trainer
 from lwasr_edge.training.loop.state import write_state
 from lwasr_edge.training.model.checkpoint import load_checkpoint
+from lwasr_edge.training.site import command
 from lwasr_edge.training.site import material as materials
 from lwasr_edge.training.site.choice import Choice, mixed
 from lwasr_edge.training.site.command import EXIT_KEPT
 from lwasr_edge.training.site.compare import BETTER, FORGOT, KEPT, decide, held_out_sets
 from lwasr_edge.training.site.fit import RATES, Settings, prepare, training_corpus
-from lwasr_edge.training.site.general import in_noise, read_general
+from lwasr_edge.training.site.general import General, in_noise, read_general
 from lwasr_edge.training.site.material import Material, pieces, read_material
 from lwasr_edge.training.site.place import find_base, only_run
 from lwasr_edge.training.site.progress import Steps
@@ -104,6 +106,29 @@ def test_a_folder_of_its_own_may_be_held_out() -> None:
     found = divided([recording(number, "s") for number in range(8)], tests)
     assert found.held_out == tests and found.by_speaker and len(found.train) + len(found.dev) == 8
     assert divided([recording(number) for number in range(3)]).train == []  # too few to hold any out
+
+
+def test_general_speech_that_loses_too_much_brings_the_model_half_of_the_way_back(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = base / "checkpoint.safetensors"
+    before, after = load_checkpoint(checkpoint)[0], load_checkpoint(checkpoint)[0]
+    with torch.no_grad():
+        after.head.weight.add_(1.0)
+    losses = iter([3.0, 3.6, 3.3, 3.2])  # before; all, half and a quarter of the way: a quarter of a word may be lost
+    exported: list[float] = []
+
+    def export(model: Any, *_: object) -> str:
+        exported.append(round(float((model.head.weight - before.head.weight).mean()), 3))
+        return "a recogniser"
+
+    monkeypatch.setattr(command, "general_errors", lambda *_: next(losses))
+    monkeypatch.setattr(command, "_exported", export)
+    job = SimpleNamespace(base=SimpleNamespace(checkpoint=checkpoint), recognizer=None, max_general_loss=0.5)
+    how = {"share": 0.8}
+    general = General([], [], [])
+    found = command._exported_keeping_general(after, how, job, tmp_path / "place", Material(), general)
+    assert found == "a recogniser" and exported == [1.0, 0.5, 0.25] and how["share"] == 0.2
 
 
 def test_long_recordings_without_text_are_cut() -> None:
