@@ -20,6 +20,7 @@ import numpy as np
 import sentencepiece
 import torch
 
+from lwasr_edge.bench.manifest import evenly_spaced
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.data.augment import Augmenter
 from lwasr_edge.training.data.augment_config import AugmentConfig
@@ -44,7 +45,7 @@ STEPS = (120, 300)  # fewest and most
 RATES = (6e-4, 3e-4)  # of the last half of the layers, without noise; of all of the model, in noise
 EPOCHS = 4
 SAVE_EVERY = 20  # steps
-N_DEV = 40  # recordings of noise
+N_DEV = 40  # recordings of noise, or with texts, that choose
 IN_MEMORY_S = 3 * 3600.0  # s of audio, 350 MB; more is kept in a file
 MAX_REPEATS = 4  # of a site's recordings in an epoch
 SITE_AUGMENT = AugmentConfig(
@@ -180,8 +181,9 @@ def dev_sets(material: Material, general: General | None) -> dict[str, Corpus]:
 
 
 def chosen_with(material: Material, general: General | None) -> list[Utterance]:
-    """The recordings with texts among those that choose when the training ends."""
-    return [*(utterance(item) for item in material.dev), *(general.dev if general else [])]
+    """Some recordings with texts of those that choose when the training ends."""
+    found = [*(utterance(item) for item in material.dev), *(general.dev if general else [])]
+    return [found[index] for index in evenly_spaced(len(found), min(N_DEV, len(found)))]
 
 
 def fit(trainer: SiteTrainer, bar: Any) -> tuple[AcousticModel | None, dict[str, Any]]:
