@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from lwasr_edge.training.scoring.scores import score
 
 SITE, NOISE, GENERAL = "site", "noise", "general"  # sets of recordings
 SHARES = (1.0, 0.8, 0.6, 0.4)  # of the way from the weights before to those after (arXiv 2109.01903)
-# Taken from the logit of the blank. Training in noise makes a model unsure, and one that is unsure emits blanks: words
-# are deleted. See `lwasr-train blank-penalty`.
+# Taken from the logit of the blank after training in noise, which makes a model unsure: an unsure one emits blanks,
+# and words are deleted. See `lwasr-train blank-penalty`. Without noise, greedy decoding gains by a penalty too, but
+# general speech decoded with a language model loses.
 PENALTIES = (0.0, 0.5, 1.0, 1.5, 2.0)  # nats
 PATIENCE = 2  # evaluations that are worse by more than `TOLERANCE` end a training
 TOLERANCE = 0.1  # of the cost: few recordings, and a learning rate that is still high, make it look worse than it is
@@ -38,15 +40,15 @@ class DevSet:
     corpus: Corpus
     store: WaveformStore
 
-    def wers(self, model: AcousticModel) -> dict[float, float]:
-        """Errors in a hundred words by the penalty of `PENALTIES`, greedy, with full context."""
+    def wers(self, model: AcousticModel, penalties: Sequence[float] = PENALTIES) -> dict[float, float]:
+        """Errors in a hundred words by the penalty, greedy, with full context."""
         blank_id, vocabulary = model.config.blank_id, model.config.vocabulary
         found = corpus_log_probs(model, self.corpus, self.store, batch_s=MEMORY_S, quiet=True)
         best = {index: BestTokens.of(log_probs, blank_id) for index, log_probs in found}
         ordered = [best[index] for index in range(len(best))]
         references = [one.text for one in self.corpus.utterances]
         wers = {}
-        for penalty in PENALTIES:
+        for penalty in penalties:
             paths = [one.path(penalty, blank_id) for one in ordered]
             texts = [tokens_to_text(collapse(path, blank_id), vocabulary) for path in paths]
             wers[penalty] = round(100 * score(references, texts).wer, 3)
@@ -66,19 +68,20 @@ class Choice:
         cpu = torch.device("cpu")
         self.folder, self.model_before = folder, before
         self.sets = {name: DevSet(corpus, WaveformStore(corpus, cpu)) for name, corpus in sets.items()}
+        self.penalties = PENALTIES if NOISE in sets else PENALTIES[:1]
         self.before = self.measure(before)[0.0]
 
     def measure(self, model: AcousticModel) -> dict[float, dict[str, float]]:
-        """Errors in a hundred words of each set, by the penalty of `PENALTIES`."""
+        """Errors in a hundred words of each set, by the penalty."""
         training = model.training
         model.eval()
-        found = {name: one.wers(model) for name, one in self.sets.items()}
+        found = {name: one.wers(model, self.penalties) for name, one in self.sets.items()}
         model.train(training)
-        return {penalty: {name: wers[penalty] for name, wers in found.items()} for penalty in PENALTIES}
+        return {penalty: {name: wers[penalty] for name, wers in found.items()} for penalty in self.penalties}
 
     def best_penalty(self, measured: dict[float, dict[str, float]]) -> float:
         """The penalty of the lowest cost; of equals the smallest."""
-        return min(PENALTIES, key=lambda penalty: (self.cost(measured[penalty]), penalty))
+        return min(measured, key=lambda penalty: (self.cost(measured[penalty]), penalty))
 
     def cost(self, wers: dict[str, float]) -> float:
         """Errors at the site relative to those before, plus what general speech lost; less is better."""

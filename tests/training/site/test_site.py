@@ -119,7 +119,7 @@ def test_general_speech_that_loses_too_much_brings_the_model_half_of_the_way_bac
     exported: list[float] = []
 
     def export(model: Any, *_: object) -> str:
-        exported.append(round(float((model.head.weight - before.head.weight).mean()), 3))
+        exported.append(round((model.head.weight - before.head.weight).mean().item(), 3))
         return "a recogniser"
 
     monkeypatch.setattr(command, "general_errors", lambda *_: next(losses))
