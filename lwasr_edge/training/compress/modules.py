@@ -24,7 +24,8 @@ from lwasr_edge.training.model.config import MODULES
 from lwasr_edge.training.model.conformer import MEL_CONTEXT, ConformerLayer, Limits
 from lwasr_edge.validate import number
 
-# Share of a layer's time that a module takes: assumed, by the nodes of a call
+# Share of a layer's time that a module takes: assumed; measured ones differ by up to a third
+# (docs/decisions/module-removal.md)
 TIMES = {"feed_forward1": 0.2, "attention": 0.4, "conv": 0.2, "feed_forward2": 0.2}
 SPOKEN_WEIGHT = 6.0  # of frames in which the teacher gives a token, over blank ones
 REMOVED_AT_ONCE = 3  # modules, between two measurements of all
