@@ -261,5 +261,6 @@ def parse_keep(text: str, n_reference: int) -> dict[str, Shape]:
         if time is not None:
             number(f"the share of time in --keep {part.strip()}", time, above=0, below=1)
         kept = tuple(numbers) if len(numbers) > 1 else layers_to_keep(n_reference, numbers[0])
-        students[name] = Shape(kept, *widths)._replace(time=time)
+        units, attention, channels = [*widths, None, None, None][:3]
+        students[name] = Shape(kept, units, attention, channels, time)
     return students
