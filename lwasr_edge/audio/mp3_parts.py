@@ -72,7 +72,7 @@ class Mp3Parts(Parts):
     def note(self) -> str:
         """Bytes that are not frames."""
         skipped = self._skipped + self._frames.skipped
-        if skipped > max(1024, 0.01 * self._end):
+        if skipped > max(min(1024, 0.1 * self._end), 0.01 * self._end):
             return f"is damaged: {skipped} of {self._end - self._start} bytes are not MP3 frames and were left out"
         return ""
 

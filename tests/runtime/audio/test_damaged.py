@@ -248,6 +248,17 @@ def test_the_last_frames_of_a_short_mp3_that_nothing_decodes() -> None:
         assert len(load_audio(short[:-20])) == 14 * 576  # a last frame that is cut is usual
 
 
+def test_the_first_frames_of_a_short_mp3_before_damage() -> None:
+    data = encoded(voice(1.5), "MP3", "MPEG_LAYER_III")
+    sizes, at = [], 0
+    while (frame := parse_frame(data[at : at + 4])) is not None:
+        sizes.append(frame.size)
+        at += frame.size
+    begin, second, end = sum(sizes[:4]), sum(sizes[:6]), sum(sizes[:20])
+    with pytest.warns(AudioWarning, match="are not MP3 frames"):  # two of them, which no third one follows
+        load_audio(data[begin:second] + b"\0" + data[second:end])
+
+
 def test_an_mp3_that_claims_too_long_a_delay() -> None:
     data = bytearray(encoded(voice(1.5), "MP3", "MPEG_LAYER_III"))
     data[data.index(b"LAME") + 21] = 0xFF  # 12 bits of delay, then 12 of padding
