@@ -35,7 +35,12 @@ class Compared:
 
 
 def adapted_page(
-    name: str, verdict: Remark, sets: Sequence[Compared], statement: dict[str, Any], strings: Strings
+    name: str,
+    verdict: Remark,
+    sets: Sequence[Compared],
+    choice: dict[str, Any],
+    statement: dict[str, Any],
+    strings: Strings,
 ) -> str:
     """The result as HTML.
 
@@ -43,6 +48,8 @@ def adapted_page(
         name: of the adapted model.
         verdict: what to do.
         sets: compared recordings.
+        choice: how the weights were chosen: "step", "share" of the way from the weights before, and the errors in a
+            hundred words of each set "before" and "after".
         statement: about the data, key and value.
         strings: of the language.
     """
@@ -52,6 +59,7 @@ def adapted_page(
         f"<h1>{text(title)}</h1>",
         f'<p class="verdict"><strong>{text(strings.text("verdict"))}.</strong> {text(strings.render(verdict))}</p>',
         _errors(sets, strings),
+        _choice(choice, strings),
         heading(strings, "adapted_data") + table(["", ""], data),
     ]
     return document(title, body, strings)
@@ -85,6 +93,15 @@ def _errors(sets: Sequence[Compared], strings: Strings) -> str:
     note = f'<p class="note">{text(strings.text("adapted_note"))}</p>'
     chart = interval_chart(bars, sets[0].before.per_hundred, strings.text("adapted_before"))
     return heading(strings, "errors") + table([strings.text(key) for key in keys], rows) + chart + note
+
+
+def _choice(choice: dict[str, Any], strings: Strings) -> str:
+    """What decided which weights are used, on recordings that are not in the comparison."""
+    rows = [(strings.text(f"adapted_{key}"), f"{choice[key]:g}") for key in ("step", "share")]
+    for name, before in choice["before"].items():
+        rows.append((strings.text(f"set_{name}"), f"{before:.1f} → {choice['after'][name]:.1f}"))
+    note = f'<p class="note">{text(strings.text("adapted_choice_note"))}</p>'
+    return heading(strings, "adapted_choice") + table(["", ""], rows) + note
 
 
 def _line(one: Compared, strings: Strings) -> str:

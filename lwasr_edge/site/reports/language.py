@@ -143,6 +143,11 @@ ENGLISH = {
     "recordings)",
     "adapted_note": "The interval comes from drawing the recordings again, each with its errors before and after (paired "
     "bootstrap). Where it does not reach 0, the difference is more than chance.",
+    "adapted_choice": "Which weights",
+    "adapted_step": "Training step",
+    "adapted_share": "Share of the way from the old weights to those of this step",
+    "adapted_choice_note": "Errors in a hundred words on the recordings that choose, which are neither trained on nor "
+    "compared above; without a language model, so other than above. A smaller share forgets less.",
     "adapted_data": "Data statement",
     "set_site": "the site",
     "set_site_list": "the site, with the word list",
@@ -270,6 +275,11 @@ JAPANESE = {
     "adapted_words": "語数",
     "adapted_line": "{set}: 適応前 {before}、適応後 {after} (差 {low} から {high}、録音 {recordings} 件、{words} 語)",
     "adapted_note": "区間は、録音を適応前後の誤りと組にして引き直して求めました (対応のあるブートストラップ)。0 を含まなければ差は偶然ではありません。",
+    "adapted_choice": "選んだ重み",
+    "adapted_step": "学習ステップ",
+    "adapted_share": "元の重みからこのステップの重みまでの割合",
+    "adapted_choice_note": "学習にも上の比較にも使わない、選択用の録音での百語あたりの誤りです。言語モデルなしなので上の値とは違います。"
+    "割合が小さいほど元の能力を忘れません。",
     "adapted_data": "データについて",
     "set_site": "現場の録音",
     "set_site_list": "現場の録音 (単語リストあり)",

@@ -101,7 +101,8 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
     comparisons: list[Compared] = []
     if model is not None:
         bar.enter("exporting")
-        after = _exported_keeping_general(model, how, job, work / "place", material, general)
+        bar.write(f"chosen: the weights of step {how['step']}, {how['share']:g} of the way from those before")
+        after = _exported_keeping_general(model, how, job, work / "place", material, general, bar)
         bar.enter("comparing")
         known = {SITE: [item.errors for item in material.held_out]} if material.held_out else {}
         errors = recognise(sets, job.recognizer, job.phrases, lambda done: bar.share(done / 2), known)
@@ -119,6 +120,7 @@ def _exported_keeping_general(
     staging: Path,
     material: Material,
     general: General | None,
+    bar: Bar,
 ) -> Recognizer:
     """Export; where general speech loses too much as the model will be used, go half of the way back and try again.
 
@@ -135,6 +137,7 @@ def _exported_keeping_general(
             break
         model = mixed(before, model, 0.5)
         how["share"] *= 0.5
+        bar.write(f"general speech lost too much: again with {how['share']:g} of the way")
         after = _exported(model, job, _fresh(staging), heard)
     return after
 
@@ -250,7 +253,7 @@ def _conclude(
     work = places.work_folder(job.place)
     verdict = Remark(f"adapted_{decision}", {"model": job.base.name, "name": job.name})
     statement = data_statement(job.folder, material, bool(args.general))
-    page = adapted_page(job.name, verdict, comparisons, statement, strings)
+    page = adapted_page(job.name, verdict, comparisons, how, statement, strings)
     staging = work / "place"
     if decision == BETTER:
         write_card(staging, job.name, job.base, statement, comparisons, how)

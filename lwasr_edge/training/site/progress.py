@@ -11,11 +11,12 @@ from tqdm import tqdm
 from lwasr_edge.cli.streams import is_terminal, say
 
 SHOWN_EVERY_S = 0.5
+LINE_EVERY_S = 60.0  # where there is no terminal
 SURE_AFTER_S = 10.0  # of expected work: from then on, the pace so far corrects the time that is left
 
 
 class Bar:
-    """A bar of several stages, each with its expected seconds; only its lines are shown where there is no terminal.
+    """A bar of several stages, each with its expected seconds; where there is no terminal, a line every minute.
 
     Args:
         stages: name and expected seconds of each stage, in order.
@@ -25,12 +26,13 @@ class Bar:
         self._left = dict(stages)
         self._done_s = self._shown_at = self._share = 0.0
         self._stage = ""
-        self._began_at = time.monotonic()
+        self._began_at = self._line_at = time.monotonic()
+        self._is_terminal = is_terminal(sys.stderr)
         self._bar = tqdm(
             total=100.0,
             bar_format="{desc}: {percentage:3.0f} %|{bar:30}| {postfix}",
             leave=False,
-            disable=not is_terminal(sys.stderr),
+            disable=not self._is_terminal,
         )
 
     def expect(self, stage: str, seconds: float) -> None:
@@ -40,7 +42,7 @@ class Bar:
     def enter(self, stage: str) -> None:
         """Begin a stage; the one before is complete."""
         self._done_s += self._left.pop(self._stage, 0.0)
-        self._stage, self._share, self._shown_at = stage, 0.0, 0.0
+        self._stage, self._share, self._shown_at, self._line_at = stage, 0.0, 0.0, 0.0
         self.share(0.0)
 
     def share(self, done: float) -> None:
@@ -53,9 +55,13 @@ class Bar:
         done_s = self._done_s + self._share * self._left.get(self._stage, 0.0)
         left_s = sum(self._left.values()) - (done_s - self._done_s)
         pace = (now - self._began_at) / done_s if done_s > SURE_AFTER_S else 1.0
-        self._bar.n = 100 * done_s / max(1e-9, done_s + left_s)
+        percentage, left = 100 * done_s / max(1e-9, done_s + left_s), f"{max(1, round(left_s * pace / 60))} min left"
+        if not self._is_terminal and now - self._line_at >= LINE_EVERY_S:
+            self._line_at = now
+            say(f"{self._stage}: {percentage:.0f} %, {left}")
+        self._bar.n = percentage
         self._bar.set_description_str(self._stage, refresh=False)
-        self._bar.set_postfix_str(f"{max(1, round(left_s * pace / 60))} min left")
+        self._bar.set_postfix_str(left)
 
     def steps(self, total: int) -> Steps:
         """A view for a training, which counts steps."""

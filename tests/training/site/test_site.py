@@ -46,7 +46,7 @@ from lwasr_edge.training.site.fit import RATES, Settings, prepare, training_corp
 from lwasr_edge.training.site.general import General, in_noise, read_general
 from lwasr_edge.training.site.material import Material, pieces, read_material
 from lwasr_edge.training.site.place import find_base, only_run
-from lwasr_edge.training.site.progress import Steps
+from lwasr_edge.training.site.progress import Bar, Steps
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,7 @@ def test_general_speech_that_loses_too_much_brings_the_model_half_of_the_way_bac
         after.head.weight.add_(1.0)
     losses = iter([3.0, 3.6, 3.3, 3.2])  # before; all, half and a quarter of the way: a quarter of a word may be lost
     exported: list[float] = []
+    lines: list[str] = []
 
     def export(model: Any, *_: object) -> str:
         exported.append(round((model.head.weight - before.head.weight).mean().item(), 3))
@@ -127,8 +128,10 @@ def test_general_speech_that_loses_too_much_brings_the_model_half_of_the_way_bac
     job = SimpleNamespace(base=SimpleNamespace(checkpoint=checkpoint), recognizer=None, max_general_loss=0.5)
     how = {"share": 0.8}
     general = General([], [], [])
-    found = command._exported_keeping_general(after, how, job, tmp_path / "place", Material(), general)
+    bar = SimpleNamespace(write=lines.append)
+    found = command._exported_keeping_general(after, how, job, tmp_path / "place", Material(), general, bar)
     assert found == "a recogniser" and exported == [1.0, 0.5, 0.25] and how["share"] == 0.2
+    assert [line.split("with ")[1] for line in lines] == ["0.4 of the way", "0.2 of the way"]
 
 
 def test_long_recordings_without_text_are_cut() -> None:
@@ -317,6 +320,7 @@ def test_a_place_from_a_folder(tmp_path: Path, home: Path, capsys, monkeypatch: 
         assert private not in written
     out = capsys.readouterr()
     assert "install it: lwasr models install" in out.out and "this will take about" in out.err
+    assert "chosen: the weights of step" in out.err and "exporting: " in out.err  # a line for each stage
     assert lwasr(["models", "install", str(place)]) == 0
     assert Recognizer(installed_model("hall-3").path).info.name == "hall-3"
     monkeypatch.setenv("LWASR_MODEL", "hall-3")
@@ -329,8 +333,22 @@ def test_without_a_gain_there_is_a_page_and_no_place(tmp_path: Path, home: Path,
     folder, place = write_site(tmp_path / "site"), tmp_path / "place"
     assert run_site(folder, "-o", place, "--steps", 4, "--learning-rate", 1e-9) == EXIT_KEPT
     assert not place.exists() and not list(tmp_path.glob(".place*"))
-    assert (tmp_path / "place-kept.html").is_file()
+    page = (tmp_path / "place-kept.html").read_text(encoding="utf-8")
+    assert "Which weights" in page and "Share of the way" in page
     assert "Keep base: adaptation brought no gain" in capsys.readouterr().out
+
+
+def test_without_a_terminal_a_line_a_minute(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("lwasr_edge.training.site.progress.time.monotonic", lambda: now[0])
+    bar = Bar({"training": 600.0})
+    bar.enter("training")
+    for second in range(1, 301):
+        now[0] = 100.0 + second
+        bar.share(second / 600)
+    bar.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6 and lines[0] == "training: 0 %, 10 min left" and lines[-1] == "training: 50 %, 5 min left"
 
 
 class KilledError(BaseException):
