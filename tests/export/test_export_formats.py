@@ -27,6 +27,7 @@ from lwasr_edge.export.ort_format import require_same
 from lwasr_edge.export.run_model import log_probs_of, run_file
 from lwasr_edge.export.sherpa import (
     PARITY_TOLERANCE,
+    SherpaModel,
     from_floor,
     sherpa_metadata,
     sherpa_model,
@@ -62,6 +63,22 @@ def fast_trace(traced: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(pipeline, "trace", lambda _: copy.deepcopy(traced))
 
 
+@pytest.fixture(scope="module")
+def traced_for_sherpa() -> onnx.ModelProto:
+    return trace_sherpa(sherpa_model(random_model()))
+
+
+@pytest.fixture
+def fast_sherpa_trace(traced_for_sherpa: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fast_trace`, for the other format; a model with normalisation over utterances is converted all the same."""
+    running = random_model().config.frontend
+
+    def trace_once(model: SherpaModel) -> onnx.ModelProto:
+        return copy.deepcopy(traced_for_sherpa) if model.config.frontend == running else trace_sherpa(model)
+
+    monkeypatch.setattr(pipeline, "trace_sherpa", trace_once)
+
+
 def sherpa_recognizer(folder: Path):
     sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="pip install sherpa-onnx")
     files = {"model": str(folder / "model.onnx"), "tokens": str(folder / "tokens.txt")}
@@ -81,6 +98,7 @@ def text_of_torch(model: AcousticModel, waveform: np.ndarray) -> str:
     return tokens_to_text(greedy_tokens(log_probs[0], model.config.blank_id), model.config.vocabulary)
 
 
+@pytest.mark.usefixtures("fast_sherpa_trace")
 @pytest.mark.parametrize("normalization", ["running", "utterance"])
 def test_sherpa_folder_from_the_command(normalization: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = random_model(normalization)
@@ -198,7 +216,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.usefixtures("fast_trace")
+@pytest.mark.usefixtures("fast_trace", "fast_sherpa_trace")
 @pytest.mark.parametrize(("file_format", "name"), [("onnx", "m.onnx"), ("ort", "m.ort"), ("sherpa-onnx", "m")])
 def test_a_full_disk(
     file_format: str, name: str, small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,7 +18,7 @@ from lwasr_edge.training.cli import COMMANDS
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
 
 KILLS = 4
-STEPS = 120  # many more than pass between four kills, on a fast machine too
+STEPS = 72  # many more than pass between four kills, on a fast machine too
 
 
 def command_line(folder: Path, output: Path) -> list[str]:
