@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,44 +95,70 @@ ABLATIONS = {
 METHODS = BASELINES | ABLATIONS
 
 
-def init_student(
+def init_sizes(
     method: Method,
     reference: AcousticModel,
-    n_layers: int,
+    sizes: Sequence[int],
     store: WaveformStore,
     seed: int,
     dropout: float = 0.0,
-    removed: tuple[Module, ...] | None = None,
-) -> tuple[AcousticModel, dict[str, Tensor]]:
-    """The initial model of a method, and the masks of its pruned weights (see `loop.trainer.Family`).
+    removed: dict[int, tuple[Module, ...]] | None = None,
+) -> dict[int, tuple[AcousticModel, dict[str, Tensor]]]:
+    """The initial model of a method at each size, and the masks of its pruned weights (see `loop.trainer.Family`).
 
     Args:
         method: one of `METHODS`.
         reference: the teacher.
-        n_layers: of the student; a method that keeps more layers keeps as many weights as such a student has, or
+        sizes: layers of the students; a method that keeps more layers keeps as many weights as such a student has, or
             modules that take as much time.
         store: training audio.
         seed: of random weights.
-        dropout: of the model.
-        removed: modules that a method of modules has removed before.
+        dropout: of the models.
+        removed: by size, modules that an earlier search has found; those of other sizes are searched for.
     """
-    depth = reference.config.encoder.n_layers
-    shape = Shape(chosen_layers(method.layers, depth, n_layers))
-    budget = n_parameters_of(student_config(reference.config, shape))
     if method.start == "random":
-        torch.manual_seed(seed)
-        student = AcousticModel(student_config(reference.config, shape), dropout).to(store.device)
-        fit_running_norm(student, store)
-        return student, {}
+        return {size: (_random_student(reference, size, method, store, seed, dropout), {}) for size in sizes}
+    known = removed or {}
+    shapes = {str(size): _shape(method, reference, size, known.get(size)) for size in sizes}
+    students = init_students(reference, shapes, store, dropout)
+    found = {}
+    for size in sizes:
+        student, masks = students[str(size)], {}
+        if method.start == "pruned":
+            masks = magnitude_masks(student, count_parameters(student) - _budget(method, reference, size))
+        found[size] = student, masks
+    return found
+
+
+def _layers(method: Method, reference: AcousticModel, size: int) -> tuple[int, ...]:
+    return chosen_layers(method.layers, reference.config.encoder.n_layers, size)
+
+
+def _budget(method: Method, reference: AcousticModel, size: int) -> int:
+    """Parameters of a student with so many whole layers."""
+    return n_parameters_of(student_config(reference.config, Shape(_layers(method, reference, size))))
+
+
+def _shape(method: Method, reference: AcousticModel, size: int, removed: tuple[Module, ...] | None) -> Shape:
+    depth = reference.config.encoder.n_layers
     if method.start == "narrowed":
-        shape = narrowed_shape(reference.config, layers_to_keep(depth, min(depth, -(-3 * n_layers // 2))), budget)
-    elif method.start == "modules":
-        shape = Shape(tuple(range(depth)), time=n_layers / depth if n_layers < depth else None, removed=removed)
-    elif method.start == "pruned":
-        shape = Shape(tuple(range(depth)))
-    student = init_students(reference, {"student": shape}, store, dropout)["student"]
-    masks = magnitude_masks(student, count_parameters(student) - budget) if method.start == "pruned" else {}
-    return student, masks
+        layers = layers_to_keep(depth, min(depth, -(-3 * size // 2)))
+        return narrowed_shape(reference.config, layers, _budget(method, reference, size))
+    if method.start == "modules":
+        return Shape(tuple(range(depth)), time=size / depth if size < depth else None, removed=removed)
+    if method.start == "pruned":
+        return Shape(tuple(range(depth)))
+    return Shape(_layers(method, reference, size))
+
+
+def _random_student(
+    reference: AcousticModel, size: int, method: Method, store: WaveformStore, seed: int, dropout: float
+) -> AcousticModel:
+    torch.manual_seed(seed)
+    config = student_config(reference.config, Shape(_layers(method, reference, size)))
+    student = AcousticModel(config, dropout).to(store.device)
+    fit_running_norm(student, store)
+    return student
 
 
 def narrowed_shape(reference: ModelConfig, layers: tuple[int, ...], budget: int) -> Shape:

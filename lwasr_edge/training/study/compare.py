@@ -10,6 +10,7 @@ from typing import Any
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.files import write_bytes
+from lwasr_edge.training.compress.modules import Module, modules_without_weights
 from lwasr_edge.training.loop.logs import read_log
 from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Trainer
@@ -18,7 +19,7 @@ from lwasr_edge.training.model.checkpoint import load_checkpoint
 from lwasr_edge.training.options import TrainingOptions, add_training_options
 from lwasr_edge.training.run import prepare_run, removed_before
 from lwasr_edge.training.scoring.dev_sets import FULL_CONTEXT, DevSets
-from lwasr_edge.training.study.baselines import BASELINES, METHODS, Method, Phase, count_parameters, init_student
+from lwasr_edge.training.study.baselines import BASELINES, METHODS, Method, Phase, count_parameters, init_sizes
 from lwasr_edge.training.study.latency import measure_here, read_profile
 from lwasr_edge.training.study.report import REPORT_FILE, write_report
 
@@ -49,6 +50,7 @@ class Comparison:
         self.training = prepare_run(options, self.reference, self.tokenizer, with_transcripts=True)
         self.dev_sets = DevSets(options.dev, options.hardware.device, n_dev_utterances)
         self.latency = read_profile(profile, 1, "int8") if profile else measure_here(1, "int8")
+        self.removed: dict[int, tuple[Module, ...]] = {}  # by size: the same for all methods
 
     def run(self, names: list[str]) -> dict[str, Any]:
         """Train by each method, or resume, and write the report after each."""
@@ -95,13 +97,17 @@ class Comparison:
         """The family that ``folder`` is to train, and the number of parameters of each student that are not masked."""
         students: dict[str, AcousticModel] = {}
         masks, kept = {}, {}
-        known = removed_before(folder) if method.start == "modules" else {}
-        for n_layers in self.sizes:
+        if method.start == "modules":
+            self.removed |= {int(name.removeprefix("layers")): one for name, one in removed_before(folder).items()}
+        schedule, store = self.options.schedule, self.training.store
+        initial = init_sizes(
+            method, self.reference, self.sizes, store, schedule.seed, self.options.dropout, self.removed
+        )
+        for n_layers, (student, own_masks) in initial.items():
             name = f"layers{n_layers}"
-            seed, dropout = self.options.schedule.seed, self.options.dropout
-            student, masks[name] = init_student(
-                method, self.reference, n_layers, self.training.store, seed, dropout, known.get(name)
-            )
+            masks[name] = own_masks
+            if method.start == "modules":
+                self.removed[n_layers] = modules_without_weights(student.state_dict())
             removed = sum(int((mask == 0).sum()) for mask in masks[name].values())
             kept[name] = count_parameters(student) - removed
             is_trained = not self.options.freeze_subsampling or method.start == "random"  # random ones must be trained

@@ -13,6 +13,7 @@ from small_models import letters_tokenizer, small_config, small_model, two_utter
 
 from lwasr_edge.errors import OptionError
 from lwasr_edge.training.cli import main
+from lwasr_edge.training.compress.modules import Removal, modules_without_weights
 from lwasr_edge.training.compress.students import Shape, init_from_reference
 from lwasr_edge.training.data.batches import WaveformStore
 from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoint
@@ -23,7 +24,7 @@ from lwasr_edge.training.study.baselines import (
     METHODS,
     chosen_layers,
     count_parameters,
-    init_student,
+    init_sizes,
     magnitude_masks,
     n_parameters_of,
 )
@@ -88,15 +89,15 @@ def test_masks_keep_the_largest_weights() -> None:
 
 def test_initial_models(store: WaveformStore) -> None:
     reference = small_model(n_layers=4)
-    student, masks = init_student(BASELINES["dropped"], reference, 2, store, seed=1)
+    student, masks = init_sizes(BASELINES["dropped"], reference, (2,), store, seed=1)[2]
     assert not masks and student.config.reference_layers == (0, 3)
     assert torch.equal(student.encoder.layers[1].norm.weight, reference.encoder.layers[3].norm.weight)
-    random, _ = init_student(BASELINES["scratch"], reference, 2, store, seed=1)
+    random, _ = init_sizes(BASELINES["scratch"], reference, (2,), store, seed=1)[2]
     assert random.config == student.config and not torch.equal(random.head.weight, student.head.weight)
-    pruned, masks = init_student(BASELINES["pruned"], reference, 2, store, seed=1)
+    pruned, masks = init_sizes(BASELINES["pruned"], reference, (2,), store, seed=1)[2]
     removed = sum(int((mask == 0).sum()) for mask in masks.values())
     assert count_parameters(pruned) - removed == count_parameters(student)
-    narrowed, masks = init_student(BASELINES["narrowed"], reference, 2, store, seed=1)
+    narrowed, masks = init_sizes(BASELINES["narrowed"], reference, (2,), store, seed=1)[2]
     assert not masks and narrowed.config.reference_layers == (0, 2, 3)
     assert narrowed.config.encoder.d_attention == 8
     unit = 3 * 2 * (2 * 16 + 1)  # parameters: three layers of two modules, weights in and out and a bias
@@ -104,6 +105,21 @@ def test_initial_models(store: WaveformStore) -> None:
     assert n_parameters_of(narrowed.config) == count_parameters(narrowed)
     for model in (student, random, pruned, narrowed):
         assert model.norm.prior_variance.std() > 0  # fitted to the store
+
+
+def test_modules_are_searched_for_once(store: WaveformStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One search for all sizes, the smaller going on where the larger ended; none where they are known."""
+    reference, searches = small_model(n_layers=4), []
+    search = Removal.remove
+    monkeypatch.setattr(Removal, "remove", lambda removal, share: (searches.append(share), search(removal, share)))
+    found = init_sizes(METHODS["modules"], reference, (3, 2), store, seed=1)
+    assert searches == [0.75, 0.5]
+    removed = {size: modules_without_weights(student.state_dict()) for size, (student, _) in found.items()}
+    assert set(removed[3]) < set(removed[2])
+    again = init_sizes(METHODS["modules"], reference, (3, 2), store, seed=1, removed=removed)
+    assert len(searches) == 2
+    for size, (student, _) in again.items():
+        assert modules_without_weights(student.state_dict()) == removed[size]
 
 
 def test_compare_writes_table_plots_and_resumes(tmp_path: Path, reference: Path, profile: Path) -> None:
