@@ -147,7 +147,7 @@ ENGLISH = {
     "adapted_step": "Training step",
     "adapted_share": "Share of the way from the old weights to those of this step",
     "adapted_choice_note": "Errors in a hundred words on the recordings that choose, which are neither trained on nor "
-    "compared above; without a language model, so other than above. A smaller share forgets less.",
+    "compared above. A smaller share forgets less.",
     "adapted_data": "Data statement",
     "set_site": "the site",
     "set_site_list": "the site, with the word list",
@@ -278,8 +278,7 @@ JAPANESE = {
     "adapted_choice": "選んだ重み",
     "adapted_step": "学習ステップ",
     "adapted_share": "元の重みからこのステップの重みまでの割合",
-    "adapted_choice_note": "学習にも上の比較にも使わない、選択用の録音での百語あたりの誤りです。言語モデルなしなので上の値とは違います。"
-    "割合が小さいほど元の能力を忘れません。",
+    "adapted_choice_note": "学習にも上の比較にも使わない、選択用の録音での百語あたりの誤りです。割合が小さいほど元の能力を忘れません。",
     "adapted_data": "データについて",
     "set_site": "現場の録音",
     "set_site_list": "現場の録音 (単語リストあり)",

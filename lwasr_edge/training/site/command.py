@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lwasr_edge.cli.streams import say
+from lwasr_edge.decoding.decoder import make_decoder
+from lwasr_edge.decoding.language_model import GENERAL as GENERAL_LM
 from lwasr_edge.decoding.phrases import PhraseList
 from lwasr_edge.errors import LwasrError, OptionError
 from lwasr_edge.files import write_file
@@ -27,8 +29,8 @@ from lwasr_edge.training.model.checkpoint import load_checkpoint, save_checkpoin
 from lwasr_edge.training.model.quantized import quantized_copy
 from lwasr_edge.training.site import place as places
 from lwasr_edge.training.site.card import Base, checked_name, data_statement, plain_name, write_card
-from lwasr_edge.training.site.choice import SITE, mixed
-from lwasr_edge.training.site.compare import BETTER, compare, decide, general_errors, held_out_sets, recognise
+from lwasr_edge.training.site.choice import SITE, Criteria
+from lwasr_edge.training.site.compare import BETTER, compare, decide, held_out_sets, recognise
 from lwasr_edge.training.site.fit import Settings, SiteTrainer, chosen_with, fit, limit_steps, prepare
 from lwasr_edge.training.site.general import General, read_general
 from lwasr_edge.training.site.material import Material, read_material
@@ -38,7 +40,6 @@ from lwasr_edge.validate import number, printable, whole_number
 EXIT_KEPT = 3  # the model before is kept: no error, and nothing to install
 GENERAL_S = (900.0, 2400.0)  # s of general speech to mix in, at least and at most
 EXPORT_S = 90.0
-HALVINGS = 2  # of the way from the model before
 COMPARE_S = 60.0
 JOB_FILE = "job"  # identifies recordings and settings
 WITHOUT_GENERAL = (
@@ -95,14 +96,15 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
         )
     work = places.work_folder(job.place)
     _resume_or_begin(work, job, material, general)
-    trainer = prepare(material, general, job.base.checkpoint, job.settings, work)
+    criteria = Criteria(make_decoder(job.recognizer.info, lm=GENERAL_LM), job.max_general_loss)
+    trainer = prepare(material, general, job.base.checkpoint, job.settings, work, criteria)
     _announce(trainer, job.settings, bar)
     model, how = fit(trainer, bar.steps(trainer.schedule.steps))
     comparisons: list[Compared] = []
     if model is not None:
         bar.enter("exporting")
         bar.write(f"chosen: the weights of step {how['step']}, {how['share']:g} of the way from those before")
-        after = _exported_keeping_general(model, how, job, work / "place", material, general, bar)
+        after = _exported(model, job, _fresh(work / "place"), chosen_with(material, general))
         bar.enter("comparing")
         known = {SITE: [item.errors for item in material.held_out]} if material.held_out else {}
         errors = recognise(sets, job.recognizer, job.phrases, lambda done: bar.share(done / 2), known)
@@ -111,35 +113,6 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
     decision = decide(comparisons, args.max_general_loss)
     bar.close()
     return _conclude(args, job, material, comparisons, decision, how)
-
-
-def _exported_keeping_general(
-    model: AcousticModel,
-    how: dict[str, Any],
-    job: Job,
-    staging: Path,
-    material: Material,
-    general: General | None,
-    bar: Bar,
-) -> Recognizer:
-    """Export; where general speech loses too much as the model will be used, go half of the way back and try again.
-
-    The training measures with greedy decoding, which loses less than decoding with a language model.
-    """
-    heard = chosen_with(material, general)
-    after = _exported(model, job, _fresh(staging), heard)
-    if general is None:
-        return after
-    before = load_checkpoint(job.base.checkpoint)[0]
-    most = general_errors(general, job.recognizer) + job.max_general_loss / 2  # a margin: the recordings are few
-    for _ in range(HALVINGS):
-        if general_errors(general, after) <= most:
-            break
-        model = mixed(before, model, 0.5)
-        how["share"] *= 0.5
-        bar.write(f"general speech lost too much: again with {how['share']:g} of the way")
-        after = _exported(model, job, _fresh(staging), heard)
-    return after
 
 
 def _exported(model: AcousticModel, job: Job, staging: Path, heard: list[Utterance]) -> Recognizer:

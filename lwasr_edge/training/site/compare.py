@@ -28,13 +28,6 @@ class Item:
     words: list[str]
 
 
-def general_errors(general: General, recognizer: Recognizer) -> float:
-    """Errors in a hundred words of the general speech that chooses, as the model will be used."""
-    items = _items(decode_corpus(general.dev, quiet=True)[0])
-    errors = recognise({GENERAL: items}, recognizer, None, lambda done: None)
-    return 100 * sum(errors[GENERAL]) / max(1, sum(len(item.words) for item in items))
-
-
 def held_out_sets(material: Material, general: General | None) -> dict[str, list[Item]]:
     """The recordings to compare on, by name of the set."""
     sets = {}

@@ -34,7 +34,7 @@ from lwasr_edge.training.loop.schedule import Schedule
 from lwasr_edge.training.loop.trainer import Family, Run, Trainer
 from lwasr_edge.training.model.acoustic_model import AcousticModel
 from lwasr_edge.training.model.checkpoint import load_checkpoint
-from lwasr_edge.training.site.choice import GENERAL, NOISE, SITE, Choice
+from lwasr_edge.training.site.choice import GENERAL, NOISE, SITE, Choice, Criteria
 from lwasr_edge.training.site.general import General, in_noise
 from lwasr_edge.training.site.material import Material, utterance
 
@@ -115,7 +115,12 @@ class SiteTrainer(Trainer):
 
 
 def prepare(
-    material: Material, general: General | None, checkpoint: Path, settings: Settings, folder: Path
+    material: Material,
+    general: General | None,
+    checkpoint: Path,
+    settings: Settings,
+    folder: Path,
+    criteria: Criteria | None = None,
 ) -> SiteTrainer:
     """A trainer that has its data, and has measured how long a step takes.
 
@@ -125,6 +130,7 @@ def prepare(
         checkpoint: of the model before adaptation.
         settings: of the user.
         folder: of the run; an interrupted one is resumed.
+        criteria: how the weights are chosen.
 
     Raises:
         OptionError: nothing to train on.
@@ -153,7 +159,7 @@ def prepare(
     if not material.noise:  # noise is learnt in the first layers too
         for model in (trainer.family.students[STUDENT], trainer.copies.models[STUDENT]):
             freeze_first_half(model)
-    trainer.choice = Choice(folder, dev_sets(material, general), before)
+    trainer.choice = Choice(folder, dev_sets(material, general), before, criteria)
     return trainer
 
 

@@ -13,7 +13,7 @@ from lwasr_edge.training.data.corpus import Corpus
 from lwasr_edge.training.data.manifest import Utterance, read_manifest
 
 MAX_UTTERANCE_S = 16.0  # the longest decides how much memory a step takes
-N_DEV = 48
+N_DEV = 72
 N_HELD_OUT = 100
 SEED = 1
 SNR_DB = (0.0, 10.0)  # of the test in noise
