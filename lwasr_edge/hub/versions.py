@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lwasr_edge.errors import CatalogError
+from lwasr_edge.files import read_regular, write_file
 from lwasr_edge.hub import catalog
-from lwasr_edge.hub.card import CARD_NAME, PLAIN_NAME, Card, read_card
+from lwasr_edge.hub.card import CARD_NAME, PLAIN_NAME, Card, CardFile, read_card
 from lwasr_edge.hub.install import exchange_with_previous, previous_folder, remove_model_folder
 from lwasr_edge.hub.preference import BEFORE, CHANGE, MODEL, read_config, write_config
 
 USE, INSTALL = "use", "install"  # kinds of the last change
+LEFT_NAME = ".rolled-back.json"  # in the user's models
+MAX_LEFT, MAX_LEFT_BYTES = 100, 1 << 20  # versions of a model
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,30 @@ def previous_version(folder: Path) -> Card | None:
         return read_card(previous_folder(folder) / CARD_NAME)
     except CatalogError:
         return None
+
+
+def was_rolled_back(name: str, files: tuple[CardFile, ...]) -> bool:
+    """Whether this user went back from a version of a model with these files, and not to it again."""
+    return _identity(files) in _left_versions().get(name, [])
+
+
+def _left_versions() -> dict[str, list[str]]:
+    """By model, the versions that were rolled back, the newest last; none where the file is damaged."""
+    with suppress(OSError, ValueError, RecursionError, AttributeError):
+        found = json.loads(read_regular(catalog.user_models_dir() / LEFT_NAME, MAX_LEFT_BYTES))
+        return {name: [one for one in left if isinstance(one, str)] for name, left in found.items()}
+    return {}
+
+
+def _note_roll_back(name: str, left: Card, now: Card) -> None:
+    known = _left_versions()
+    wanted = {_identity(left.files), _identity(now.files)}
+    known[name] = [*(one for one in known.get(name, []) if one not in wanted), _identity(left.files)][-MAX_LEFT:]
+    write_file(catalog.user_models_dir() / LEFT_NAME, json.dumps(known) + "\n")
+
+
+def _identity(files: tuple[CardFile, ...]) -> str:
+    return hashlib.sha256("".join(sorted(f"{one.path} {one.sha256}\n" for one in files)).encode()).hexdigest()
 
 
 def note_installation(name: str) -> None:
@@ -88,12 +118,13 @@ def roll_back(name: str | None = None) -> Change:
     previous = previous_version(folder)
     if previous is None:
         raise CatalogError(f"{name!r} must have a version before to go back to, got none: install one")
-    now = read_card(folder / CARD_NAME).version
+    left = read_card(folder / CARD_NAME)
     try:
+        _note_roll_back(name, left, previous)
         exchange_with_previous(folder)
     except OSError as error:
         raise CatalogError(f"{folder} cannot be exchanged: {error.strerror or error}") from error
-    return Change("version", name, now, previous.version)
+    return Change("version", name, left.version, previous.version)
 
 
 def remove_model(name: str) -> Path:

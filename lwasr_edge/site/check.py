@@ -133,10 +133,11 @@ def check_folder(
 
 
 def _folder_remarks(folder: Path) -> list[Remark]:
-    with suppress(OSError, ValueError, RecursionError):
-        consent = json.loads(read_regular(folder / CONSENT_FILE, 1 << 20))
-        return [Remark("retention_over", {"date": until}) for until in ended_retentions(consent)]
-    return []
+    over = set()
+    for path in folder.rglob(CONSENT_FILE):
+        with suppress(OSError, ValueError, RecursionError):
+            over.update(ended_retentions(json.loads(read_regular(path, 1 << 20))))
+    return [Remark("retention_over", {"date": until}) for until in sorted(over)]
 
 
 def missed_in(check: Check, count: int = 20) -> list[tuple[str, int, int]]:

@@ -21,8 +21,8 @@ def remember_report(folder: Path, report: Path) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    path = report.absolute()
-    if path.is_relative_to(folder.absolute()):
+    path = report.parent.resolve() / report.name
+    if path.is_relative_to(folder.resolve()):
         return
     known = known_reports(folder)
     if path not in known:

@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from lwasr_edge.errors import OptionError
-from lwasr_edge.site.consent import CONSENT_FILE
+from lwasr_edge.errors import ManifestError, OptionError
+from lwasr_edge.site.consent import CONSENT_FILE, read_consents
 from lwasr_edge.site.derived import DERIVED_FILE, is_report, known_reports
-from lwasr_edge.site.folder import AUDIO_SUFFIXES, TEXT_SUFFIXES, Files
+from lwasr_edge.site.folder import AUDIO_SUFFIXES, TEXT_SUFFIXES, Files, key_of
 from lwasr_edge.validate import printable
 
 REPORT, TEXT, TABLE, STATE, RECORDING, LINK, CONSENT = (
@@ -34,7 +34,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
 KALDI_FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "segments", "utt2dur")
 STATE_FILES = ("state.pt", "state.previous.pt", "state.next.pt")
 # What `files.atomic_file` leaves of a recording or text when it is killed.
-_UNFINISHED = re.compile(r"\..+\.(?:wav|txt|json|html)\.[0-9a-f]{8}\.tmp")
+_UNFINISHED = re.compile(r"\..+\.(?:wav|txt|json|html?)\.[0-9a-f]{8}\.tmp", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Erasure:
     root: Path
     names: dict[str, str] = field(default_factory=dict)  # path relative to the folder -> kind
     outside: list[Path] = field(default_factory=list)  # reports elsewhere
+    unreadable: dict[str, str] = field(default_factory=dict)  # sub-folders and files that cannot be looked at, and why
 
     @property
     def count(self) -> int:
@@ -58,7 +59,7 @@ class Erasure:
 
     def remaining(self) -> list[str]:
         """Files and links of the folder that are not to be removed."""
-        return sorted(name for name, _ in _walk(self.root) if name not in self.names)
+        return sorted(name for name, _ in _walk(self.root, {}) if name not in self.names)
 
     def left(self) -> list[str]:
         """What should have been removed and is still there."""
@@ -78,25 +79,36 @@ def plan_erasure(root: Path) -> Erasure:
     if root.resolve() in (Path.home().resolve(), *Path.home().resolve().parents):
         raise OptionError(f"FOLDER must be a folder of recordings, got {root.resolve()}, which has all that you own")
     plan = Erasure(root)
-    names = dict(_walk(root))
-    stems = {_stem(name) for name in names if PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES}
+    names = dict(_walk(root, plan.unreadable))
+    files = Files(root, {key_of(name): root / name for name, mode in names.items() if stat.S_ISREG(mode)})
+    audio = {key_of(name) for name, _ in files.audio()}
+    recordings = {name for key in audio for name in (key, _stem(key))}
     for name, mode in names.items():
-        kind = _kind(root, name, mode, names, stems)
+        kind = _kind(name, mode, files, recordings)
         if kind is not None:
             plan.names[name] = kind
+    remembered = [one for name in names if _name(name) == DERIVED_FILE for one in known_reports((root / name).parent)]
     plan.outside = [
-        path for path in known_reports(root) if is_report(path) and not path.is_relative_to(root.absolute())
+        path for path in dict.fromkeys(remembered) if is_report(path) and not path.is_relative_to(root.resolve())
     ]
     return plan
 
 
-def _kind(root: Path, name: str, mode: int, names: dict[str, int], stems: set[str]) -> str | None:
-    """What a file is; None for one that stays."""
+def _kind(name: str, mode: int, files: Files, recordings: set[str]) -> str | None:
+    """What a file is; None for one that stays.
+
+    Args:
+        name: relative to the folder.
+        mode: of the file.
+        files: of the folder.
+        recordings: keys of the recordings, with and without suffix.
+    """
+    root = files.root
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
     if stat.S_ISLNK(mode):
         return LINK if suffix in AUDIO_SUFFIXES else None
-    if name in (CONSENT_FILE, DERIVED_FILE):
+    if path.name == DERIVED_FILE or name == CONSENT_FILE or (path.name == CONSENT_FILE and _is_consent(root / name)):
         return CONSENT
     if suffix in AUDIO_SUFFIXES or _UNFINISHED.fullmatch(path.name):
         return RECORDING
@@ -104,37 +116,59 @@ def _kind(root: Path, name: str, mode: int, names: dict[str, int], stems: set[st
         return None
     if path.name in STATE_FILES:
         return STATE
-    if suffix in TEXT_SUFFIXES and (_stem(name) in stems or str(path.with_suffix("")).lower() in stems):
+    if suffix in TEXT_SUFFIXES and _stem(key_of(name)) in recordings:  # a.txt or a.wav.txt
         return TEXT
     if suffix in (".html", ".htm", ".json") and is_report(root / name):
         return REPORT
-    if path.name in KALDI_FILES and str(path.with_name("wav.scp")) in names:
+    if path.name.lower() in KALDI_FILES and key_of(str(path.with_name("wav.scp"))) in files.paths:
         return TABLE
-    return TABLE if suffix in TABLE_SUFFIXES and _is_table(root, name) else None
+    return TABLE if suffix in TABLE_SUFFIXES and _is_table(root / name, files) else None
 
 
-def _is_table(root: Path, name: str) -> bool:
+def _is_consent(path: Path) -> bool:
+    with suppress(ManifestError, OptionError):
+        return bool(read_consents(path.parent))
+    return False
+
+
+def _is_table(path: Path, files: Files) -> bool:
     """Whether a table names recordings, as `lwasr site check` reads it, whether or not they are still there."""
     from lwasr_edge.site.tables.read import is_table
 
     with suppress(OSError, csv.Error):
-        return is_table(root / name, Files(root, {}))
+        return is_table(path, files)
     return False
 
 
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix("")).lower()
+def _stem(key: str) -> str:
+    return str(PurePosixPath(key).with_suffix(""))
 
 
-def _walk(root: Path) -> Iterator[tuple[str, int]]:
-    """Path relative to the folder and mode of each file and link; sub-folders that are links are links."""
+def _name(name: str) -> str:
+    return PurePosixPath(name).name
+
+
+def _walk(root: Path, unreadable: dict[str, str]) -> Iterator[tuple[str, int]]:
+    """Path relative to the folder and mode of each file and link; sub-folders that are links are links.
+
+    Args:
+        root: the folder.
+        unreadable: gets the sub-folders and files that cannot be looked at, and why.
+    """
     for folder, folders, names, descriptor in os.fwalk(root, follow_symlinks=False):
         base = Path(folder).relative_to(root)
         for name in [*names, *folders]:
-            with suppress(OSError):
+            inside = (base / name).as_posix()
+            try:
                 mode = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
-                if not stat.S_ISDIR(mode):
-                    yield (base / name).as_posix(), mode
+                if stat.S_ISDIR(mode):
+                    os.close(os.open(name, os.O_RDONLY, dir_fd=descriptor))
+                else:
+                    yield inside, mode
+            except FileNotFoundError:  # gone meanwhile
+                pass
+            except OSError as error:
+                unreadable[inside] = error.strerror or str(error)
 
 
 def erase(plan: Erasure) -> list[str]:

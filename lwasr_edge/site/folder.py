@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -82,7 +83,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Files:
-    """The regular files of a folder by their path relative to it, in lower case."""
+    """The regular files of a folder by the key of their path relative to it, see `key_of`."""
 
     root: Path
     paths: dict[str, Path]
@@ -98,6 +99,11 @@ class Files:
         return path.relative_to(self.root).as_posix()
 
 
+def key_of(name: str) -> str:
+    """Of a path: without differences of capitals, and of accents that are letters of their own, as on a Mac."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def walk_files(root: Path) -> tuple[Files, list[Refused]]:
     """The files of a folder and its sub-folders; links out of it, pipes and devices are refused, hidden files skipped.
 
@@ -111,8 +117,17 @@ def walk_files(root: Path) -> tuple[Files, list[Refused]]:
     paths: dict[str, Path] = {}
     refused: list[Refused] = []
     real_root = root.resolve()
-    for folder, folders, names in os.walk(root):
+
+    def unreadable(error: OSError) -> None:
+        inside = Path(error.filename).relative_to(root).as_posix()
+        refused.append(Refused(f"{inside}/", Remark("folder_unreadable", {"why": error.strerror or str(error)})))
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if Path(folder, name).is_symlink():
+                inside = Path(folder, name).relative_to(root).as_posix()
+                refused.append(Refused(f"{inside}/", Remark("link_folder")))
         for name in sorted(names):
             path = Path(folder, name)
             inside = path.relative_to(root).as_posix()
@@ -124,7 +139,10 @@ def walk_files(root: Path) -> tuple[Files, list[Refused]]:
                 if path.suffix.lower() in AUDIO_SUFFIXES:
                     refused.append(Refused(inside, Remark(reason)))
                 continue
-            paths.setdefault(inside.lower(), path)
+            first = paths.setdefault(key_of(inside), path)
+            if first is not path and path.suffix.lower() in (*AUDIO_SUFFIXES, *TEXT_SUFFIXES):
+                other = first.relative_to(root).as_posix()
+                refused.append(Refused(inside, Remark("same_name", {"file": other})))
     return Files(root, paths), refused
 
 
@@ -156,19 +174,28 @@ def read_folder(root: Path) -> Listing:
     rows, row_faults, remarks = read_tables(files)
     with suppress(ManifestError, OptionError):  # a damaged consent.json leaves the speakers unknown
         speakers = {consent.folder: consent.speaker for consent in read_consents(root)}
-    samples = []
+    samples: list[Sample] = []
+    users: dict[str, str] = {}  # of a text beside: the recording that has it
     for name, path in files.audio():
+        beside = _texts_beside(files, name)
         if name in rows.parts:
             samples += rows.parts[name]
+            source = rows.parts[name][0].source
+            refused += [
+                Refused(files.name(one), Remark("two_texts", {"file": name, "other": source})) for one in beside
+            ]
             continue
-        sample: Sample | None = rows.full.get(name, Sample(name, path))
-        text_path = _text_beside(files, name)
-        if sample is not None and not sample.speaker:
+        sample = rows.full.get(name, Sample(name, path))
+        if not sample.speaker:
             sample = replace(sample, speaker=speakers.get(PurePosixPath(name).parts[0], ""))
-        if text_path is not None and sample is not None:
-            sample = _with_text_beside(sample, text_path, files, refused)
-        if sample is not None:
-            samples.append(sample)
+        found = _with_text_beside(sample, beside, files, refused) if beside else sample
+        if found is None:
+            continue
+        first = users.setdefault(found.source, name) if beside else name
+        if first == name:
+            samples.append(found)
+        else:  # a.wav and a.mp3 with one a.txt
+            refused.append(Refused(name, Remark("same_take", {"file": first})))
     if not samples and not refused:
         raise OptionError(
             f"{printable(str(root))} must have recordings (.wav, .flac, .mp3, .m4a ...), got none: name another folder"
@@ -176,23 +203,31 @@ def read_folder(root: Path) -> Listing:
     return Listing(samples, [*refused, *row_faults], remarks)
 
 
-def _text_beside(files: Files, name: str) -> Path | None:
-    path = PurePosixPath(name.lower())
-    for suffix in TEXT_SUFFIXES:
-        for candidate in (path.with_suffix(suffix), PurePosixPath(f"{path}{suffix}")):
-            if str(candidate) in files.paths:
-                return files.paths[str(candidate)]
-    return None
+def _texts_beside(files: Files, name: str) -> list[Path]:
+    """The text files of a recording, the one that is used first."""
+    path = PurePosixPath(key_of(name))
+    keys = [str(key) for suffix in TEXT_SUFFIXES for key in (path.with_suffix(suffix), f"{path}{suffix}")]
+    return [files.paths[key] for key in dict.fromkeys(keys) if key in files.paths]
 
 
-def _with_text_beside(sample: Sample, path: Path, files: Files, refused: list[Refused]) -> Sample | None:
-    try:
-        text, _ = read_text(path)
-    except OSError as error:
-        refused.append(Refused(sample.name, Remark("text_unreadable", {"file": files.name(path), "why": str(error)})))
-        return None
-    text = " ".join(text.split())
-    if len(text) > MAX_TEXT:
-        refused.append(Refused(sample.name, Remark("text_too_long", {"file": files.name(path), "most": MAX_TEXT})))
-        return None
-    return replace(sample, text=text, source=files.name(path))
+def _with_text_beside(sample: Sample, paths: list[Path], files: Files, refused: list[Refused]) -> Sample | None:
+    """The recording with the text of the first file; texts of others, and of a table, are refused if they differ."""
+    texts: dict[str, str] = {}  # by source
+    for path in paths:
+        name = files.name(path)
+        try:
+            text, _ = read_text(path)
+        except OSError as error:
+            refused.append(Refused(sample.name, Remark("text_unreadable", {"file": name, "why": str(error)})))
+            return None
+        texts[name] = " ".join(text.split())
+        if len(texts[name]) > MAX_TEXT:
+            refused.append(Refused(sample.name, Remark("text_too_long", {"file": name, "most": MAX_TEXT})))
+            return None
+    used = next(iter(texts))
+    if sample.text is not None:
+        texts[sample.source] = sample.text
+    for source, text in texts.items():
+        if text != texts[used]:
+            refused.append(Refused(source, Remark("two_texts", {"file": sample.name, "other": used})))
+    return replace(sample, text=texts[used], source=used)

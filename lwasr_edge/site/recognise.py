@@ -102,7 +102,7 @@ def _fault(sound: Sound, text: SpokenText | None) -> Remark | None:
     if text is not None and text.unspeakable:
         return Remark("unspeakable", {"characters": " ".join(text.unspeakable[:20])})
     if text is not None and not text.spoken:
-        return Remark("nothing_spoken", {"text": text.written[:100]})
+        return Remark("nothing_spoken")
     if text is not None and sound.duration_s > MAX_S:
         return Remark("too_long", {"minutes": round(MAX_S / 60)})
     if text is not None and sound.readable < MUCH_READ:

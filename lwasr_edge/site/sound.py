@@ -133,7 +133,7 @@ def sound_advice(sound: Sound) -> list[Remark]:
     advice = []
     if sound.clipped >= SOME_CLIPPING:
         advice.append(Remark("advice_clipped", {"percent": round(100 * sound.clipped)}))
-    if sound.level_db < LOW_LEVEL_DB:
+    if sound.has_sound and sound.level_db < LOW_LEVEL_DB:
         advice.append(Remark("advice_low", {"db": round(GOOD_LEVEL_DB - sound.level_db)}))
     elif sound.level_db > HIGH_LEVEL_DB and sound.clipped < SOME_CLIPPING:
         advice.append(Remark("advice_high", {"db": round(sound.level_db - GOOD_LEVEL_DB)}))

@@ -91,7 +91,7 @@ def test_bad_recordings_are_named(tmp_path: Path, recognizer: Recognizer) -> Non
     soundfile.write(tmp_path / "clip.wav", np.clip(np.tanh(30 * spoken("one two")) * 2, -0.9, 0.9), 16_000)
     (tmp_path / "clip.txt").write_text("one two")
     (tmp_path / "noise.wav").write_bytes(b"no audio")
-    for name, share in (("half.wav", 0.5), ("half.flac", 0.5), ("most.wav", 0.97)):  # a copy that was interrupted
+    for name, share in (("half.wav", 0.5), ("part.flac", 0.5), ("most.wav", 0.97)):  # a copy that was interrupted
         data = write_recording(tmp_path / name, "three one four two", level=0.15 + share / 10).read_bytes()
         (tmp_path / name).write_bytes(data[: int(len(data) * share)])
     check = check_folder(tmp_path, recognizer)
@@ -107,7 +107,7 @@ def test_bad_recordings_are_named(tmp_path: Path, recognizer: Recognizer) -> Non
         "clip.wav": "clipped",
         "noise.wav": "unreadable",
         "half.wav": "cut_off",
-        "half.flac": "cut_off",
+        "part.flac": "cut_off",
     }
     assert {item.sample.name for item in check.used} >= {"copy.wav", "of_swap.wav", "r00.wav", "most.wav"}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from site_folder import write_folder, write_recording
@@ -13,6 +15,7 @@ from lwasr_edge import OptionError
 from lwasr_edge.cli import main
 from lwasr_edge.site import erase as erasing
 from lwasr_edge.site.consent import CONSENT_FILE
+from lwasr_edge.site.derived import remember_report
 from lwasr_edge.site.takes import add_consent
 
 
@@ -113,3 +116,55 @@ def test_folders_that_are_not_erased(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "link").symlink_to(tmp_path / "home")
     with pytest.raises(OptionError, match="got a link"):
         erasing.plan_erasure(tmp_path / "link")
+
+
+def test_what_check_reads_is_removed(tmp_path: Path) -> None:
+    """Texts and tables under any name that `lwasr site check` takes, and consents and reports of sub-folders."""
+    root = tmp_path / "folder"
+    for name in ("rec01.wav", "rec02.wav", "sub/rec03.wav", "Tu\u0308r.wav"):
+        write_recording(root / name, "one", "")
+    texts = {
+        "rec01.wav.txt": "one",
+        "T\u00fcr.txt": "one",
+        "list.csv": "Nummer;Gesagtes\nrec01;one two three\nrec02;two one four\n",
+        "who.csv": "file,speaker\nrec01.wav,Anna\n",
+        "WAV.SCP": "one rec01.wav\n",
+        "TEXT": "one one\n",
+        ".page.htm.0123abcd.tmp": "x",
+    }
+    for name, text in texts.items():
+        (root / name).write_text(text, encoding="utf-8")
+    (root / "other.csv").write_text("name,price\nbolt,2\n")
+    add_consent(root / "sub", "anna", "tests", "2999-01-01")
+    page = tmp_path / "page.html"
+    page.write_text('<meta name="generator" content="lwasr site check">')
+    remember_report(root / "sub", root / "sub" / ".." / ".." / "page.html")  # by a way through the folder
+    assert main(["site", "erase", str(root), "--yes"]) == 0
+    assert [path.name for path in root.rglob("*")] == ["other.csv"] and not page.exists()
+
+
+def test_a_folder_that_cannot_be_read_remains(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = os.open
+
+    def refuse(path: object, *arguments: object, **options: object) -> int:  # root may read everything
+        if path == "sub":
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(erasing.os, "fwalk", lambda top, **options: _without(os_fwalk(top, **options), "sub"))
+    assert main(["site", "erase", str(root), "--yes"]) == 2
+    out = capsys.readouterr()
+    assert "remains: sub (cannot be looked at: Permission denied)" in out.out and "sub (cannot" in out.err
+    assert (root / "sub" / "A.WAV").is_file()
+
+
+os_fwalk = os.fwalk
+
+
+def _without(found: Iterator[Any], name: str) -> Iterator[Any]:
+    for folder, folders, names, descriptor in found:
+        yield folder, folders, names, descriptor
+        folders[:] = [one for one in folders if one != name]

@@ -157,7 +157,7 @@ def test_tables_without_texts(tmp_path: Path, table: str, remarks: list[str]) ->
     listing = read_folder(tmp_path)
     assert set(texts(listing).values()) == {None}
     assert [remark.key for remark in listing.remarks] == remarks
-    assert not is_table(tmp_path / "list.csv", Files(tmp_path, {}))
+    assert is_table(tmp_path / "list.csv", Files(tmp_path, {})) == bool(remarks)  # a table of recordings
 
 
 def test_kaldi_and_nemo(tmp_path: Path) -> None:
@@ -304,6 +304,7 @@ def test_hostile_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     listing = read_folder(root)
     assert {name for name, text in texts(listing).items() if text} == {"in.wav"}
     assert reasons(listing) == {
+        "folder/": "link_folder",
         "link.wav": "link_outside",
         "dead.wav": "broken_link",
         "loop.wav": "broken_link",
@@ -326,3 +327,90 @@ def test_folders_without_recordings(tmp_path: Path) -> None:
         read_folder(tmp_path / "missing")
     with pytest.raises(OptionError, match="must have recordings"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "rec01.wav;one, two, three, four\nrec02.wav;two, one\nrec03.wav;four\n",
+        "file;text (as spoken, no digits, no signs)\nrec01.wav;one, two, three, four\nrec02.wav;two, one\n"
+        "rec03.wav;four four four\n",
+        "rec01;one, two, three, four\nrec02;two, one\nrec03;four four four\n",
+        'rec01.wav\t"one, two, three, four\nrec02.wav\ttwo, one\nrec03.wav\tfour\n',
+        'rec01.wav\tone, two, three, four\nrec02.wav\t"two, one\nrec03.wav\tfour\n',
+    ],
+)
+def test_commas_and_quotation_marks_of_sentences(tmp_path: Path, table: str) -> None:
+    for name in ("rec01", "rec02", "rec03"):
+        write_recording(tmp_path / f"{name}.wav", "one", "")
+    (tmp_path / "list.csv").write_text(table, encoding="utf-8")
+    listing = read_folder(tmp_path)
+    assert {name: text.split()[0] for name, text in texts(listing).items()} == {
+        "rec01.wav": "one,",
+        "rec02.wav": "two,",
+        "rec03.wav": "four",
+    }
+    assert texts(listing)["rec01.wav"] == "one, two, three, four" and not listing.refused
+    assert "rec0" not in " ".join(str(remark.values) for remark in listing.remarks)  # no cell is shown
+
+
+def test_names_of_a_mac(tmp_path: Path) -> None:
+    """The same letters in another form: composed in the table and the text, decomposed in the recording."""
+    for name in ("Tu\u0308r", "Scho\u0308n"):
+        write_recording(tmp_path / f"{name}.wav", "one", "")
+    (tmp_path / "list.csv").write_text("file,text\nT\u00fcr.wav,one two\n", encoding="utf-8")
+    (tmp_path / "Sch\u00f6n.txt").write_text("three", encoding="utf-8")
+    listing = read_folder(tmp_path)
+    assert sorted(texts(listing).values()) == ["one two", "three"] and not listing.refused
+
+
+def test_two_texts_of_a_recording_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_recording(tmp_path / f"{name}.wav", "one", "one two")
+    (tmp_path / "b.lab").write_text("one three")
+    (tmp_path / "c.lab").write_text(" one  two ")  # the same
+    (tmp_path / "list.csv").write_text("file,text\na.wav,three\nc.wav,one two\n")
+    listing = read_folder(tmp_path)
+    assert set(texts(listing).values()) == {"one two"}
+    assert reasons(listing) == {"list.csv, row 2": "two_texts", "b.lab": "two_texts"}
+
+
+def test_a_take_in_two_formats_counts_once(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.flac", "noise.wav", "noise.flac"):
+        write_recording(tmp_path / name, "one", "" if name.startswith("noise") else "one")
+    listing = read_folder(tmp_path)
+    assert set(texts(listing)) == {"a.flac", "noise.flac", "noise.wav"} and reasons(listing) == {"a.wav": "same_take"}
+
+
+def test_names_that_differ_in_capitals(tmp_path: Path) -> None:
+    write_recording(tmp_path / "A.wav", "one", "")
+    write_recording(tmp_path / "a.wav", "two", "")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this file system does not tell them apart")
+    assert reasons(read_folder(tmp_path)) == {"a.wav": "same_name"}
+
+
+def test_a_damaged_line_of_a_manifest_is_named(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav"):
+        write_recording(tmp_path / name, "one", "")
+    line = '{"audio_filepath": "%s", "duration": 1, "text": "one"}\n'
+    (tmp_path / "data.json").write_text(line % "a.wav" + '{"audio_filepath": "b.w\n' + line % "b.wav")
+    listing = read_folder(tmp_path)
+    assert texts(listing) == {"a.wav": "one", "b.wav": "one"} and reasons(listing) == {
+        "data.json, row 2": "row_no_entry"
+    }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of POSIX")
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_recording(tmp_path / "a.wav", "one")
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:  # root may read everything
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert reasons(read_folder(tmp_path)) == {"closed/": "folder_unreadable"}

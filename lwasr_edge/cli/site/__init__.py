@@ -119,13 +119,13 @@ def run_check(args: argparse.Namespace) -> int:
     if args.json:
         print(json_text(to_dict(check, strings.render), indent=1))
     else:
-        sys.stdout.write(printable(text_report(check, strings, with_texts=args.texts), keep="\n"))
+        sys.stdout.write(text_report(check, strings, with_texts=args.texts))
     if args.report is not None:
-        write_file(args.report, html_page(check, strings, page_path=args.report, with_audio=args.with_audio))
-        try:
+        try:  # before it is written: a run that is killed leaves no page that nobody knows
             remember_report(args.folder, args.report)
         except LwasrError as error:
             say(f"lwasr: warning: `lwasr site erase` will not know {args.report}: {error}")
+        write_file(args.report, html_page(check, strings, page_path=args.report, with_audio=args.with_audio))
         if is_terminal(sys.stderr):
             say(f"lwasr site check: the page is {args.report}")
     return 0
@@ -155,7 +155,9 @@ def run_erase(args: argparse.Namespace) -> int:
         for name in names:
             print(printable(f"{kind}: {name}"))
     remaining = plan.remaining()
-    left: list[str] = []
+    left = [f"{name} (cannot be looked at: {reason})" for name, reason in plan.unreadable.items()]
+    for one in left:
+        say(f"lwasr: error: {printable(one)}")
     if args.dry_run or not plan.count:
         print(f"nothing was removed; files to remove: {plan.count}")
     else:
@@ -163,8 +165,9 @@ def run_erase(args: argparse.Namespace) -> int:
             _ask_to_erase(plan.count, args.folder)
         for fault in erase(plan):
             say(f"lwasr: error: {printable(fault)}")
-        left = plan.left()
-        print(f"removed: {plan.count - len(left)} of {plan.count}")
+        present = plan.left()
+        left += present
+        print(f"removed: {plan.count - len(present)} of {plan.count}")
     for name in [*left, *remaining]:
         print(printable(f"remains: {name}"))
     return 2 if left else 0

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from lwasr_edge.errors import CatalogError, ChecksumError
 from lwasr_edge.hub.address import Source, open_source
 from lwasr_edge.hub.card import CARD_NAME, Card, parse_card
-from lwasr_edge.hub.catalog import user_models_dir
 from lwasr_edge.hub.fetch import SIGNED_BY, Progress, install_card, installed_card, origin_of_new
 from lwasr_edge.hub.fleet.device import device_id, is_for, note_index
 from lwasr_edge.hub.fleet.index import INDEX_NAME, Index, Release, read_index
 from lwasr_edge.hub.fleet.signing import PublicKey
-from lwasr_edge.hub.versions import is_older, previous_version
+from lwasr_edge.hub.versions import is_older, was_rolled_back
 
 INSTALLED, CURRENT, NEWER, ROLLED_BACK, NONE = "installed", "current", "newer", "rolled back", "none"
 
@@ -122,10 +121,7 @@ def _why_not(release: Release, installed: Card, name: str) -> str | None:
         return CURRENT
     if is_older(release.version, installed.version):
         return NEWER
-    before = previous_version(user_models_dir() / name)
-    if before is not None and before.files == release.files:
-        return ROLLED_BACK
-    return None
+    return ROLLED_BACK if was_rolled_back(name, release.files) else None
 
 
 def _card(origin: Source, release: Release) -> Card:

@@ -11,6 +11,7 @@ from lwasr_edge.site.remark import Remark
 from lwasr_edge.site.reports.language import Strings
 from lwasr_edge.site.sound import sound_advice
 from lwasr_edge.site.verdict import list_gain
+from lwasr_edge.validate import printable
 
 SHOWN = 20  # lines of a list in the terminal
 WORST = 10
@@ -38,8 +39,8 @@ def speed_line(rtf: float, strings: Strings) -> str:
     return strings.text(key, rtf=f"{rtf:.3f}", times=f"{1 / max(rtf, 1e-6):.0f}")
 
 
-def list_lines(check: Check, strings: Strings) -> list[str]:
-    """The effect of the word list, and how its strength was chosen."""
+def list_lines(check: Check, strings: Strings, *, with_texts: bool = True) -> list[str]:
+    """The effect of the word list, and how its strength was chosen; with texts, also which phrases nobody said."""
     trial = check.trial
     assert trial is not None
     words = [len(item.reference_words) for item in trial.before]
@@ -57,7 +58,7 @@ def list_lines(check: Check, strings: Strings) -> list[str]:
     if trial.chosen_on:
         key = "list_chosen_speakers" if trial.by_speaker else "list_chosen"
     lines = [line, strings.text(key, strength=f"{trial.strength:g}", count=len(trial.chosen_on))]
-    not_said = [one.phrase for one in trial.phrases if not one.said]
+    not_said = [one.phrase for one in trial.phrases if not one.said and with_texts]
     for name, phrases in (("list_left_out", trial.left_out), ("list_not_said", not_said)):
         if phrases:
             shown = ", ".join(phrases[:SHOWN]) + (f" ... ({len(phrases)})" if len(phrases) > SHOWN else "")
@@ -80,14 +81,14 @@ def advice_lines(check: Check, strings: Strings) -> list[str]:
 
 
 def text_report(check: Check, strings: Strings, *, with_texts: bool) -> str:
-    """The report for a terminal, not yet made printable.
+    """The report for a terminal, of printable characters.
 
     Args:
         check: the result.
         strings: of the language.
         with_texts: also what was said and recognised: what a terminal shows may be kept in a log.
     """
-    return "".join(f"{line}\n" for line in _lines(check, strings, with_texts))
+    return "".join(f"{printable(line)}\n" for line in _lines(check, strings, with_texts))
 
 
 def _lines(check: Check, strings: Strings, with_texts: bool) -> Iterator[str]:
@@ -104,11 +105,11 @@ def _lines(check: Check, strings: Strings, with_texts: bool) -> Iterator[str]:
     yield from (strings.render(remark) for remark in check.remarks)
     yield from _section(strings.text("sound"), advice_lines(check, strings))
     if check.trial is not None:
-        missed = [one for one in check.trial.phrases if one.after < one.said]
+        missed = [one for one in check.trial.phrases if one.after < one.said and with_texts]
         rows = [f"{one.phrase}: {one.said}, {one.before}, {one.after}" for one in missed[:SHOWN]]
         names = ("phrase", "said_times", "found_before", "found_after")
         header = [f"{strings.text(names[0])}: {', '.join(map(strings.text, names[1:]))}"] if rows else []
-        yield from _section(strings.text("list"), [*list_lines(check, strings), *header, *rows])
+        yield from _section(strings.text("list"), [*list_lines(check, strings, with_texts=with_texts), *header, *rows])
     elif with_texts and (words := missed_in(check)):
         yield from _section(strings.text("missed"), [f"{word} {missed}/{said}" for word, said, missed in words])
     if worst := check.worst(WORST):

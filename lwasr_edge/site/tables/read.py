@@ -9,10 +9,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from lwasr_edge.bench.manifest import ManifestEntry, parse_manifest_entry
 from lwasr_edge.errors import ManifestError
-from lwasr_edge.site.folder import AUDIO_SUFFIXES, Files, Sample
+from lwasr_edge.site.folder import AUDIO_SUFFIXES, Files, Sample, key_of
 from lwasr_edge.site.part import Part
 from lwasr_edge.site.remark import Refused, Remark
 from lwasr_edge.site.tables.row import MAX_TABLE_BYTES, Row
@@ -39,7 +40,7 @@ class _Collector:
         self._by_name: dict[str, Sample] = {}
         self.refused: list[Refused] = []
         self._files = files
-        self._audio = {name.lower(): (name, path) for name, path in files.audio()}
+        self._audio = {key_of(name): (name, path) for name, path in files.audio()}
         self._by_file: dict[str, list[str]] = {}  # file name, and without its suffix -> keys of `_audio`
         for key in self._audio:
             file = PurePosixPath(key)
@@ -73,11 +74,14 @@ class _Collector:
     def locate(self, written: str, folder: Path) -> tuple[tuple[str, Path], Remark | None]:
         """The recording that a table means: by its path in the folder, else by its file name alone."""
         nothing = ("", folder)
-        path = written.strip().strip("\"'").removeprefix("file://").replace("\\", "/").lower()
+        path = written.strip().strip("\"'")
+        if path.startswith("file://"):
+            path = unquote(path.removeprefix("file://"))
+        path = key_of(path.replace("\\", "/"))
         if not path:
             return nothing, Remark("row_without_file")
-        base = folder.relative_to(self._files.root).as_posix().lower()
-        root = self._files.root.absolute().as_posix().lower()
+        base = key_of(folder.relative_to(self._files.root).as_posix())
+        root = key_of(self._files.root.absolute().as_posix())
         for candidate in (f"{base}/{path}", path, path.removeprefix(f"{root}/")):
             key = os.path.normpath(candidate).replace(os.sep, "/")
             if key in self._audio:
@@ -129,7 +133,8 @@ def is_table(path: Path, files: Files) -> bool:
         OSError, csv.Error: it cannot be read.
     """
     reader = _reader(path)
-    return reader is not None and any(not isinstance(row, Remark) for row in reader(path, files))
+    rows = () if reader is None else reader(path, files)
+    return any(not isinstance(row, Remark) or row.key == "table_columns" for row in rows)
 
 
 def _reader(path: Path) -> Callable[[Path, Files], Iterable[Row | Refused | Remark]] | None:
@@ -148,7 +153,7 @@ def _reader(path: Path) -> Callable[[Path, Files], Iterable[Row | Refused | Rema
 def _read_kaldi(path: Path, files: Files) -> Iterator[Row | Refused]:
     tables = {}
     for name in ("text", "utt2spk", "segments"):
-        table = files.paths.get((PurePosixPath(files.name(path)).parent / name).as_posix().lower())
+        table = files.paths.get(key_of((PurePosixPath(files.name(path)).parent / name).as_posix()))
         tables[name] = dict(_keyed_lines(table)) if table is not None else {}
     recordings = dict(_keyed_lines(path))
     for key, value in recordings.items():
@@ -183,17 +188,18 @@ def _keyed_lines(path: Path) -> Iterator[tuple[str, str]]:
 def _read_nemo(path: Path, files: Files) -> Iterator[Row | Refused]:
     text, _ = read_text(path, MAX_TABLE_BYTES)
     name = files.name(path)
+    is_json = path.suffix.lower() == ".json"
     entries: list[tuple[str, str, ManifestEntry]] = []  # source and file
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-            if path.suffix.lower() == ".json" and not (isinstance(value, dict) and "audio_filepath" in value):
+            if is_json and not entries and not (isinstance(value, dict) and "audio_filepath" in value):
                 break  # JSON of something else
             entry = parse_manifest_entry(value, Path(), ("audio_filepath",))
         except (ValueError, RecursionError, ManifestError) as error:
-            if path.suffix.lower() == ".json":
+            if is_json and not entries:
                 break
             yield Refused(f"{name}, row {number}", Remark("row_no_entry", {"why": str(error)[:200]}))
             continue

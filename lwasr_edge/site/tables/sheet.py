@@ -6,11 +6,12 @@ Known headers decide. Other tables are read by what is in their columns: names o
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Set
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from lwasr_edge.site.folder import AUDIO_SUFFIXES, Files
+from lwasr_edge.site.folder import AUDIO_SUFFIXES, Files, key_of
 from lwasr_edge.site.remark import Refused, Remark
 from lwasr_edge.site.tables.row import MAX_TABLE_BYTES, Row
 from lwasr_edge.site.texts import read_text
@@ -51,27 +52,24 @@ def read_sheet(path: Path, files: Files) -> Iterator[Row | Refused | Remark]:
     Raises:
         OSError, csv.Error: it cannot be read.
     """
-    name = files.name(path)
-    sample = [row for _, (_, row) in zip(range(SAMPLE_ROWS), _rows(path), strict=False)]
+    name, names = files.name(path), _names(files)
+    rows = list(_rows(path, names))
+    sample = [row for _, row in rows[:SAMPLE_ROWS]]
     known = _known(sample[0]) if sample else Columns(-1, -1, -1)
-    columns = _found(sample, known, files) if sample else known
-    if columns.file < 0:
-        return  # a table of something else
-    is_headed = not _is_audio(_cell(sample[0], columns.file))
-    if columns.text < 0:
-        yield Remark("table_columns", {"file": name})
-        return
+    columns = _found(sample, known, names) if sample else known
+    if columns.file < 0 or columns.text < 0:
+        if any(_is_recording(cell, names) for row in sample for cell in row):
+            yield Remark("table_columns", {"file": name})
+        return  # else a table of something else
+    is_headed = known.file == columns.file or not _is_recording(_cell(sample[0], columns.file), names)
     if is_headed and columns[:2] != known[:2]:
-        taken = {"file_column": columns.file, "text_column": columns.text}
-        headers = {key: _cell(sample[0], column)[:40] for key, column in taken.items()}
-        yield Remark("table_guessed", {"file": name, **headers})
-    for count, (number, row) in enumerate(_rows(path)):
-        if count or not is_headed:
-            file, said, who = (_cell(row, column) for column in columns)
-            yield Row(file, said, who, f"{name}, row {number}")
+        yield Remark("table_guessed", {"file": name, "file_column": columns.file + 1, "text_column": columns.text + 1})
+    for number, row in rows[is_headed:]:
+        file, said, who = (_cell(row, column) for column in columns)
+        yield Row(file, said, who, f"{name}, row {number}")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, names: Set[str]) -> Iterator[tuple[int, list[str]]]:
     """Number and cells of the rows that have any."""
     text, _ = read_text(path, MAX_TABLE_BYTES)
     lines = text.replace("\0", "").split("\n")
@@ -80,10 +78,35 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         delimiter = first[4]
         lines = lines[lines.index(first) + 1 :]
     else:
-        delimiter = max("\t;,|", key=first.count)
-    for number, row in enumerate(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter), 1):
+        delimiter = _delimiter([line for line in lines if line.strip()][:SAMPLE_ROWS])
+    rows = _parsed(lines, delimiter)
+    if any("\n" in cell and _has_rows(cell, delimiter, names) for row in rows for cell in row):
+        # a quotation mark that nobody closed has swallowed them
+        rows = [[cell.strip('"') for cell in row] for row in _parsed(lines, delimiter, csv.QUOTE_NONE)]
+    for number, row in enumerate(rows, 1):
         if any(cell.strip() for cell in row):
             yield number, row
+
+
+def _parsed(lines: list[str], delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> list[list[str]]:
+    return list(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, quoting=quoting))
+
+
+def _delimiter(lines: list[str]) -> str:
+    """The character that divides most rows into as many cells, two or more; of equals, with recordings alone in one."""
+
+    def fit(delimiter: str) -> tuple[float, int, int]:
+        rows = _parsed(lines, delimiter)
+        widths = Counter(len(row) for row in rows if len(row) > 1)
+        alike = widths.most_common(1)[0][1] / len(rows) if widths else 0.0
+        return alike, sum(map(_is_audio, (cell for row in rows for cell in row))), sum(map(len, rows))
+
+    return max("\t;,|", key=fit)
+
+
+def _has_rows(cell: str, delimiter: str, names: Set[str]) -> bool:
+    """Whether there are rows of recordings in a cell."""
+    return any(_is_recording(one, names) for line in cell.split("\n")[1:] for one in line.split(delimiter)[:-1])
 
 
 def _known(header: list[str]) -> Columns:
@@ -98,13 +121,17 @@ def _known(header: list[str]) -> Columns:
     return Columns(file, text, speaker)
 
 
-def _found(sample: list[list[str]], known: Columns, files: Files) -> Columns:
+def _names(files: Files) -> frozenset[str]:
+    """Names of the recordings with and without suffix, as `_file_of` gives them."""
+    return frozenset(name for _, path in files.audio() for name in (key_of(path.name), key_of(path.stem)))
+
+
+def _found(sample: list[list[str]], known: Columns, names: Set[str]) -> Columns:
     """The known columns, if there are recordings in them; else those that have recordings and sentences in them."""
-    names = {name for path in files.paths.values() for name in (path.name.lower(), path.stem.lower())}
     body = sample[1:] or sample
 
     def recordings(column: int) -> int:
-        return sum(_is_audio(cell) or _file_of(cell).name in names for cell in (_cell(row, column) for row in body))
+        return sum(_is_recording(_cell(row, column), names) for row in body)
 
     def words(column: int) -> float:
         return sum(any(map(str.isalpha, word)) for row in body for word in _cell(row, column).split()) / len(body)
@@ -130,9 +157,13 @@ def _cell(row: list[str], column: int) -> str:
     return row[column] if 0 <= column < len(row) else ""
 
 
+def _is_recording(cell: str, names: Set[str]) -> bool:
+    return _is_audio(cell) or _file_of(cell).name in names
+
+
 def _is_audio(cell: str) -> bool:
     return _file_of(cell).suffix in AUDIO_SUFFIXES
 
 
 def _file_of(cell: str) -> PurePosixPath:
-    return PurePosixPath(cell.strip().strip("\"'").replace("\\", "/").lower())
+    return PurePosixPath(key_of(cell.strip().strip("\"'").replace("\\", "/")))

@@ -59,14 +59,19 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     folder = path.parent.resolve()
     with atomic_file(path) as file:
         for utterance in utterances:
-            audio = utterance.path.absolute()
-            inside = audio.is_relative_to(folder)
-            row: dict[str, object] = {"id": utterance.id}
-            row["audio_filepath"] = (audio.relative_to(folder) if inside else audio).as_posix()
-            if utterance.offset_s is not None:
-                row["offset"] = round(utterance.offset_s, 4)
-            row |= {"duration": round(utterance.duration_s, 4), "text": utterance.text, "speaker": utterance.speaker}
-            file.write((json.dumps(row) + "\n").encode())
+            file.write(manifest_line(utterance, folder).encode())
+
+
+def manifest_line(utterance: Utterance, folder: Path | None = None) -> str:
+    """The line of a manifest; audio below ``folder`` gets a relative path."""
+    audio = utterance.path.absolute()
+    if folder is not None and audio.is_relative_to(folder):
+        audio = audio.relative_to(folder)
+    row: dict[str, object] = {"id": utterance.id, "audio_filepath": audio.as_posix()}
+    if utterance.offset_s is not None:
+        row["offset"] = round(utterance.offset_s, 4)
+    row |= {"duration": round(utterance.duration_s, 4), "text": utterance.text, "speaker": utterance.speaker}
+    return json.dumps(row) + "\n"
 
 
 def metadata_faults(utterances: Iterable[Utterance]) -> Iterator[Fault | None]:

@@ -42,7 +42,7 @@ WEIGHTS = LossWeights(mse=0.0, clip=0.0, kl=1.0, hidden=0.0, ctc=1.0)
 ALONE_WEIGHTS = replace(WEIGHTS, kl=0.3)  # without other speech, the site's own recordings hold the model where it was
 STUDENT = "site"
 STEPS = (120, 300)  # fewest and most
-RATES = (6e-4, 3e-4)  # of the last half of the layers, without noise; of all of the model, in noise
+RATES = (6e-4, 1e-4)  # of the last half of the layers, without noise; of all of the model, in noise
 EPOCHS = 4
 SAVE_EVERY = 20  # steps
 N_DEV = 40  # recordings of noise, or with texts, that choose

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from lwasr_edge.hub.card import CARD_NAME, MAX_CARD_BYTES
 from lwasr_edge.hub.catalog import find_model, installed_models
 from lwasr_edge.hub.install import replace_folder, try_lock, unlock
 from lwasr_edge.site.folder import AUDIO_SUFFIXES
-from lwasr_edge.training.data.manifest import Utterance, write_manifest
+from lwasr_edge.training.data.manifest import Utterance, manifest_line
 from lwasr_edge.training.site.card import MADE_BY, Base
 
 MODEL_FILE = "model.int8.onnx.gz"
@@ -136,19 +137,26 @@ def export_int8(
     command = [sys.executable, "-m", "lwasr_edge.export.cli", str(checkpoint), "-o", str(output), "--int8", "--force"]
     command += ["--name", name, "--language", language, "--licence", base.licence]
     command += ["--attribution", f"adapted from {base.name}: {base.attribution}"]
-    if heard:
-        manifest = checkpoint.parent.with_name("heard.jsonl")
-        write_manifest(manifest, heard)
-        command += ["--verify", str(manifest), "--max-wer-loss", str(MAX_WER_LOSS)]
     decoding = base.checkpoint.parent / DECODING_FILE
     if decoding.is_file():
         command += ["--decoding", str(decoding)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if heard:
-        manifest.unlink()
+    with _without_name(heard) as manifest:
+        if heard:
+            command += ["--verify", f"/dev/fd/{manifest}", "--max-wer-loss", str(MAX_WER_LOSS)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, pass_fds=[manifest])
     if ended.returncode != 0:
         lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
         raise OutputError(f"the model could not be exported: {lines[-1].removeprefix('lwasr-export: error: ')}")
+
+
+@contextmanager
+def _without_name(utterances: Sequence[Utterance]) -> Iterator[int]:
+    """A manifest that has no name: its texts are gone with the process, however it ends. Its file descriptor."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        file.writelines(map(manifest_line, utterances))
+        file.flush()
+        file.seek(0)
+        yield file.fileno()
 
 
 def publish(staging: Path, place: Path) -> None:
@@ -161,6 +169,10 @@ def publish(staging: Path, place: Path) -> None:
     if audio:
         raise OutputError(f"a place must have no audio, got {audio[0].name}: please report it")
     try:
+        for path in staging.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())  # their content before their names: the power may fail afterwards
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
         replace_folder(staging, place)

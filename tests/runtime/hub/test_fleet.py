@@ -115,9 +115,15 @@ def test_an_update_that_was_rolled_back_is_not_installed_again(models: dict[str,
     assert updated(folder) == (update.INSTALLED, "2")
     roll_back("place")
     assert updated(folder) == (update.ROLLED_BACK, "1")
-    publish_models(folder, [models["3"]], KEY)
+    publish_models(folder, [models["3"]], KEY, 1 - 1e-9)  # 2 stays in the index
     assert updated(folder) == (update.INSTALLED, "3")
     assert roll_back("place").after == "1"
+    assert updated(folder) == (update.ROLLED_BACK, "1")
+    publish_models(folder, [models["3"]], KEY, 0.0)  # 2 is for all devices again
+    assert updated(folder) == (update.ROLLED_BACK, "1")
+    assert roll_back("place").after == "3"  # to it again: no longer one that was left
+    publish_models(folder, [models["3"]], KEY)
+    assert updated(folder) == (update.CURRENT, "3")
 
 
 def test_shares_of_devices(
