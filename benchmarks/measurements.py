@@ -125,6 +125,12 @@ def ablations(args: argparse.Namespace, output: Path) -> None:
     compare_methods(args, output, "ablations", "--keep", "8", "--steps", "300", "--methods", *names)
 
 
+def modules(args: argparse.Namespace, output: Path) -> None:
+    """What to remove, layers or modules, and whether to learn the reference's posteriors first."""
+    names = ["dropped", "modules", "modules+kl"]
+    compare_methods(args, output, "modules", "--keep", "8,5", "--steps", "600", "--methods", *names)
+
+
 def compare_methods(args: argparse.Namespace, output: Path, name: str, *options: str) -> None:
     """Train by several methods; finished students are not trained again."""
     reference = imported_reference(args.reference or next(args.speech.parent.glob("reference/*.nemo"), None))

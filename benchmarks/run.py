@@ -178,6 +178,13 @@ SECTIONS = {
         {"methods": methods.plot_cost_figures, "methods-size": methods.plot_size_figures},
         is_usual=False,
     ),  # hours
+    "modules": Section(
+        "Layers or modules removed",
+        measurements.modules,
+        methods.section,
+        {"modules": methods.plot_cost_figures},
+        is_usual=False,
+    ),  # two hours
     "ablations": Section(
         "Ablation of step 1: losses and kept layers",
         measurements.ablations,
