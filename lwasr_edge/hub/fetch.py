@@ -98,7 +98,7 @@ def install_card(
             before = installed_card(card.name)
             replace_folder(staging, root / card.name, keep=before is not None and before.files != card.files)
         if before is not None and before.files != card.files:
-            note_installation(card.name)
+            _note(card.name)
     except OSError as error:
         if isinstance(error, CatalogError):
             raise
@@ -249,6 +249,15 @@ def _default_name() -> str | None:
         warnings.simplefilter("ignore")
         return catalog.default_model().card.name
     return None
+
+
+def _note(name: str) -> None:
+    """Remember the replacement; it is done, whatever the settings are."""
+    try:
+        note_installation(name)
+    except CatalogError as error:
+        text = f"{name!r} was replaced, but `lwasr models rollback` will need its name: {error}"
+        warnings.warn(text, CatalogWarning, stacklevel=5)
 
 
 def _warn_of_another_default(before: str | None, folder: Path) -> None:

@@ -49,6 +49,14 @@ def test_a_version_and_the_one_before(sources: dict[str, Path]) -> None:
     assert roll_back().after == "1.9"
 
 
+def test_settings_that_are_damaged_do_not_stop_an_installation(sources: dict[str, Path]) -> None:
+    fetch_model(sources["1.9"])
+    config_path().write_text("{")
+    with pytest.warns(CatalogWarning, match="'place' was replaced, but `lwasr models rollback` will need its name"):
+        fetch_model(sources["1.10"])
+    assert version() == "1.10" and previous_version(installed_model("place").directory).version == "1.9"
+
+
 def test_an_older_version_does_not_replace_a_newer_one(sources: dict[str, Path]) -> None:
     fetch_model(sources["1.10"])
     with pytest.raises(CatalogError, match="must not be older than the installed one, 1.10, got 1.9: pass --replace"):
