@@ -38,7 +38,7 @@ from lwasr_edge.training.site.progress import Bar
 from lwasr_edge.validate import number, printable, whole_number
 
 EXIT_KEPT = 3  # the model before is kept: no error, and nothing to install
-GENERAL_S = (900.0, 2400.0)  # s of general speech to mix in, at least and at most
+GENERAL_S = 2400.0  # s of general speech to mix in, at most: the more there is, the less is forgotten
 EXPORT_S = 90.0
 COMPARE_S = 60.0
 JOB_FILE = "job"  # identifies recordings and settings
@@ -85,7 +85,7 @@ def _stages(args: argparse.Namespace, job: Job, bar: Bar) -> int:
     material = read_material(
         args.folder, job.recognizer, args.noise, args.test, lambda done, total: bar.share(done / max(1e-9, total))
     )
-    general = _general(args.general, material)
+    general = read_general(args.general, GENERAL_S) if args.general else None
     if general is None:
         bar.write(WITHOUT_GENERAL)
     bar.write(_found(material, general))
@@ -146,14 +146,6 @@ def _job(args: argparse.Namespace) -> Job:
             )
     settings = Settings(steps=args.steps, minutes=args.minutes, learning_rate=args.learning_rate, seed=args.seed)
     return Job(args.folder, args.output, name, base, settings, phrases, recognizer, args.max_general_loss)
-
-
-def _general(manifests: list[Path], material: Material) -> General | None:
-    if not manifests:
-        return None
-    least, most = GENERAL_S
-    wanted = most if material.is_noise_only else max(least, 60 * material.minutes("train"))
-    return read_general(manifests, min(most, wanted))
 
 
 def _found(material: Material, general: General | None) -> str:
