@@ -27,7 +27,7 @@ def accuracy_section(report: dict) -> str:
         cells = [f"{100 * by_mode[mode]['accuracy']['wer']:.2f} %" if mode in by_mode else "" for mode in modes]
         rows.append((f"{model['name']} {model['precision']}", *cells))
     words = report["models"][0]["measurements"][0]["accuracy"]["words"]
-    about = f"Greedy, {words} words, text normalised to a-z and apostrophe. {_about(report)}"
+    about = f"Decoded by default, {words} words, text normalised to a-z and apostrophe. {_about(report)}"
     return f"{about}\n\n{table(('model', *modes), rows)}\n"
 
 
