@@ -202,6 +202,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         "| | |",
         "|---|---|",
+        f"| version | {card['version']} |",
         f"| layers | {about['layers']} |",
         f"| parameters | {about['parameters'] / 1e6:.2f} million |",
         f"| device file | {DEVICE_FILE}, {card['files'][0]['bytes'] / 1e6:.2f} MB |",
@@ -251,7 +252,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", required=True, metavar="NAME=MANIFEST", help="test set; may be repeated"
     )
-    parser.add_argument("--only", choices=("wer", "speed"), help="measure this alone, and keep the rest of the card")
+    parser.add_argument("--only", choices=("wer", "speed", "about"), help="measure this alone, about: nothing; keep the rest")
     args = parser.parse_args()
     sets = {name: Path(path) for name, path in (item.split("=", 1) for item in args.set)}
     about = read_json(args.directory / "about.json")
@@ -266,11 +267,11 @@ def main() -> None:
     int8 = args.directory / DEVICE_FILE
     parts = {part: known.get(part) for part in ("wer", "speed")}
     measured = known["measured"] if args.only and known else {}
-    if args.only != "speed":
+    if args.only not in ("speed", "about") or not known:
         is_same = known.get("about", {}).get("checkpoint_sha256") == about["checkpoint_sha256"]
         parts["wer"] = measured_wer(args.directory, sets, known["wer"] if is_same else {})
         measured["wer"] = measured_now(int8)
-    if args.only != "wer" or not known:
+    if args.only not in ("wer", "about") or not known:
         parts["speed"] = {"machine": processor(), **speed(int8, next(iter(sets.values())))}
         measured["speed"] = measured_now(int8)
     card = {
