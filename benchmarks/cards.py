@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", required=True, metavar="NAME=MANIFEST", help="test set; may be repeated"
     )
-    parser.add_argument("--only", choices=("wer", "speed", "about"), help="measure this alone, about: nothing; keep the rest")
+    parser.add_argument("--only", choices=("wer", "speed", "about"), help="measure this alone; about: nothing")
     args = parser.parse_args()
     sets = {name: Path(path) for name, path in (item.split("=", 1) for item in args.set)}
     about = read_json(args.directory / "about.json")

@@ -132,6 +132,7 @@ def test_from_floor() -> None:
     assert found.tolist() == pytest.approx([np.log(guard), np.log(1e-3 + guard)], abs=1e-5)
 
 
+@pytest.mark.long
 def test_real_words_in_sherpa(tmp_path: Path) -> None:
     """With our frame positions, sherpa-onnx gives our words; with its own, about as many errors."""
     pytest.importorskip("sherpa_onnx", reason="pip install sherpa-onnx")
