@@ -134,6 +134,14 @@ class PrefixBeamSearch:
         self._is_allowed = np.zeros(max([blank_id, *pieces]) + 2, bool)  # the last one is for all tokens after it
         self._is_allowed[list(pieces)] = True
 
+    def penalised(self, log_probs: np.ndarray) -> np.ndarray:
+        """The (T, V) log posteriors that the search adds up: those of the blank with the penalty."""
+        if not self._blank_penalty:
+            return log_probs
+        found = log_probs.copy()
+        found[:, self._blank_id] -= self._blank_penalty
+        return found
+
     def search(
         self, log_probs: np.ndarray, start: tuple[State, ...] | None = None, *, is_end: bool = True
     ) -> list[Hypothesis]:

@@ -221,6 +221,7 @@ class BeamDecoder:
             alternatives = tuple(alternatives_of(found, softmax(scores))[: self._nbest])
             return Decoded(tokens, alternatives, None, self._confidence_map)
         likelihoods = np.array([hypothesis.log_likelihood for hypothesis in found])
+        log_probs = self._search.penalised(log_probs)  # as the likelihoods are
         confidences, none = against_none(log_probs, self._blank_id, scores, likelihoods, len(tokens))
         # Near-identical sequences split the confidence between them, so their sum is compared with the threshold.
         if 1.0 - none < self._min_confidence:

@@ -189,6 +189,21 @@ def test_sequences(recognizer: Recognizer) -> None:
     assert (rejected.text, rejected.alternatives[0].text) == ("", "")
 
 
+def test_a_penalty_of_the_blank_rejects_no_sequences(recognizer: Recognizer, tmp_path: Path) -> None:
+    """What is said is compared with "none of these" under the same penalty, as the settings of a model have one."""
+    arpa = tmp_path / "lm.arpa"
+    arpa.write_text("\\data\\\nngram 1=3\n\\1-grams:\n-0.4 two\n-0.4 one\n-1 </s>\n\\end\\\n")
+    phrases = PhraseList(["one", "two"], "sequence")
+    audio = speak(0.5, *pieces_of("one two"), 2.0)
+    confidences = []
+    for penalty in (0.0, 2.0):
+        lm = LanguageModel(arpa, weight=0.1, blank_penalty=penalty)
+        found = recognizer.with_decoding(phrases=phrases, lm=lm).transcribe(audio, 16_000)
+        assert found.text == "one two"
+        confidences.append(found.alternatives[0].confidence)
+    assert confidences[1] == pytest.approx(confidences[0], abs=0.02)
+
+
 def test_nbest(recognizer: Recognizer) -> None:
     decoder = recognizer.with_decoding(beam=BeamSearch(width=8, nbest=3))
     mixed = speak(0.2, "\u2581four", 0.2) + 0.9 * speak(0.2, "\u2581one", 0.2)
