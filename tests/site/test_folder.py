@@ -354,6 +354,16 @@ def test_commas_and_quotation_marks_of_sentences(tmp_path: Path, table: str) -> 
     assert "rec0" not in " ".join(str(remark.values) for remark in listing.remarks)  # no cell is shown
 
 
+def test_an_unclosed_quotation_mark_before_many_rows(tmp_path: Path) -> None:
+    """More than the longest cell that Python's reader takes."""
+    for name in ("a.wav", "b.wav"):
+        write_recording(tmp_path / name, "one", "")
+    others = "".join(f"gone{number}.wav,two three four\n" for number in range(6000))
+    (tmp_path / "list.csv").write_text(f'file,text\na.wav,"one\nb.wav,two\n{others}', encoding="utf-8")
+    listing = read_folder(tmp_path)
+    assert texts(listing) == {"a.wav": "one", "b.wav": "two"} and len(listing.refused) == 6000
+
+
 def test_names_of_a_mac(tmp_path: Path) -> None:
     """The same letters in another form: composed in the table and the text, decomposed in the recording."""
     for name in ("Tu\u0308r", "Scho\u0308n"):
@@ -386,7 +396,9 @@ def test_names_that_differ_in_capitals(tmp_path: Path) -> None:
     write_recording(tmp_path / "A.wav", "one", "")
     write_recording(tmp_path / "a.wav", "two", "")
     if len(list(tmp_path.iterdir())) < 2:
-        pytest.skip("this file system does not tell them apart")
+        pytest.skip(
+            "this file system does not tell capitals apart"
+        )  # as that of a Mac: there is one file, nothing to name
     assert reasons(read_folder(tmp_path)) == {"a.wav": "same_name"}
 
 

@@ -79,9 +79,12 @@ def _rows(path: Path, names: Set[str]) -> Iterator[tuple[int, list[str]]]:
         lines = lines[lines.index(first) + 1 :]
     else:
         delimiter = _delimiter([line for line in lines if line.strip()][:SAMPLE_ROWS])
-    rows = _parsed(lines, delimiter)
-    if any("\n" in cell and _has_rows(cell, delimiter, names) for row in rows for cell in row):
-        # a quotation mark that nobody closed has swallowed them
+    try:
+        rows = _parsed(lines, delimiter)
+        is_open = any("\n" in cell and _has_rows(cell, delimiter, names) for row in rows for cell in row)
+    except csv.Error:  # a cell of more than 128 kB
+        is_open = True
+    if is_open:  # a quotation mark that nobody closed has swallowed rows
         rows = [[cell.strip('"') for cell in row] for row in _parsed(lines, delimiter, csv.QUOTE_NONE)]
     for number, row in enumerate(rows, 1):
         if any(cell.strip() for cell in row):

@@ -140,7 +140,7 @@ def export_int8(
     decoding = base.checkpoint.parent / DECODING_FILE
     if decoding.is_file():
         command += ["--decoding", str(decoding)]
-    with _without_name(heard) as manifest:
+    with _unnamed_manifest(heard) as manifest:
         if heard:
             command += ["--verify", f"/dev/fd/{manifest}", "--max-wer-loss", str(MAX_WER_LOSS)]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, pass_fds=[manifest])
@@ -150,7 +150,7 @@ def export_int8(
 
 
 @contextmanager
-def _without_name(utterances: Sequence[Utterance]) -> Iterator[int]:
+def _unnamed_manifest(utterances: Sequence[Utterance]) -> Iterator[int]:
     """A manifest that has no name: its texts are gone with the process, however it ends. Its file descriptor."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         file.writelines(map(manifest_line, utterances))
